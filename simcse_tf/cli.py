@@ -1,0 +1,45 @@
+"""What every `python -m simcse_tf...` command shares: parsing and exit codes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from simcse_tf.errors import UserError
+
+# TensorFlow's start-up notices would bury the one line that a user needs; they
+# are read from the environment when TensorFlow is first imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that answers a wrong flag with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs a command line and turns its outcome into an exit code.
+
+    Args:
+        main: Callable without arguments. May raise `UserError`.
+
+    Raises:
+        SystemExit: Always. Code 0 on success, 2 on a `UserError` (its message
+            is printed on stderr as one line), 130 on Ctrl-C. Anything else is a
+            bug of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(USER_MISTAKE)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)

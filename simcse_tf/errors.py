@@ -1,0 +1,10 @@
+"""The one exception that means "the user can fix this"."""
+
+
+class UserError(ValueError):
+    """A mistake in a file, a flag or a config, told in one line.
+
+    Command lines print the message on stderr and exit with code 2; library
+    users catch it as a `ValueError`. The message says what was expected, what
+    was received and what to do.
+    """
