@@ -1,0 +1,1 @@
+"""A local server with TF Serving's gRPC interface, for where none is installed."""

@@ -1,0 +1,23 @@
+# TF Serving with one exported model and its configuration baked in; serving/README.md
+# says how to build and run it. The version is that of the TensorFlow that exported.
+ARG TF_SERVING_VERSION=2.20.0
+FROM tensorflow/serving:${TF_SERVING_VERSION}
+
+# BASE_DIR of `simcse_tf.export`, with its version directories.
+ARG MODEL_DIR=exports/simcse
+ARG CONFIG_DIR=serving
+COPY ${MODEL_DIR} /models/simcse
+COPY ${CONFIG_DIR}/*.config /config/
+
+EXPOSE 8500 8501
+
+# Not the image's own script: it starts the server as a child of bash, which does
+# not pass signals on. Flags given to `docker run` are added to these.
+ENTRYPOINT ["tensorflow_model_server", \
+    "--port=8500", \
+    "--rest_api_port=8501", \
+    "--model_config_file=/config/models.config", \
+    "--enable_batching", \
+    "--batching_parameters_file=/config/batching.config", \
+    "--monitoring_config_file=/config/monitoring.config", \
+    "--grpc_max_threads=256"]

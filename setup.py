@@ -1,0 +1,62 @@
+"""Packaging of simcse_tf: its name, its dependencies and their ranges."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+# Read, not imported: importing simcse_tf must not be needed to install it.
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "simcse_tf/__init__.py").read_text(), re.M
+)[1]
+
+# TensorFlow 2.20 is the newest line that TF Serving has a release of, and a model
+# is served by the line it was exported with. Python 3.10 ends at keras 3.12 and
+# keras-hub 0.25; elsewhere keras-hub must load sentence-transformers directories,
+# which 0.32 does. keras-nlp is keras-hub's older name and wants exactly its version.
+INSTALL_REQUIRES = [
+    "tensorflow>=2.20.0,<2.21",
+    "tensorflow-text>=2.20.1,<2.21",
+    "tensorflow-serving-api>=2.20.0,<2.21",
+    "tensorflow-datasets>=4.9.9,<5",
+    "keras>=3.12,<3.16",
+    'keras-hub>=0.25.1,<0.26; python_version < "3.11"',
+    'keras-hub>=0.32,<0.33; python_version >= "3.11"',
+    "keras-nlp>=0.25.1,<0.33",
+    "grpcio>=1.60,<2",
+    "numpy>=1.26,<3",
+    "scipy>=1.13,<2",
+    "safetensors>=0.4.3,<1",
+    # KerasHub's Hugging Face loader imports it; 0.25 does not ask for it.
+    'sentencepiece>=0.2,<1; python_version < "3.11"',
+    # tensorflow-datasets 4.9 imports it through etils and does not ask for it.
+    "importlib_resources>=6,<8",
+    "pydantic>=2.7,<3",
+    "tqdm>=4.66,<5",
+]
+EXTRAS_REQUIRE = {
+    "eval": ["scikit-learn>=1.5,<2", "matplotlib>=3.9,<4"],
+    "dev": [
+        "pytest>=8,<10",
+        "hypothesis>=6.100,<7",
+        "ruff>=0.9",
+        "mypy>=1.14",
+        "packaging>=24",
+        "tokenizers>=0.21,<1",
+        # Builds the project. TensorBoard 2.20 imports pkg_resources, gone in 82.
+        "setuptools>=77,<82",
+    ],
+}
+
+setup(
+    name="simcse-tf",
+    version=VERSION,
+    description="SimCSE for TensorFlow: sentence embeddings, trained and served",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["simcse_tf", "simcse_tf.*"]),
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)

@@ -1,0 +1,159 @@
+"""The JSON config of a training run: typed, validated, with defaults."""
+
+import json
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from simcse_tf.errors import UserError
+
+
+class Section(BaseModel):
+    # strict: "0.1" is no number and 1 no boolean, so a slip is told, not guessed.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class ModelConfig(Section):
+    preset: Annotated[str, Field(min_length=1)]
+    pooling: Literal[
+        "cls", "cls_before_pooler", "avg", "avg_top2", "avg_first_last"
+    ] = "cls"
+    head_init: Literal["random", "pretrained"] = "random"
+    head_in_inference: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_length: Annotated[int, Field(ge=3)] = 32
+
+
+class ObjectiveConfig(Section):
+    kind: Literal["contrastive"] = "contrastive"
+    temperature: Positive = 0.05
+    hard_negative_weight: float = 0.0
+
+
+class DataConfig(Section):
+    train: Annotated[str, Field(min_length=1)]
+    shuffle: bool = True
+    seed: Seed = 42
+    evaluation: str | None = None
+
+
+class TrainingConfig(Section):
+    epochs: Count = 3
+    # A batch of one has no negatives.
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    learning_rate: Positive = 5e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    max_steps: Count | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Positive | None = 1.0
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    strategy: Literal["auto", "none"] = "auto"
+    evaluate_every: Count = 125
+    checkpoint_every: Count = 500
+    seed: Seed = 42
+
+
+class Config(Section):
+    """Everything that decides a training run.
+
+    The sections and keys are those of the JSON file; an attribute's value is the
+    file's or the default.
+    """
+
+    model: ModelConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+    output_dir: Annotated[str, Field(min_length=1)]
+
+    def to_json(self) -> str:
+        """The config as JSON text, every default written out."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Reads and validates a config file.
+
+    Args:
+        path: string. A JSON file.
+        overrides: Strings of the form `section.key=value`, applied over the file;
+            the value is read as JSON, or as a plain string where it is none.
+
+    Returns:
+        A `Config`.
+
+    Raises:
+        UserError: If the file is missing or no JSON object, a key is unknown (the
+            nearest known one is named) or a value is not what the key takes.
+    """
+    values = _read(path)
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, path)
+
+
+def parse_config(values: dict[str, Any], source: str = "config") -> Config:
+    """Validates a config given as a dictionary; see `load_config`."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_explain(error)}") from None
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        values = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, "
+            f"column {error.colno}"
+        ) from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object, received {values!r}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: expected section.key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {section} has no keys of its own")
+    try:
+        values[last] = json.loads(text)
+    except json.JSONDecodeError:
+        values[last] = text
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        nearest = get_close_matches(key, _known_keys(), n=1, cutoff=0.0)
+        return f"unknown key {key} (did you mean {nearest[0]}?)"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    message = first["msg"].removeprefix("Input should be ")
+    return f"{key}: expected {message}, received {json.dumps(first['input'])}"
+
+
+def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _known_keys(field.annotation, f"{prefix}{name}.")

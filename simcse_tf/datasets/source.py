@@ -1,0 +1,64 @@
+"""Where the TFDS builders of this package find their files, and how they read them."""
+
+import codecs
+from collections.abc import Iterator
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from simcse_tf.errors import UserError
+
+HOMEPAGE = "https://github.com/princeton-nlp/SimCSE"
+URL = "https://huggingface.co/datasets/princeton-nlp/datasets-for-simcse/resolve/main/"
+CITATION = """\
+@inproceedings{gao2021simcse,
+  title={{SimCSE}: Simple Contrastive Learning of Sentence Embeddings},
+  author={Gao, Tianyu and Yao, Xingcheng and Chen, Danqi},
+  booktitle={Empirical Methods in Natural Language Processing (EMNLP)},
+  year={2021}
+}
+"""
+
+
+def instructions(name: str) -> str:
+    """What TFDS tells a user whose machine cannot download the file `name`."""
+    return f"""\
+    Only for machines without access to the internet: put {name}, from {URL}{name},
+    into the manual directory. It is then used instead of a download.
+    """
+
+
+def fetch(dl_manager: Any, name: str) -> Path:
+    """The file `name` of the paper's authors.
+
+    Args:
+        dl_manager: The `tfds.download.DownloadManager`.
+        name: Name of a file under `URL`.
+
+    Returns:
+        The file in the manual directory if there is one, else the downloaded file.
+    """
+    try:
+        manual = Path(dl_manager.manual_dir, name)
+    except AssertionError:  # TFDS's answer where there is no manual directory.
+        return Path(dl_manager.download(URL + name))
+    return manual if manual.exists() else Path(dl_manager.download(URL + name))
+
+
+def read_lines(path: str | PathLike[str]) -> Iterator[str]:
+    r"""Yields the lines of a UTF-8 file without their end, "\n" or "\r\n".
+
+    Raises:
+        UserError: A line is not UTF-8; the message names the file and the line.
+    """
+    with open(path, "rb") as file:
+        # In binary, because text mode would also end a line at a lone "\r".
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            try:
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{fspath(path)}, line {number}: not UTF-8 ({error})"
+                ) from error

@@ -1,0 +1,511 @@
+"""SimCSE as a Keras model: two views in, one contrastive loss out."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+import tensorflow as tf
+from safetensors import numpy as safetensors
+
+from simcse_tf import distribution, presets
+from simcse_tf.errors import UserError
+from simcse_tf.files import whole_directory
+from simcse_tf.losses import contrastive_loss, unit_length
+from simcse_tf.pooling import layers_read, pool
+from simcse_tf.tokenizer import BertTokenizer
+
+COLUMNS = ("anchor", "positive", "hard_negative")
+CONFIG_FILE = "simcse.json"
+HEAD_FILE = "head.safetensors"
+HEAD_INITS = ("random", "pretrained")
+
+
+@keras.saving.register_keras_serializable("simcse_tf")
+class SimCSE(keras.Model):
+    """A sentence encoder trained with SimCSE's contrastive objective.
+
+    Sentences go in as strings: `fit`, `evaluate` and `predict` tokenize them.
+    `fit` takes batches of single sentences (unsupervised: each is encoded twice,
+    under two dropout masks), of pairs, or of triplets (anchor, positive, hard
+    negative).
+
+    Args:
+        backbone: A `keras_hub.models.Backbone` of transformer encoder layers.
+            Layers that the embedding does not pass through are frozen.
+        tokenizer: A `simcse_tf.tokenizer.BertTokenizer`.
+        pooling: string. One of `"cls"` (the first token through the MLP head),
+            `"cls_before_pooler"`, `"avg"`, `"avg_top2"`, `"avg_first_last"`.
+            Defaults to `"cls"`.
+        head_in_inference: bool. If `False`, the head is used in training only, as
+            in the paper's unsupervised models. Defaults to `True`.
+        max_length: int. Longer token sequences are cut; `[CLS]` and `[SEP]`
+            count. Defaults to `32`, the paper's.
+        temperature: float. Of the loss. Defaults to `0.05`.
+        hard_negative_weight: float. Of the loss. Defaults to `0.0`.
+
+    Raises:
+        ValueError: If the pooling is unknown or the backbone cannot serve it.
+        UserError: If `max_length` is out of the backbone's range.
+
+    Example:
+
+    ```python
+    model = SimCSE.from_preset("bert_base_en_uncased", head_init="random")
+    model.compile(optimizer=keras.optimizers.Adam(3e-5))
+    model.fit(["A man is playing a guitar.", "Two dogs run."], batch_size=2)
+    model.predict(["A woman plays the violin."])  # float32, (1, 768), unit length
+    ```
+
+    Reference:
+        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821)
+    """
+
+    def __init__(
+        self,
+        backbone: keras_hub.models.Backbone,
+        tokenizer: BertTokenizer,
+        pooling: str = "cls",
+        head_in_inference: bool = True,
+        max_length: int = 32,
+        temperature: float = 0.05,
+        hard_negative_weight: float = 0.0,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("dtype", backbone.dtype_policy)
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.head_in_inference = head_in_inference
+        self.max_length = _checked_length(max_length, backbone)
+        self.temperature = temperature
+        self.hard_negative_weight = hard_negative_weight
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        # Batches come in many shapes, each of which XLA would compile anew.
+        self.supports_jit = False
+
+        self._states = _layer_outputs(backbone, pooling)
+        self.embedding_dim = int(_sequence_output(backbone).shape[-1])
+        self.head = _mlp_head(self.embedding_dim, self) if pooling == "cls" else None
+        self.built = True
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
+        """Embeds tokenized sentences.
+
+        Args:
+            inputs: What `preprocess` returns.
+            training: bool. Whether dropout is on. Defaults to `False`.
+
+        Returns:
+            float32 tensor of shape `(n, embedding_dim)`, rows of unit length.
+        """
+        states = self._states(inputs, training)
+        pooled = pool(states, inputs["padding_mask"], self.pooling)
+        if self.head is not None and (training or self.head_in_inference):
+            pooled = self.head(pooled)
+        return unit_length(pooled)
+
+    # === Strings to tokens ===
+
+    def preprocess(self, text: tf.Tensor, max_length: int | None = None) -> Any:
+        """Tokenizes and pads sentences, in the graph.
+
+        Args:
+            text: string tensor of shape `(n,)`.
+            max_length: Optional int. Overrides the model's own.
+
+        Returns:
+            Dictionary of int32 tensors of shape `(n, length of the longest)`:
+            the backbone's inputs.
+        """
+        return self.pad(self.tokenizer(text, max_length or self.max_length))
+
+    def pad(self, tokens: tf.RaggedTensor) -> Any:
+        """Pads token ids to the longest row.
+
+        Args:
+            tokens: int32 ragged tensor of shape `(n, None)`.
+
+        Returns:
+            As `preprocess`.
+        """
+        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id)
+        lengths = tokens.row_lengths()
+        features = {
+            "token_ids": token_ids,
+            # int32 and not bool: `tf.distribute` cannot sum bool tensors.
+            "padding_mask": tf.sequence_mask(
+                lengths, tf.shape(token_ids)[1], dtype=tf.int32
+            ),
+            "segment_ids": tf.zeros_like(token_ids),
+        }
+        return {name: features[name] for name in self.backbone.input}
+
+    def tokenize(self, texts: Any) -> list[list[int]]:
+        """Token ids of sentences, `[CLS]` ... `[SEP]`, cut at `max_length`.
+
+        Args:
+            texts: List, NumPy array or tensor of strings, shape `(n,)`.
+
+        Returns:
+            List of `n` lists of int.
+        """
+        return self.tokenizer(string_tensor(texts), self.max_length).to_list()
+
+    # === Training and inference ===
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss_tracker]
+
+    def train_step(self, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            loss = self._batch_loss(data, training=True)
+            scaled_loss = self.optimizer.scale_loss(loss / replicas)
+        variables = self.trainable_variables
+        gradients = tape.gradient(scaled_loss, variables)
+        # An embedding table's gradient comes in pieces that repeat rows; clipping
+        # needs the norm of their sum.
+        self.optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
+        return self._logs(loss, data)
+
+    def test_step(self, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        return self._logs(self._batch_loss(data, training=False), data)
+
+    def _batch_loss(self, data: Mapping[str, Any], training: bool) -> tf.Tensor:
+        columns = [data[name] for name in COLUMNS if name in data]
+        if len(columns) == 1:
+            # Unsupervised SimCSE: the same sentence again, under another mask.
+            columns *= 2
+        anchor, *candidates = [self(column, training=training) for column in columns]
+        return contrastive_loss(
+            anchor,
+            *[distribution.gather(candidate) for candidate in candidates],
+            temperature=self.temperature,
+            hard_negative_weight=self.hard_negative_weight,
+            offset=distribution.replica_offset(tf.shape(anchor)[0]),
+        )
+
+    def _logs(self, loss: tf.Tensor, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        examples = tf.shape(data[COLUMNS[0]]["token_ids"])[0]
+        self.loss_tracker.update_state(loss, sample_weight=examples)
+        return {"loss": loss}
+
+    def fit(
+        self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains as `keras.Model.fit` does.
+
+        Args:
+            x: The sentences: a list, array or tensor of strings, or a tuple of
+                two or three of those (anchors, positives, hard negatives), or a
+                `tf.data.Dataset` of such elements, batched or not.
+            batch_size: int. Not used for a dataset that is batched. Defaults to
+                `32`.
+            shuffle: bool. Shuffles what is not a dataset, every epoch. Defaults
+                to `True`.
+            **kwargs: As for `keras.Model.fit`; `validation_data` takes what `x`
+                takes.
+
+        Returns:
+            A `keras.callbacks.History`.
+        """
+        validation = kwargs.pop("validation_data", None)
+        if validation is not None:
+            kwargs["validation_data"] = self._batches(validation, batch_size)
+        # Keras would only warn that it cannot shuffle a dataset.
+        return super().fit(
+            self._batches(x, batch_size, shuffle), shuffle=False, **kwargs
+        )
+
+    def evaluate(self, x: Any, batch_size: int = 32, **kwargs: Any) -> Any:
+        """The contrastive loss without dropout; `x` as for `fit`."""
+        return super().evaluate(self._batches(x, batch_size), **kwargs)
+
+    def predict(self, x: Any, batch_size: int = 32, **kwargs: Any) -> np.ndarray:
+        """Embeds sentences.
+
+        Args:
+            x: List, NumPy array or tensor of strings (`str` or UTF-8 `bytes`), or
+                a `tf.data.Dataset` of them, batched or not.
+            batch_size: int. Defaults to `32`.
+            **kwargs: As for `keras.Model.predict`.
+
+        Returns:
+            float32 array of shape `(n, embedding_dim)`, rows of unit length.
+        """
+        if not isinstance(x, tf.data.Dataset):
+            x = tf.data.Dataset.from_tensor_slices(string_tensor(x))
+        if x.cardinality() == 0:
+            return np.zeros((0, self.embedding_dim), np.float32)
+        if isinstance(x.element_spec, tf.TensorSpec):
+            x = _batched(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
+        return super().predict(x, **kwargs)
+
+    def _batches(
+        self, x: Any, batch_size: int, shuffle: bool = False
+    ) -> tf.data.Dataset:
+        if not isinstance(x, tf.data.Dataset):
+            columns = tuple(map(string_tensor, x if isinstance(x, tuple) else (x,)))
+            size = len(columns[0])
+            x = tf.data.Dataset.from_tensor_slices(columns)
+            x = x.shuffle(size) if shuffle else x
+            batch_size = min(batch_size, size)
+        if isinstance(x.element_spec, Mapping):
+            return x
+        x = _batched(x, batch_size, drop_remainder=True)
+        return x.map(self.prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
+        """Tokenizes one training batch.
+
+        Args:
+            *columns: One to three string tensors of shape `(n,)`: anchors,
+                positives, hard negatives.
+
+        Returns:
+            Dictionary of `"anchor"`, and of `"positive"` and `"hard_negative"`
+            where given, to what `preprocess` returns.
+        """
+        if not 1 <= len(columns) <= len(COLUMNS):
+            raise ValueError(
+                f"Expected 1 to 3 columns ({', '.join(COLUMNS)}). "
+                f"Received: {len(columns)}"
+            )
+        return {
+            name: self.preprocess(column)
+            for name, column in zip(COLUMNS, columns, strict=False)
+        }
+
+    # === Saving and loading ===
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "tokenizer": {
+                "vocabulary": self.tokenizer.vocabulary,
+                **self.tokenizer.get_config(),
+            },
+            **self._settings(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SimCSE":
+        config = dict(config)
+        config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
+        config["tokenizer"] = BertTokenizer(**config["tokenizer"])
+        return cls(**config)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "pooling": self.pooling,
+            "head_in_inference": self.head_in_inference,
+            "max_length": self.max_length,
+            "temperature": self.temperature,
+            "hard_negative_weight": self.hard_negative_weight,
+        }
+
+    def save_to_preset(self, path: str) -> None:
+        """Writes the model to a directory, whole or not at all.
+
+        The directory is a KerasHub preset (backbone and tokenizer load with
+        KerasHub alone) with SimCSE's head and settings beside it.
+
+        Args:
+            path: string. The directory; an older one is replaced.
+
+        Raises:
+            OSError: If it cannot be written; an older one is then still there.
+        """
+        with whole_directory(path) as directory:
+            self.write_preset(directory)
+
+    def write_preset(self, directory: Path) -> None:
+        """Writes `save_to_preset`'s files into a directory that is there."""
+        self.backbone.save_to_preset(str(directory))
+        presets.save_tokenizer(self.tokenizer, str(directory))
+        if self.head is not None:
+            head = {v.name: v.numpy() for v in self.head.weights}
+            (directory / HEAD_FILE).write_bytes(safetensors.save(head))
+        settings = json.dumps(self._settings(), indent=2) + "\n"
+        (directory / CONFIG_FILE).write_text(settings, "utf-8")
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str,
+        *,
+        head_init: str = "pretrained",
+        dropout: float | None = None,
+        dtype: str = "float32",
+        **settings: Any,
+    ) -> "SimCSE":
+        """Loads a model.
+
+        Args:
+            preset: string. A directory that `save_to_preset` wrote, a KerasHub
+                preset name or handle, a directory in KerasHub or Hugging Face
+                format, or `package://PACKAGE/PATH`.
+            head_init: string. `"pretrained"`: the head comes from the checkpoint
+                (our own head, or the backbone's pooler, which is where released
+                SimCSE checkpoints keep theirs). `"random"`: a fresh one, as the
+                paper starts training. Defaults to `"pretrained"`.
+            dropout: Optional float. Replaces the backbone's rate everywhere it
+                applies dropout.
+            dtype: string. The dtype policy to compute with. Defaults to
+                `"float32"`.
+            **settings: Constructor arguments that override the checkpoint's own
+                or, where it has none, the defaults: `pooling`, `max_length`, ...
+
+        Raises:
+            UserError: If there is no such model, it cannot be loaded, or a
+                setting does not fit it.
+        """
+        preset = presets.resolve(preset)
+        overrides = {} if dropout is None else {"dropout": dropout}
+        backbone = presets.load_backbone(preset, dtype=dtype, **overrides)
+        tokenizer = presets.load_tokenizer(preset)
+        given = {key: value for key, value in settings.items() if value is not None}
+        model = cls(backbone, tokenizer, **(_saved_settings(preset, backbone) | given))
+        if model.head is not None:
+            _initialize_head(model.head, head_init, Path(preset) / HEAD_FILE, backbone)
+        return model
+
+
+def _initialize_head(
+    head: keras.layers.Dense,
+    head_init: str,
+    saved_head: Path,
+    backbone: keras_hub.models.Backbone,
+) -> None:
+    if head_init not in HEAD_INITS:
+        raise UserError(
+            f"`head_init` must be one of {', '.join(HEAD_INITS)}. "
+            f"Received: {head_init!r}"
+        )
+    if head_init == "random":
+        return
+    pooler = getattr(backbone, "pooled_dense", None)
+    if saved_head.is_file():
+        saved = safetensors.load_file(saved_head)
+        head.set_weights([saved[v.name] for v in head.weights])
+    elif pooler is not None:
+        head.set_weights(pooler.get_weights())
+    else:
+        raise UserError(
+            f"{type(backbone).__name__} has no pretrained pooler to make the head "
+            "from: choose head_init random and train it, or another pooling such as "
+            "cls_before_pooler or avg"
+        )
+
+
+def string_tensor(texts: Any) -> tf.Tensor:
+    """A string tensor of shape `(n,)` from a list, array or tensor of strings.
+
+    Raises:
+        TypeError: If `texts` is a single string or holds anything but `str` and
+            `bytes`.
+    """
+    if isinstance(texts, tf.Tensor) and texts.dtype == tf.string:
+        return texts
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"Expected a list of strings. Received one string: {texts!r}")
+    texts = np.asarray(texts, dtype=object).ravel().tolist()
+    for text in texts:
+        if not isinstance(text, str | bytes):
+            raise TypeError(
+                f"Expected strings. Received {text!r} of type {type(text).__name__}"
+            )
+    # A lone surrogate has no UTF-8 form; its bytes pass, and become U+FFFD later.
+    encoded = [
+        text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        for text in texts
+    ]
+    return tf.constant(encoded, tf.string, shape=(len(encoded),))
+
+
+def _checked_length(max_length: int, backbone: keras_hub.models.Backbone) -> int:
+    limit = longest_input(backbone)
+    if not 2 <= max_length <= limit:
+        raise UserError(
+            f"max_length must be between 2 and {limit}, the backbone's own limit; "
+            f"received {max_length}"
+        )
+    return max_length
+
+
+def longest_input(backbone: keras_hub.models.Backbone) -> int:
+    """How many tokens a backbone has positions for."""
+    return int(backbone.max_sequence_length)
+
+
+def _sequence_output(backbone: keras_hub.models.Backbone) -> Any:
+    output = backbone.output
+    return output["sequence_output"] if isinstance(output, Mapping) else output
+
+
+def _layer_outputs(
+    backbone: keras_hub.models.Backbone, pooling: str
+) -> Callable[[Mapping[str, Any], bool], list[tf.Tensor]]:
+    """A function from the backbone's inputs to the states that a pooler reads."""
+    layers = layers_read(pooling)
+    outputs = [_sequence_output(backbone)]
+    if layers != (-1,):
+        encoders = [
+            layer
+            for layer in backbone.layers
+            if isinstance(layer, keras_hub.layers.TransformerEncoder)
+        ]
+        if not encoders:
+            raise ValueError(
+                f"`pooling={pooling!r}` needs a backbone of TransformerEncoder layers. "
+                f"Received: {type(backbone).__name__}"
+            )
+        outputs = [encoders[index].output for index in layers]
+    states = keras.Model(backbone.input, outputs)
+    for layer in backbone.layers:
+        if layer not in states.layers:
+            layer.trainable = False
+    # A closure keeps Keras from tracking the backbone's layers a second time.
+    return lambda inputs, training: keras.tree.flatten(
+        states(dict(inputs), training=training)
+    )
+
+
+def _mlp_head(width: int, model: keras.Model) -> keras.layers.Dense:
+    head = keras.layers.Dense(
+        width,
+        activation="tanh",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        dtype=model.dtype_policy,
+        name="head",
+    )
+    head.build((None, width))
+    return head
+
+
+def _batched(
+    dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool = False
+) -> tf.data.Dataset:
+    first = tf.nest.flatten(dataset.element_spec)[0]
+    if first.shape.rank == 0:
+        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    return dataset
+
+
+def _saved_settings(preset: str, backbone: keras_hub.models.Backbone) -> dict[str, Any]:
+    own = Path(preset) / CONFIG_FILE
+    if own.is_file():
+        return json.loads(own.read_text("utf-8"))
+    defaults = presets.checkpoint_defaults(preset)
+    limit = longest_input(backbone)
+    return {
+        "pooling": defaults.pooling or "cls",
+        "max_length": min(defaults.max_length or limit, limit),
+    }

@@ -1,0 +1,173 @@
+"""TF Serving's gRPC services over a catalog of loaded models."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+
+import grpc
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from simcse_tf.server import rejections
+from simcse_tf.server.catalog import Catalog
+
+SIGNATURE_DEF = "signature_def"  # the one metadata field that there is
+
+# Details travel in the response's trailers, which clients limit to a few KB.
+LONGEST_DETAILS = 1024
+
+# TensorFlow's error codes and gRPC's are the same numbers.
+STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+logger = logging.getLogger(__name__)
+
+
+def add_services(server: grpc.aio.Server, catalog: Catalog, executor: Executor) -> None:
+    """Registers `PredictionService` and `ModelService` on a server.
+
+    Args:
+        server: A `grpc.aio` server that is not started yet.
+        catalog: The models to answer for.
+        executor: Where inference runs, so that the event loop stays responsive.
+    """
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionService(catalog, executor), server
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+        ModelService(catalog), server
+    )
+
+
+def to_status(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Maps an exception to what the client is told.
+
+    Args:
+        error: TensorFlow's errors keep their own code; anything else is a
+            failure of the server, INTERNAL.
+
+    Returns:
+        The gRPC code and at most 1,024 bytes of details.
+    """
+    if isinstance(error, tf.errors.OpError):
+        code = STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN)
+        # What the graph raises comes after a preamble about stack traces.
+        details = error.message.rpartition("<stack traces unavailable>\n")[2]
+    else:
+        code = grpc.StatusCode.INTERNAL
+        details = f"{type(error).__name__}: {error}"
+    return code, details.encode()[:LONGEST_DETAILS].decode(errors="ignore")
+
+
+async def _refuse(
+    service: object, request: message.Message, context: grpc.aio.ServicerContext
+) -> None:
+    await context.abort(
+        grpc.StatusCode.UNIMPLEMENTED,
+        "the Python server offers Predict, GetModelMetadata and GetModelStatus",
+    )
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """`Predict` and `GetModelMetadata`, as TF Serving answers them.
+
+    Args:
+        catalog: The models to answer for.
+        executor: Where inference runs.
+    """
+
+    def __init__(self, catalog: Catalog, executor: Executor):
+        self._catalog = catalog
+        self._executor = executor
+
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
+    ) -> predict_pb2.PredictResponse:
+        """Runs one signature of one model version."""
+        async with _telling_errors(context):
+            _check_model_spec(request)
+            servable = self._catalog.find(request.model_spec)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, servable.predict, request)
+
+    async def GetModelMetadata(
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Describes the signatures of one model version."""
+        async with _telling_errors(context):
+            _check_model_spec(request)
+            _check_metadata_fields(list(request.metadata_field))
+            servable = self._catalog.find(request.model_spec)
+            signatures = get_model_metadata_pb2.SignatureDefMap(
+                signature_def=servable.signature_defs
+            )
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = servable.version
+            response.metadata[SIGNATURE_DEF].Pack(signatures)
+            return response
+
+    Classify = Regress = MultiInference = _refuse
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """`GetModelStatus`, as TF Serving answers it.
+
+    Args:
+        catalog: The models to answer for.
+    """
+
+    def __init__(self, catalog: Catalog):
+        self._catalog = catalog
+
+    async def GetModelStatus(
+        self,
+        request: get_model_status_pb2.GetModelStatusRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Lists the versions that are loaded, or the one asked for."""
+        async with _telling_errors(context):
+            _check_model_spec(request)
+            response = get_model_status_pb2.GetModelStatusResponse()
+            for version in self._catalog.available(request.model_spec):
+                status = response.model_version_status.add(version=version)
+                status.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+                status.status.error_code = tf.errors.OK
+            return response
+
+    HandleReloadConfigRequest = _refuse
+
+
+@contextlib.asynccontextmanager
+async def _telling_errors(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, tf.errors.OpError):
+            logger.exception("a request failed unexpectedly")
+        await context.abort(*to_status(error))
+
+
+def _check_model_spec(request: message.Message) -> None:
+    if not request.HasField("model_spec"):
+        raise rejections.invalid("Missing ModelSpec")
+
+
+def _check_metadata_fields(fields: list[str]) -> None:
+    if not fields:
+        raise rejections.invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field",
+        )
+    for field in fields:
+        if field != SIGNATURE_DEF:
+            raise rejections.invalid(f"Metadata field {field} is not supported")

@@ -1,0 +1,95 @@
+"""Loads a model, serves it and stops when asked to."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from simcse_tf.errors import UserError
+from simcse_tf.server import grpc_service, warmup
+from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.servable import Servable
+
+GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Otherwise a second server on the same port would get half of the requests.
+    ("grpc.so_reuseport", 0),
+]
+
+
+def run(name: str, version: int, path: Path, host: str, port: int) -> None:
+    """Serves one model version over gRPC until SIGTERM or SIGINT.
+
+    Prints one line on stdout once requests are answered. When asked to stop,
+    finishes the requests that are running, for at most 20 seconds, and ends the
+    process with exit code 0.
+
+    Args:
+        name: The model's name in requests.
+        version: The version that responses report.
+        path: The SavedModel's directory, in its base directory.
+        host: Name or address to listen on.
+        port: Port to listen on; 0 takes any free one.
+
+    Raises:
+        UserError: The model or its warmup requests are broken, or the address
+            cannot be listened on.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    servable = Servable(version, path)
+    warmup.replay(servable)
+    executor = ThreadPoolExecutor(thread_name_prefix="inference")
+    asyncio.run(_serve(Catalog(name, [servable]), executor, path, host, port))
+    _end_process()
+
+
+async def _serve(
+    catalog: Catalog, executor: ThreadPoolExecutor, path: Path, host: str, port: int
+) -> None:
+    server = grpc.aio.server(options=OPTIONS)
+    grpc_service.add_services(server, catalog, executor)
+    shown_host = f"[{host}]" if ":" in host else host
+    try:
+        port = server.add_insecure_port(f"{shown_host}:{port}")
+    except RuntimeError as error:
+        raise UserError(f"--port: cannot listen on {shown_host}:{port}") from error
+    stopping = _stop_signal()
+    await server.start()
+    model = f"{catalog.name} version {int(path.name)} from {path.parent}"
+    print(f"Serving {model} at {shown_host}:{port}", flush=True)
+    await stopping
+    await server.stop(GRACE_SECONDS)
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """A future that SIGTERM or SIGINT resolves."""
+    loop = asyncio.get_running_loop()
+    stopping = loop.create_future()
+
+    def stop() -> None:
+        # Whoever asks a second time does not want to wait.
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, os._exit, 128 + number)
+        stopping.set_result(None)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+def _end_process() -> None:
+    # Python's own exit would wait without a limit for inference that the grace
+    # period cut off and that nobody waits for any more.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,285 @@
+"""`python -m simcse_tf.train`: a training run from a config."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simcse_tf.cli import Parser, run
+from simcse_tf.config import Config, load_config
+from simcse_tf.errors import UserError
+from simcse_tf.files import whole_file
+
+if TYPE_CHECKING:
+    from simcse_tf.checkpoint import Progress
+    from simcse_tf.data import Source
+    from simcse_tf.model import SimCSE
+
+# A resumed run may differ from what was begun in these keys only: none of them
+# changes a step.
+RESUMABLE_KEYS = (
+    "output_dir",
+    "data.evaluation",
+    "training.evaluate_every",
+    "training.checkpoint_every",
+)
+
+
+def train(config: Config, resume: bool = False) -> dict[str, float]:
+    """Trains, evaluates and saves as a config says.
+
+    Everything that can be wrong with the input is checked before the model is
+    loaded and before anything is written.
+
+    Args:
+        config: A `simcse_tf.config.Config`.
+        resume: bool. Go on from the last checkpoint in the output directory.
+            Defaults to `False`.
+
+    Returns:
+        Test scores (Spearman times 100) of the best checkpoint by task, and their
+        mean as `"avg"`; empty without evaluation data.
+
+    Raises:
+        UserError: If the data, the model or the output directory cannot be used.
+    """
+    from simcse_tf import checkpoint, data
+
+    output = Path(config.output_dir)
+    _check_output_dir(output, config, resume)
+    source = data.open_source(config.data.train)
+    steps = data.steps_per_epoch(source, config.training.batch_size)
+    last_step = config.training.max_steps or steps * config.training.epochs
+    if config.data.evaluation:
+        _check_evaluation_data(config.data.evaluation)
+
+    model = build_model(config, last_step)
+    progress = checkpoint.Progress()
+    if resume:
+        progress = checkpoint.restore(str(output / "last"), model)
+    _begin(output, config)
+    _report(source, steps, last_step, progress.step)
+    fit(model, source, config, last_step, progress)
+    return _final_scores(config, progress)
+
+
+def build_model(config: Config, last_step: int) -> "SimCSE":
+    """The compiled model of a run, its random numbers seeded by the config."""
+    import keras
+
+    from simcse_tf import distribution, optimization
+    from simcse_tf.model import SimCSE
+
+    keras.utils.set_random_seed(config.training.seed)
+    with distribution.strategy(config.training.strategy).scope():
+        model = SimCSE.from_preset(
+            config.model.preset,
+            head_init=config.model.head_init,
+            dropout=config.model.dropout,
+            dtype=config.training.precision,
+            pooling=config.model.pooling,
+            head_in_inference=config.model.head_in_inference,
+            max_length=config.model.max_length,
+            temperature=config.objective.temperature,
+            hard_negative_weight=config.objective.hard_negative_weight,
+        )
+        schedule = optimization.LinearDecay(
+            config.training.learning_rate, last_step, config.training.warmup_steps
+        )
+        optimizer = optimization.adam(
+            schedule, config.training.weight_decay, config.training.clip_norm
+        )
+        model.compile(optimizer)
+    return model
+
+
+def fit(
+    model: "SimCSE",
+    source: "Source",
+    config: Config,
+    last_step: int,
+    progress: "Progress",
+) -> None:
+    """Runs the steps that are left, an epoch at a time."""
+    import keras
+
+    from simcse_tf import data
+
+    batch_size = config.training.batch_size
+    steps = data.steps_per_epoch(source, batch_size)
+    epochs = math.ceil(last_step / steps)
+    watch = _callbacks(config, last_step, progress)
+    for epoch in range(progress.step // steps, epochs):
+        first = max(epoch * steps, progress.step)
+        end = min((epoch + 1) * steps, last_step)
+        batches = data.batches(
+            source, batch_size, first, end, config.data.shuffle, config.data.seed
+        )
+        model.fit(
+            batches,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=keras.callbacks.CallbackList(
+                watch,
+                add_history=True,
+                add_progbar=True,
+                model=model,
+                verbose=1,
+                epochs=epochs,
+                steps=end - first,
+            ),
+        )
+
+
+def _callbacks(config: Config, last_step: int, progress: "Progress") -> list[Any]:
+    from simcse_tf import callbacks, optimization
+
+    output, training = config.output_dir, config.training
+    schedule = optimization.LinearDecay(
+        training.learning_rate, last_step, training.warmup_steps
+    )
+    watch: list[Any] = [callbacks.StepClock(training.batch_size, schedule)]
+    if config.data.evaluation:
+        evaluate = _dev_evaluation(config.data.evaluation)
+        watch.append(
+            callbacks.STSEvaluation(
+                evaluate,
+                os.path.join(output, "best"),
+                progress,
+                training.evaluate_every,
+                last_step,
+            )
+        )
+    watch.append(
+        callbacks.Checkpoint(
+            os.path.join(output, "last"), progress, training.checkpoint_every, last_step
+        )
+    )
+    watch.append(callbacks.RunLog(output, progress.step))
+    return watch
+
+
+def _dev_evaluation(data_dir: str) -> Any:
+    from simcse_tf.encode import encoder
+    from simcse_tf.evaluation import sts
+    from simcse_tf.model import longest_input
+
+    tasks = sts.available_tasks(data_dir, "dev")
+    return lambda model: sts.evaluate_sts(
+        encoder(model, longest_input(model.backbone)), data_dir, tasks, "dev"
+    )
+
+
+def _check_evaluation_data(data_dir: str) -> None:
+    from simcse_tf.evaluation import sts
+
+    tasks = sts.available_tasks(data_dir, "dev")
+    if not tasks:
+        raise UserError(
+            f"data.evaluation: expected a SentEval directory with STS/STSBenchmark or "
+            f"SICK in it, received {data_dir}"
+        )
+    for split in ("dev", "test"):
+        for task in sts.available_tasks(data_dir, split):
+            sts.load_task(data_dir, task, split)
+
+
+def _check_output_dir(output: Path, config: Config, resume: bool) -> None:
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"output_dir {output}: {there} is not a writable directory")
+    begun = output / "config.json"
+    if not resume:
+        if begun.exists():
+            raise UserError(
+                f"output_dir {output} holds a run already: pass --resume to go on with "
+                "it, or choose another directory"
+            )
+        return
+    if not begun.exists():
+        raise UserError(f"--resume: output_dir {output} holds no run to go on with")
+    changed = _changed_keys(load_config(str(begun)), config)
+    if changed:
+        raise UserError(
+            f"--resume: {', '.join(changed)} differs from the run in {output}; what "
+            f"may differ is {', '.join(RESUMABLE_KEYS)}"
+        )
+
+
+def _changed_keys(old: Config, new: Config) -> list[str]:
+    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    return [
+        key for key in after if before[key] != after[key] and key not in RESUMABLE_KEYS
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _begin(output: Path, config: Config) -> None:
+    try:
+        with whole_file(output / "config.json") as path:
+            path.write_text(config.to_json(), "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"output_dir: cannot write {output}: {error.strerror}"
+        ) from None
+
+
+def _report(source: "Source", steps: int, last_step: int, done: int) -> None:
+    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
+    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
+    print(f"{len(source)} {kind}{skipped}; {steps} steps an epoch, {last_step} in all")
+    if done:
+        print(f"going on after step {done}")
+
+
+def _final_scores(config: Config, progress: "Progress") -> dict[str, float]:
+    from simcse_tf.encode import encoder
+    from simcse_tf.evaluation import sts
+    from simcse_tf.model import SimCSE, longest_input
+
+    output, data_dir = Path(config.output_dir), config.data.evaluation
+    if not data_dir:
+        return {}
+    best = SimCSE.from_preset(str(output / "best"))
+    print(f"best: step {progress.best_step}, {progress.best:.2f} on dev")
+    tasks = sts.available_tasks(data_dir, "test")
+    if not tasks:
+        return {}
+    encode = encoder(best, longest_input(best.backbone), progress=True)
+    scores = sts.evaluate_sts(encode, data_dir, tasks)
+    with whole_file(output / "test.json") as path:
+        path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+    print(sts.format_table(scores))
+    return scores
+
+
+def main() -> None:
+    parser = Parser("simcse_tf.train", description="Train SimCSE from a JSON config.")
+    parser.add_argument("--config", required=True, metavar="CONFIG.json")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key.sub=value",
+        help="values over the config's, e.g. training.batch_size=64",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in output_dir"
+    )
+    arguments = parser.parse_args()
+    train(load_config(arguments.config, arguments.set), arguments.resume)
+
+
+if __name__ == "__main__":
+    run(main)

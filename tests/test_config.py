@@ -1,0 +1,136 @@
+import json
+
+import pytest
+
+from simcse_tf.config import load_config
+from simcse_tf.errors import UserError
+
+MINIMAL = {
+    "model": {"preset": "p"},
+    "data": {"train": "t.txt"},
+    "output_dir": "runs/x",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(values):
+        path = tmp_path / "c.json"
+        path.write_text(values if isinstance(values, str) else json.dumps(values))
+        return str(path)
+
+    return write
+
+
+def test_defaults_are_the_papers_and_are_written_out(write):
+    written = json.loads(load_config(write(MINIMAL)).to_json())
+    assert written == {
+        "model": {
+            "preset": "p",
+            "pooling": "cls",
+            "head_init": "random",
+            "head_in_inference": True,
+            "dropout": 0.1,
+            "max_length": 32,
+        },
+        "objective": {
+            "kind": "contrastive",
+            "temperature": 0.05,
+            "hard_negative_weight": 0.0,
+        },
+        "data": {"train": "t.txt", "shuffle": True, "seed": 42, "evaluation": None},
+        "training": {
+            "epochs": 3,
+            "batch_size": 512,
+            "learning_rate": 5e-5,
+            "warmup_steps": 0,
+            "max_steps": None,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
+            "precision": "float32",
+            "strategy": "auto",
+            "evaluate_every": 125,
+            "checkpoint_every": 500,
+            "seed": 42,
+        },
+        "output_dir": "runs/x",
+    }
+
+
+def test_what_is_written_out_reads_back_the_same(write):
+    config = load_config(write(MINIMAL), ["training.learning_rate=3e-5"])
+    assert load_config(write(config.to_json())) == config
+
+
+def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
+    config = load_config(
+        write(MINIMAL),
+        [
+            "training.batch_size=64",
+            "training.clip_norm=null",
+            "model.pooling=avg",
+            "data.shuffle=false",
+            "data.train=a=b.txt",
+        ],
+    )
+    assert config.training.batch_size == 64
+    assert config.training.clip_norm is None
+    assert config.model.pooling == "avg"
+    assert config.data.shuffle is False
+    assert config.data.train == "a=b.txt"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["training.batchsize=8"],
+            r"unknown key training\.batchsize .*training\.batch_",
+        ),
+        (["modle.preset=x"], r"unknown key modle .*mean model"),
+        (["learning_rate=1"], r"unknown key learning_rate .*training\.learning_rate"),
+        (["training.batch_size=abc"], r"training\.batch_size: .*integer.*\"abc\""),
+        (["training.batch_size=1"], r"training\.batch_size: .*2, received 1"),
+        (["training.batch_size=true"], r"training\.batch_size: .*integer"),
+        (["model.dropout=1.0"], r"model\.dropout: .*less than 1"),
+        (["model.pooling=max"], r"model\.pooling: .*'avg_top2'.*received \"max\""),
+        (["objective.temperature=0"], r"objective\.temperature: .*greater than 0"),
+        (["objective.temperature=NaN"], r"objective\.temperature: .*finite"),
+        (["data.train="], r"data\.train: .*1 character"),
+        (["output_dir=null"], r"output_dir: .*string, received null"),
+        (["data=5"], r"data: .*received 5"),
+        (["output_dir.x=1"], r"output_dir has no keys"),
+        (
+            ["training.batch_size"],
+            r"--set training\.batch_size: expected section\.key=",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_on_one_line(write, overrides, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_config(write(MINIMAL), overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"not valid JSON.*line 1"),
+        ("[]", r"expected a JSON object"),
+        ("{}", r"model is missing"),
+        (
+            '{"model": {}, "data": {"train": "t"}, "output_dir": "o"}',
+            r"model\.preset is",
+        ),
+    ],
+)
+def test_a_broken_file_is_told_with_its_name(write, text, message):
+    path = write(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(path)
+    assert path in str(error.value)
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(UserError, match=r"cannot read the config nowhere\.json"):
+        load_config("nowhere.json")
