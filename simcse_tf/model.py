@@ -1,5 +1,6 @@
 """SimCSE as a Keras model: two views in, one contrastive loss out."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,6 +125,12 @@ class SimCSE(keras.Model):
         """
         return self.pad(self.tokenizer(text, max_length or self.max_length))
 
+    @functools.cached_property
+    def _traced_tokenizer(self) -> Any:
+        # A `tf.data` pipeline copies the vocabulary whenever it is started, which
+        # would cost `predict` more than a short list's embeddings do.
+        return tf.function(self.tokenizer, reduce_retracing=True)
+
     def pad(self, tokens: tf.RaggedTensor) -> Any:
         """Pads token ids to the longest row.
 
@@ -154,7 +161,7 @@ class SimCSE(keras.Model):
         Returns:
             List of `n` lists of int.
         """
-        return self.tokenizer(string_tensor(texts), self.max_length).to_list()
+        return self._traced_tokenizer(string_tensor(texts), self.max_length).to_list()
 
     # === Training and inference ===
 
@@ -162,7 +169,8 @@ class SimCSE(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self.loss_tracker]
 
-    def train_step(self, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        data, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         replicas = self.distribute_strategy.num_replicas_in_sync
         with tf.GradientTape() as tape:
             loss = self._batch_loss(data, training=True)
@@ -174,7 +182,8 @@ class SimCSE(keras.Model):
         self.optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
         return self._logs(loss, data)
 
-    def test_step(self, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        data, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self._logs(self._batch_loss(data, training=False), data)
 
     def _batch_loss(self, data: Mapping[str, Any], training: bool) -> tf.Tensor:
@@ -240,10 +249,12 @@ class SimCSE(keras.Model):
             float32 array of shape `(n, embedding_dim)`, rows of unit length.
         """
         if not isinstance(x, tf.data.Dataset):
-            x = tf.data.Dataset.from_tensor_slices(string_tensor(x))
-        if x.cardinality() == 0:
-            return np.zeros((0, self.embedding_dim), np.float32)
-        if isinstance(x.element_spec, tf.TensorSpec):
+            tokens = self._traced_tokenizer(string_tensor(x), self.max_length)
+            if not tokens.nrows():
+                return np.zeros((0, self.embedding_dim), np.float32)
+            x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
+            x = x.map(self.pad, tf.data.AUTOTUNE)
+        elif isinstance(x.element_spec, tf.TensorSpec):
             x = _batched(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
         return super().predict(x, **kwargs)
 

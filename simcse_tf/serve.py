@@ -37,7 +37,8 @@ def _parser() -> cli.Parser:
         prog="python -m simcse_tf.serve",
         description=(
             f"Serve the newest version in BASE_DIR: with {TF_SERVING} where it is on "
-            f"the PATH, else with a Python server that speaks its gRPC protocol."
+            f"the PATH, else with a Python server that speaks its gRPC protocol and "
+            f"its RESTful API."
         ),
     )
     parser.add_argument(
@@ -59,7 +60,7 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--rest_api_port",
         type=_port,
-        help=f"REST port, 0 for none; needs {TF_SERVING} (default there: {REST_PORT})",
+        help=f"REST port, 0 for none (default: none; {REST_PORT} with {TF_SERVING})",
     )
     parser.add_argument(
         "--host",
@@ -83,8 +84,7 @@ def _run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
     if args.port == 0:
         raise UserError(f"--port: {binary} needs a fixed port, received 0")
     rest_port = REST_PORT if args.rest_api_port is None else args.rest_api_port
-    if rest_port == args.port:
-        raise UserError(f"--rest_api_port: the same as --port, {args.port}")
+    _check_ports_differ(args.port, rest_port)
     newest_version(args.model_base_path)
     _check_port_is_free("--port", EVERY_INTERFACE, args.port)
     _check_port_is_free("--rest_api_port", EVERY_INTERFACE, rest_port)
@@ -106,20 +106,23 @@ def _run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
 
 
 def _run_python_server(args: argparse.Namespace) -> None:
-    if args.rest_api_port:
-        raise UserError(
-            f"--rest_api_port: REST needs {TF_SERVING}, which is not on the PATH; "
-            f"without this flag, gRPC is served in Python"
-        )
     host = args.host or LOOPBACK
+    rest_port = args.rest_api_port or 0
+    _check_ports_differ(args.port, rest_port)
     version, path = newest_version(args.model_base_path)
     _check_port_is_free("--port", host, args.port)
+    _check_port_is_free("--rest_api_port", host, rest_port)
 
     # Imported here because it brings TensorFlow: the mistakes above are
     # answered at once.
     from simcse_tf.server.run import run
 
-    run(args.model_name, version, path, host, args.port)
+    run(args.model_name, version, path, host, args.port, rest_port)
+
+
+def _check_ports_differ(port: int, rest_port: int) -> None:
+    if port == rest_port != 0:
+        raise UserError(f"--rest_api_port: the same as --port, {port}")
 
 
 def _check_port_is_free(flag: str, host: str, port: int) -> None:

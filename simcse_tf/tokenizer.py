@@ -289,9 +289,9 @@ def _required_id(token: str, ids: dict[str, int], source: str) -> int:
 
 
 def _wordpiece(vocabulary: list[str], source: str) -> tf_text.FastWordpieceTokenizer:
+    # The builder refuses some tokens that match nothing anyway, such as a second
+    # blank line; those keep their ids under names that match nothing either.
     tokens = [
-        # The builder refuses some tokens that no word can match, a second blank
-        # line for one. They keep their ids under names that no word can match.
         token if _can_match(token) else f"\x01{index}"
         for index, token in enumerate(vocabulary)
     ]

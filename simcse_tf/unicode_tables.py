@@ -128,11 +128,11 @@ def _codes_of_part(part: int, lowercase: bool) -> list[int]:
 def _codes_without_accents(point: int, lowercase: bool) -> list[int]:
     codes = []
     for part in map(ord, _decompose(point)):
-        order = _combining_class(part)
+        combining = _combining_class(part)
         if _category(part) != "Mn":
-            shifted = order << COMBINING_SHIFT
-            codes += [code | shifted for code in _codes_of_part(part, lowercase)]
-        elif order == 0:
+            flags = combining << COMBINING_SHIFT
+            codes += [code | flags for code in _codes_of_part(part, lowercase)]
+        elif combining == 0:
             codes.append(BARRIER)
     return codes
 

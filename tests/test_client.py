@@ -9,7 +9,14 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_serve import DIM, MIXED_TEXTS, VERSION, environment, export, running_server
+from serving_helpers import (
+    DIM,
+    MIXED_TEXTS,
+    VERSION,
+    environment,
+    export,
+    running_server,
+)
 
 from simcse_tf.client import Client, ServerError
 from simcse_tf.errors import UserError

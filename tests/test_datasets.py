@@ -111,6 +111,12 @@ def test_line_ends_marks_and_empty_lines_are_not_text(prepare):
     assert [e["sentence"] for e in examples] == [b"One.", b"Two\rhalves."]
 
 
+def test_blank_lines_and_rows_with_an_empty_sentence_are_not_examples(prepare):
+    content = b"sent0,sent1,hard_neg\n\n1,2,3\n4, ,6\n7,8,\n9,10,11\n\n"
+    examples = prepare_nli(prepare, content).as_dataset(split="train")
+    assert [e["sent0"] for e in examples.as_numpy_iterator()] == [b"1", b"9"]
+
+
 def test_a_sentence_that_is_not_utf8_is_named_with_its_line(prepare):
     with pytest.raises(UserError, match=r"wiki1m_for_simcse\.txt, line 3: not UTF-8"):
         prepare_wiki(prepare, b"One.\n\nCaf\xe9.\n")
@@ -123,7 +129,7 @@ def test_a_sentence_that_is_not_utf8_is_named_with_its_line(prepare):
         (b"", r"line 1: expected the header"),
         (b"sent0,sent1,hard_neg\n1,2,3\n1,2\n", r"line 3: expected 3 .* received 2"),
         (b'sent0,sent1,hard_neg\n1,2,"3\n4"\n1,2,3,4\n', r"line 4: .* received 4"),
-        (b"sent0,sent1,hard_neg\n1,2,3\n\n", r"line 3: expected 3 .* received 0"),
+        (b"sent0,sent1,hard_neg\n\n1,2\n", r"line 3: expected 3 .* received 2"),
         (b"sent0,sent1,hard_neg\n1,2,\xff\n", r"line 2: not UTF-8"),
         (b'sent0,sent1,hard_neg\n1,2,"3\n', r"line 2: unexpected end of data"),
     ],

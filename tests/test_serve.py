@@ -1,15 +1,10 @@
 """The Python server: TF Serving's protocol over a real process on loopback."""
 
-import contextlib
-import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +13,20 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from serving_helpers import (
+    CALL_SECONDS,
+    DIM,
+    MIXED_TEXTS,
+    START_SECONDS,
+    VERSION,
+    assert_one_line_mistake,
+    environment,
+    export,
+    free_port,
+    predict_request,
+    run_serve,
+    running_server,
+)
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -32,135 +41,6 @@ from tensorflow_serving.apis import (
 
 from simcse_tf.errors import UserError
 from simcse_tf.server import versions
-
-REPOSITORY = Path(versions.__file__).parents[2]
-DIM = 8
-VERSION = 3
-MIXED_TEXTS = [
-    b"A man is playing a guitar.",
-    b"",
-    "naïve façade 🎸🎉".encode(),
-    b"x" * 10_000,
-    b"\xff\xfe not UTF-8 \x80",
-    b"ends in NUL\x00\x00",
-    b"line\nbreak\tand tab",
-]
-START_SECONDS = 60
-CALL_SECONDS = 30
-
-
-class Embedder(tf.Module):
-    """Embeddings out of hash buckets: exact and different for every text."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def encode(self, text):
-        return {"embedding": self._embed(text)}
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, name="text_a"),
-            tf.TensorSpec([None], tf.string, name="text_b"),
-        ]
-    )
-    def similarity(self, text_a, text_b):
-        product = self._embed(text_a) * self._embed(text_b)
-        return {"cosine_similarity": tf.reduce_sum(product, axis=-1)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def lengths(self, text):
-        characters = tf.strings.length(text, unit="UTF8_CHAR")
-        return {"bytes": tf.strings.length(text), "characters": characters}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
-    def read(self, path):
-        return {"contents": tf.io.read_file(path)}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float64, name="seconds")])
-    def busy(self, seconds):
-        start = tf.timestamp()
-        passed = tf.while_loop(
-            lambda passed: passed < seconds,
-            lambda passed: [tf.timestamp() - start],
-            [tf.zeros([], tf.float64)],
-        )
-        return {"passed": passed[0]}
-
-    def _embed(self, text):
-        buckets = [
-            tf.strings.to_hash_bucket_fast(tf.strings.join([text, f"#{i}"]), 1000)
-            for i in range(DIM)
-        ]
-        values = tf.cast(tf.stack(buckets, axis=-1), tf.float32) + 1.0
-        return values / tf.sqrt(tf.reduce_sum(values**2, axis=-1, keepdims=True))
-
-
-def export(base_path: Path, version: int = VERSION) -> Path:
-    """Writes the test model and returns its version directory."""
-    module = Embedder()
-    path = base_path / str(version)
-    signatures = {
-        "serving_default": module.encode,
-        "similarity": module.similarity,
-        "lengths": module.lengths,
-        "read": module.read,
-        "busy": module.busy,
-    }
-    tf.saved_model.save(module, str(path), signatures=signatures)
-    return path
-
-
-def environment(path: Path | None = None) -> dict[str, str]:
-    """For our processes: this repository's package, no TF Serving but `path`."""
-    return {
-        **os.environ,
-        "PYTHONPATH": str(REPOSITORY),
-        "PATH": str(path) if path else "",
-    }
-
-
-@contextlib.contextmanager
-def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
-    """Starts `simcse_tf.serve` on a free port; yields its process and address."""
-    command = [sys.executable, "-m", "simcse_tf.serve", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--model_base_path", str(base_path), *flags],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    watchdog = threading.Timer(START_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        announcement = process.stdout.readline().strip()
-        watchdog.cancel()
-        assert announcement, process.stderr.read()
-        target = announcement.rpartition(" at ")[2]
-        yield SimpleNamespace(process=process, announcement=announcement, target=target)
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.communicate()
-
-
-def run_serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProcess:
-    """Runs `simcse_tf.serve` until it ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "simcse_tf.serve", *flags],
-        env=environment(path),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
-
-
-def assert_one_line_mistake(done: subprocess.CompletedProcess, *words: str) -> None:
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    for word in words:
-        assert word in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -193,21 +73,6 @@ def stubs(server):
 @pytest.fixture(scope="module")
 def model(base_path):
     return tf.saved_model.load(str(base_path / str(VERSION)))
-
-
-def predict_request(
-    signature="", name="simcse", version=None, outputs=(), **inputs
-) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest(output_filter=outputs)
-    request.model_spec.name = name
-    request.model_spec.signature_name = signature
-    if version is not None:
-        request.model_spec.version.value = version
-    for key, value in inputs.items():
-        if not isinstance(value, tensor_pb2.TensorProto):
-            value = tf.make_tensor_proto(value)
-        request.inputs[key].CopyFrom(value)
-    return request
 
 
 def predict(stubs, *args, timeout=CALL_SECONDS, **kwargs):
@@ -453,6 +318,10 @@ def test_status_of_anything_else_is_not_found(stubs):
     assert code == grpc.StatusCode.NOT_FOUND
     code, _ = refusal(call, get_model_status_pb2.GetModelStatusRequest())
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+    request = status_request()
+    request.model_spec.version_label = "stable"
+    code, _ = refusal(call, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def metadata_request(name="simcse", fields=("signature_def",)):
@@ -538,7 +407,7 @@ def test_server_needs_no_training_code():
         [
             sys.executable,
             "-c",
-            "import sys, simcse_tf.serve, simcse_tf.server.run\n"
+            "import sys, simcse_tf.serve, simcse_tf.server.run, simcse_tf.server.rest\n"
             "print([name for name in sys.modules"
             " if name.startswith(('keras_hub', 'keras_nlp', 'simcse_tf.'))])",
         ],
@@ -667,7 +536,6 @@ def test_port_of_another_server_is_a_mistake(base_path, server):
         (["--port", "65536"], ["--port", "65536"]),
         (["--port", "http"], ["--port", "http"]),
         (["--host", "no.such.host.invalid"], ["--host", "no.such.host.invalid"]),
-        (["--rest_api_port", "8501"], ["--rest_api_port", "tensorflow_model_server"]),
         (["--model_basepath", "x"], ["--model_basepath"]),
     ],
 )
@@ -690,11 +558,6 @@ def tf_serving(tmp_path):
     binary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     return directory
-
-
-def free_port() -> int:
-    with socket.create_server(("0.0.0.0", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):

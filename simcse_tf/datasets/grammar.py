@@ -37,13 +37,15 @@ from simcse_tf.files import whole_file
 
 TRIPLETS = 2000
 HEADER = ("sent0", "sent1", "hard_neg")
-# The scale of the STS Benchmark; equally many pairs have each grade.
+# How much of what one sentence says the other says too. Stricter with opposites
+# than people are: a contradiction shares its subject and claims nothing in common,
+# which is what hard negatives teach.
 GRADES = {
     5: "the same in other words",
     4: "the same, but one of the two says less",
     3: "the same but for one detail, such as a number, the place or the time",
-    2: "the opposite, of the same persons or things",
-    1: "the same persons or things, but another matter",
+    2: "another matter of the same persons or things; both can be true",
+    1: "the opposite; only one of the two can be true",
     0: "nothing in common",
 }
 PAIRS_PER_GRADE = {"dev": 50, "test": 100}
@@ -184,7 +186,7 @@ def _summary(output: Path, count: int, seed: int) -> str:
     splits = graded_pairs(seed)
     sizes = " and ".join(f"{len(pairs)} {split}" for split, pairs in splits.items())
     lines.append(f"{output / 'senteval'}: {sizes} pairs, for example")
-    for grade in (5, 2, 0):
+    for grade in (5, 3, 1):
         pair = next(pair for pair in splits["test"] if pair.grade == grade)
         lines.append(f"  {grade} ({GRADES[grade]})")
         lines += [f"    {pair.sentence_a}", f"    {pair.sentence_b}"]
@@ -227,7 +229,7 @@ def _triplet(rng: Random) -> tuple[str, str, str]:
         _tell(rng, premise, scene.details),
         _regrade(rng, scene, premise, rng.choice((5, 4))),
         # Mostly opposites, as in NLI; the rest keeps numbers and places apart.
-        _regrade(rng, scene, premise, rng.choice((2, 2, 3))),
+        _regrade(rng, scene, premise, rng.choice((1, 1, 3))),
     )
 
 
@@ -260,9 +262,9 @@ def _regrade(rng: Random, scene: Scene, premise: str, grade: int) -> str:
         details[changed] = scene.altered_details[changed]
         return _tell(rng, reworded, details)
     if grade == 2:
-        return _tell(rng, rng.choice(clause.opposed), details)
-    if grade == 1:
         return _tell(rng, rng.choice(clause.other), [rng.choice(details)])
+    if grade == 1:
+        return _tell(rng, rng.choice(clause.opposed), details)
     stranger = scene
     while not set(stranger.details).isdisjoint(scene.details):
         stranger = _scene(rng, rng.choice(FAMILIES), HELD_OUT)
@@ -346,21 +348,20 @@ def _transfer(rng: Random, lexicon: Lexicon) -> Clause:
 
 
 def _comparison(rng: Random, lexicon: Lexicon) -> Clause:
-    adjectives, things = rng.choice(lexicon.comparisons)
-    high, higher, low, lower = adjectives
+    pair, things = rng.choice(lexicon.comparisons)
+    higher, lower = rng.sample(pair, 2)
     a, b = (f"the {thing}" for thing in rng.sample(things, 2))
     return Clause(
         same=[
             f"{a} was {higher} than {b}",
             f"{b} was {lower} than {a}",
-            f"{b} was less {high} than {a}",
+            f"compared with {b}, {a} was {higher}",
         ],
         opposed=[
             f"{b} was {higher} than {a}",
             f"{a} was {lower} than {b}",
             f"{a} was not {higher} than {b}",
             f"{b} was not {lower} than {a}",
-            f"{a} was just as {low} as {b}",
         ],
         other=_fill(_RESEMBLANCES, a, b),
     )

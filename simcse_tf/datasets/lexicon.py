@@ -59,8 +59,7 @@ class Lexicon:
         deeds: What one person does to another, and the opposite.
         handlings: What people do to things, the opposite, and the things.
         transfers: Clauses in which `{o}` goes from `{a}` to `{b}`, and what can go.
-        comparisons: An adjective, its comparative, the opposite's two, and things
-            to compare. Reads `(old, older, new, newer)`.
+        comparisons: A comparative and its opposite, and things to compare.
         relations: A preposition and the one that reverses it.
         furniture: Things that stand in such a relation.
         groups: Plurals, and what their members did.
@@ -72,7 +71,7 @@ class Lexicon:
     deeds: tuple[Opposites, ...]
     handlings: tuple[tuple[Synonyms, Synonyms, tuple[Synonyms, ...]], ...]
     transfers: tuple[tuple[Synonyms, tuple[str, ...]], ...]
-    comparisons: tuple[tuple[tuple[str, str, str, str], tuple[str, ...]], ...]
+    comparisons: tuple[tuple[tuple[str, str], tuple[str, ...]], ...]
     relations: tuple[tuple[str, str], ...]
     furniture: tuple[str, ...]
     groups: tuple[tuple[str, tuple[str, ...]], ...]
@@ -185,22 +184,22 @@ TRAINING = Lexicon(
         ),
     ),
     comparisons=(
-        (
-            ("cheap", "cheaper", "expensive", "more expensive"),
-            ("bread", "cheese", "coffee", "fish"),
-        ),
-        (("heavy", "heavier", "light", "lighter"), ("suitcase", "trunk", "parcel")),
-        (("hot", "hotter", "cold", "colder"), ("oven", "bathroom", "greenhouse")),
-        (("fast", "faster", "slow", "slower"), ("bus", "tram", "ferry", "taxi")),
-        (("loud", "louder", "quiet", "quieter"), ("trumpet", "drum", "piano")),
-        (("clean", "cleaner", "dirty", "dirtier"), ("beach", "lake", "stream")),
+        (("softer", "harder"), ("bread", "cheese", "chocolate")),
+        (("heavier", "lighter"), ("suitcase", "trunk", "parcel")),
+        (("hotter", "colder"), ("oven", "bathroom", "greenhouse")),
+        (("faster", "slower"), ("bus", "tram", "ferry", "taxi")),
+        (("louder", "quieter"), ("trumpet", "drum", "piano")),
+        (("cleaner", "dirtier"), ("beach", "lake", "stream")),
     ),
     relations=(("above", "below"), ("in front of", "behind")),
     furniture=("lamp", "clock", "mirror", "shelf", "desk", "calendar", "portrait"),
     groups=(
         ("students", ("passed the exam", "wore a uniform", "spoke French")),
         ("passengers", ("missed the flight", "slept", "complained about the noise")),
-        ("soldiers", ("survived the war", "carried a rifle", "wrote letters home")),
+        (
+            "soldiers",
+            ("survived the war", "carried a rifle", "wrote letters to their mothers"),
+        ),
         ("farmers", ("grew wheat", "owned a tractor", "voted for the mayor")),
         ("tourists", ("visited the castle", "hired a car", "bought souvenirs")),
     ),
@@ -209,7 +208,7 @@ TRAINING = Lexicon(
         (("clean", "spotless"), ("dirty", "filthy"), ("kitchen", "carpet", "towel")),
         (("empty", "deserted"), ("crowded", "full"), ("square", "bar", "ballroom")),
         (("happy", "cheerful"), ("sad", "unhappy"), ("baker", "bride", "student")),
-        (("fast", "quick"), ("slow", "sluggish"), ("train", "horse", "elevator")),
+        (("fast", "quick"), ("slow", "sluggish"), ("train", "waiter", "elevator")),
         (("easy", "simple"), ("difficult", "hard"), ("exam", "puzzle", "lesson")),
         (("true", "correct"), ("false", "untrue"), ("story", "rumor", "statement")),
     ),
@@ -305,11 +304,11 @@ HELD_OUT = Lexicon(
         ),
     ),
     comparisons=(
-        (("wet", "wetter", "dry", "drier"), ("attic", "cave", "tent")),
-        (("rough", "rougher", "smooth", "smoother"), ("sea", "canal", "road")),
-        (("rich", "richer", "poor", "poorer"), ("banker", "merchant", "widow")),
-        (("strong", "stronger", "weak", "weaker"), ("lion", "bear", "wolf")),
-        (("bright", "brighter", "dim", "dimmer"), ("torch", "lantern", "candle")),
+        (("wetter", "drier"), ("attic", "cave", "tent")),
+        (("rougher", "smoother"), ("sea", "canal", "road")),
+        (("richer", "poorer"), ("banker", "merchant", "widow")),
+        (("stronger", "weaker"), ("lion", "bear", "wolf")),
+        (("brighter", "dimmer"), ("torch", "lantern", "candle")),
     ),
     relations=(
         ("on top of", "underneath"),

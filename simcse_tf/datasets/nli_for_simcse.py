@@ -19,7 +19,8 @@ class NliForSimcse(tfds.core.GeneratorBasedBuilder):
 
     `sent0` is a premise, `sent1` a sentence it entails, `hard_neg` one that
     contradicts it. Examples keep the order of the file, so that a run which does
-    not shuffle can be compared with another implementation.
+    not shuffle can be compared with another implementation. A row in which a
+    sentence is empty is not an example.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -47,11 +48,14 @@ class NliForSimcse(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for key, row in enumerate(read_rows(path)):
-            yield key, dict(zip(COLUMNS, row, strict=True))
+            if all(sentence.strip() for sentence in row):
+                yield key, dict(zip(COLUMNS, row, strict=True))
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:
     """Yields the rows below the header `sent0,sent1,hard_neg` of a CSV file.
+
+    Blank lines between rows are left out.
 
     Raises:
         UserError: The header is another, a row has not three columns, a quote is
@@ -67,11 +71,12 @@ def read_rows(path: Path) -> Iterator[list[str]]:
                 f"received {','.join(header)!r}"
             )
         for row in rows:
-            if len(row) != len(COLUMNS):
+            if len(row) not in (0, len(COLUMNS)):
                 raise UserError(
                     f"{path}, line {rows.line_num}: expected {len(COLUMNS)} columns "
                     f"({', '.join(COLUMNS)}), received {len(row)}"
                 )
-            yield row
+            if row:
+                yield row
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num}: {error}") from error

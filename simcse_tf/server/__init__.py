@@ -1,1 +1,1 @@
-"""A local server with TF Serving's gRPC interface, for where none is installed."""
+"""A local server with TF Serving's interfaces, gRPC and REST, for where none is."""

@@ -32,10 +32,6 @@ class Catalog:
         """
         if not spec.name:
             raise rejections.invalid("ModelSpec has no name specified.")
-        if spec.HasField("version_label"):
-            raise rejections.invalid(
-                f"Unrecognized servable version label: {spec.version_label}"
-            )
         versions = self._matching(spec)
         if not versions:
             raise rejections.not_found(
@@ -50,6 +46,7 @@ class Catalog:
             spec: Model name and, optionally, a version.
 
         Raises:
+            tf.errors.InvalidArgumentError: A version label.
             tf.errors.NotFoundError: There is none.
         """
         versions = self._matching(spec)
@@ -65,6 +62,10 @@ class Catalog:
         return sorted(versions, reverse=True)
 
     def _matching(self, spec: model_pb2.ModelSpec) -> set[int]:
+        if spec.HasField("version_label"):
+            raise rejections.invalid(
+                f"Unrecognized servable version label: {spec.version_label}"
+            )
         if spec.name != self.name:
             return set()
         if spec.HasField("version"):

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
 import grpc
-import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -17,18 +15,15 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from simcse_tf.server import rejections
+from simcse_tf.server import descriptions, rejections
 from simcse_tf.server.catalog import Catalog
-
-SIGNATURE_DEF = "signature_def"  # the one metadata field that there is
+from simcse_tf.server.descriptions import SIGNATURE_DEF
 
 # Details travel in the response's trailers, which clients limit to a few KB.
 LONGEST_DETAILS = 1024
 
 # TensorFlow's error codes and gRPC's are the same numbers.
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-logger = logging.getLogger(__name__)
 
 
 def add_services(server: grpc.aio.Server, catalog: Catalog, executor: Executor) -> None:
@@ -57,13 +52,8 @@ def to_status(error: Exception) -> tuple[grpc.StatusCode, str]:
     Returns:
         The gRPC code and at most 1,024 bytes of details.
     """
-    if isinstance(error, tf.errors.OpError):
-        code = STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN)
-        # What the graph raises comes after a preamble about stack traces.
-        details = error.message.rpartition("<stack traces unavailable>\n")[2]
-    else:
-        code = grpc.StatusCode.INTERNAL
-        details = f"{type(error).__name__}: {error}"
+    number, details = rejections.describe(error)
+    code = STATUS_CODES.get(number, grpc.StatusCode.UNKNOWN)
     return code, details.encode()[:LONGEST_DETAILS].decode(errors="ignore")
 
 
@@ -107,15 +97,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         async with _telling_errors(context):
             _check_model_spec(request)
             _check_metadata_fields(list(request.metadata_field))
-            servable = self._catalog.find(request.model_spec)
-            signatures = get_model_metadata_pb2.SignatureDefMap(
-                signature_def=servable.signature_defs
-            )
-            response = get_model_metadata_pb2.GetModelMetadataResponse()
-            response.model_spec.name = request.model_spec.name
-            response.model_spec.version.value = servable.version
-            response.metadata[SIGNATURE_DEF].Pack(signatures)
-            return response
+            return descriptions.metadata(self._catalog, request.model_spec)
 
     Classify = Regress = MultiInference = _refuse
 
@@ -138,12 +120,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         """Lists the versions that are loaded, or the one asked for."""
         async with _telling_errors(context):
             _check_model_spec(request)
-            response = get_model_status_pb2.GetModelStatusResponse()
-            for version in self._catalog.available(request.model_spec):
-                status = response.model_version_status.add(version=version)
-                status.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-                status.status.error_code = tf.errors.OK
-            return response
+            return descriptions.status(self._catalog, request.model_spec)
 
     HandleReloadConfigRequest = _refuse
 
@@ -153,8 +130,6 @@ async def _telling_errors(context: grpc.aio.ServicerContext) -> AsyncIterator[No
     try:
         yield
     except Exception as error:
-        if not isinstance(error, tf.errors.OpError):
-            logger.exception("a request failed unexpectedly")
         await context.abort(*to_status(error))
 
 

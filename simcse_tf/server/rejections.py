@@ -1,6 +1,12 @@
-"""The errors that mean "this request is wrong", with the code clients see."""
+"""What clients are told when a request fails: TensorFlow's code and a message."""
+
+import logging
 
 import tensorflow as tf
+
+GRAPH_PREAMBLE = "<stack traces unavailable>\n"
+
+logger = logging.getLogger(__name__)
 
 
 def invalid(message: str) -> tf.errors.InvalidArgumentError:
@@ -16,3 +22,30 @@ def not_found(message: str) -> tf.errors.NotFoundError:
 def failed_precondition(message: str) -> tf.errors.FailedPreconditionError:
     """The request names a signature that the model does not have."""
     return tf.errors.FailedPreconditionError(None, None, message)
+
+
+def cancelled(message: str) -> tf.errors.CancelledError:
+    """Nobody waits for the answer any more."""
+    return tf.errors.CancelledError(None, None, message)
+
+
+def unimplemented(message: str) -> tf.errors.UnimplementedError:
+    """The request needs something that only TF Serving offers."""
+    return tf.errors.UnimplementedError(None, None, message)
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Splits an exception into code and message.
+
+    Args:
+        error: TensorFlow's errors keep their own code; anything else is a
+            failure of the server, INTERNAL, and is logged.
+
+    Returns:
+        TensorFlow's error code and the message for the client.
+    """
+    if isinstance(error, tf.errors.OpError):
+        # What the graph raises comes after a preamble about stack traces.
+        return error.error_code, error.message.rpartition(GRAPH_PREAMBLE)[2]
+    logger.error("a request failed unexpectedly", exc_info=error)
+    return tf.errors.INTERNAL, f"{type(error).__name__}: {error}"

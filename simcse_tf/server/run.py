@@ -27,10 +27,12 @@ OPTIONS = [
 ]
 
 
-def run(name: str, version: int, path: Path, host: str, port: int) -> None:
-    """Serves one model version over gRPC until SIGTERM or SIGINT.
+def run(
+    name: str, version: int, path: Path, host: str, port: int, rest_port: int = 0
+) -> None:
+    """Serves one model version over gRPC, and REST, until SIGTERM or SIGINT.
 
-    Prints one line on stdout once requests are answered. When asked to stop,
+    Prints one line on stdout for each once requests are answered. When asked to stop,
     finishes the requests that are running, for at most 20 seconds, and ends the
     process with exit code 0.
 
@@ -39,7 +41,8 @@ def run(name: str, version: int, path: Path, host: str, port: int) -> None:
         version: The version that responses report.
         path: The SavedModel's directory, in its base directory.
         host: Name or address to listen on.
-        port: Port to listen on; 0 takes any free one.
+        port: Port for gRPC; 0 takes any free one.
+        rest_port: Port for REST; 0 is none.
 
     Raises:
         UserError: The model or its warmup requests are broken, or the address
@@ -49,12 +52,20 @@ def run(name: str, version: int, path: Path, host: str, port: int) -> None:
     servable = Servable(version, path)
     warmup.replay(servable)
     executor = ThreadPoolExecutor(thread_name_prefix="inference")
-    asyncio.run(_serve(Catalog(name, [servable]), executor, path, host, port))
+    model = f"{name} version {version} from {path.parent}"
+    asyncio.run(
+        _serve(model, Catalog(name, [servable]), executor, host, port, rest_port)
+    )
     _end_process()
 
 
 async def _serve(
-    catalog: Catalog, executor: ThreadPoolExecutor, path: Path, host: str, port: int
+    model: str,
+    catalog: Catalog,
+    executor: ThreadPoolExecutor,
+    host: str,
+    port: int,
+    rest_port: int,
 ) -> None:
     server = grpc.aio.server(options=OPTIONS)
     grpc_service.add_services(server, catalog, executor)
@@ -63,12 +74,21 @@ async def _serve(
         port = server.add_insecure_port(f"{shown_host}:{port}")
     except RuntimeError as error:
         raise UserError(f"--port: cannot listen on {shown_host}:{port}") from error
+    announcement = f"Serving {model} at {shown_host}:{port}"
+    stops = [server.stop]
+    if rest_port:
+        # Imported here because most servers do without, and it takes a while.
+        from simcse_tf.server import rest
+
+        stops.append(await rest.start(catalog, executor, host, rest_port))
+        # On a line of its own: whoever looks for the address in the first one
+        # finds gRPC's.
+        announcement += f"\nREST at {shown_host}:{rest_port}"
     stopping = _stop_signal()
     await server.start()
-    model = f"{catalog.name} version {int(path.name)} from {path.parent}"
-    print(f"Serving {model} at {shown_host}:{port}", flush=True)
+    print(announcement, flush=True)
     await stopping
-    await server.stop(GRACE_SECONDS)
+    await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
 
 
 def _stop_signal() -> asyncio.Future[None]:

@@ -1,7 +1,7 @@
 """One loaded version of a SavedModel: its signatures, validation, inference."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -63,20 +63,46 @@ class Servable:
                 not fit the signature.
             tf.errors.OpError: Whatever the graph itself raises.
         """
-        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        signature = self._signature(name)
-        inputs = _parse_inputs(signature, request.inputs)
-        wanted = _wanted_outputs(signature, request.output_filter)
-        outputs = self._model.signatures[name](**inputs)
+        outputs = self.run(request)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = self.version
-        response.model_spec.signature_name = name
-        for output in wanted:
-            response.outputs[output].CopyFrom(tensors.to_proto(outputs[output]))
+        response.model_spec.signature_name = _signature_name(request)
+        for name, tensor in outputs.items():
+            response.outputs[name].CopyFrom(tensors.to_proto(tensor))
         return response
 
-    def _signature(self, name: str) -> SignatureDef:
+    def run(self, request: predict_pb2.PredictRequest) -> dict[str, tf.Tensor]:
+        """Does what `predict` does, and leaves the packing to the caller.
+
+        Args:
+            request: As for `predict`.
+
+        Returns:
+            The outputs that the request wants, by name.
+
+        Raises:
+            tf.errors.OpError: As for `predict`.
+        """
+        name = _signature_name(request)
+        signature = self.signature(name)
+        inputs = _parse_inputs(signature, request.inputs)
+        wanted = _wanted_outputs(signature, request.output_filter)
+        outputs = self._model.signatures[name](**inputs)
+        return {output: outputs[output] for output in wanted}
+
+    def signature(self, name: str) -> SignatureDef:
+        """Looks a signature up.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            What it takes and gives.
+
+        Raises:
+            tf.errors.FailedPreconditionError: No such signature.
+        """
         callable_names = self._model.signatures.keys() & self.signature_defs.keys()
         if name not in callable_names:
             raise rejections.failed_precondition(
@@ -84,6 +110,30 @@ class Servable:
                 f"{_listed(callable_names)}.",
             )
         return self.signature_defs[name]
+
+
+def check_input_names(signature: SignatureDef, received: Collection[str]) -> None:
+    """Refuses inputs that a signature does not have, or has and did not get.
+
+    Args:
+        signature: What the request asks for.
+        received: The names of the inputs in the request.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The names do not match.
+    """
+    missing = signature.inputs.keys() - signature.defaults.keys() - set(received)
+    extra = set(received) - signature.inputs.keys()
+    if missing or extra:
+        raise rejections.invalid(
+            f"inputs do not match the signature: expected "
+            f"{_listed(signature.inputs)}, received {_listed(received)}; "
+            f"missing {_listed(missing)}, extra {_listed(extra)}"
+        )
+
+
+def _signature_name(request: predict_pb2.PredictRequest) -> str:
+    return request.model_spec.signature_name or DEFAULT_SIGNATURE
 
 
 def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
@@ -98,15 +148,8 @@ def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
 def _parse_inputs(
     signature: SignatureDef, received: Mapping[str, TensorProto]
 ) -> dict[str, tf.Tensor]:
+    check_input_names(signature, received.keys())
     protos = {**signature.defaults, **received}
-    missing = signature.inputs.keys() - protos.keys()
-    extra = received.keys() - signature.inputs.keys()
-    if missing or extra:
-        raise rejections.invalid(
-            f"inputs do not match the signature: expected "
-            f"{_listed(signature.inputs)}, received {_listed(received)}; "
-            f"missing {_listed(missing)}, extra {_listed(extra)}"
-        )
     return {
         name: _parse_input(name, info, protos[name])
         for name, info in signature.inputs.items()

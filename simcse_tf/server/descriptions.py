@@ -1,0 +1,62 @@
+"""What a server says about its models: which versions, with which signatures."""
+
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+)
+
+from simcse_tf.server.catalog import Catalog
+
+SIGNATURE_DEF = "signature_def"  # the one metadata field that there is
+
+
+def status(
+    catalog: Catalog, spec: model_pb2.ModelSpec
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """Lists the versions that are loaded, or the one asked for.
+
+    Args:
+        catalog: The models to answer for.
+        spec: Model name and, optionally, a version.
+
+    Returns:
+        One status for every version, newest first.
+
+    Raises:
+        tf.errors.OpError: No such model or version.
+    """
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for version in catalog.available(spec):
+        status = response.model_version_status.add(version=version)
+        status.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        status.status.error_code = tf.errors.OK
+    return response
+
+
+def metadata(
+    catalog: Catalog, spec: model_pb2.ModelSpec
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """Describes the signatures of one model version.
+
+    Args:
+        catalog: The models to answer for.
+        spec: Model name and, optionally, a version.
+
+    Returns:
+        The version that was meant, and its signatures as a packed
+        `SignatureDefMap`.
+
+    Raises:
+        tf.errors.OpError: No such model or version.
+    """
+    servable = catalog.find(spec)
+    signatures = get_model_metadata_pb2.SignatureDefMap(
+        signature_def=servable.signature_defs
+    )
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = spec.name
+    response.model_spec.version.value = servable.version
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response

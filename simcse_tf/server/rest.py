@@ -1,0 +1,188 @@
+"""TF Serving's RESTful API over a catalog of loaded models."""
+
+import asyncio
+import contextlib
+import functools
+import json
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any
+from urllib.parse import unquote
+
+import tensorflow as tf
+from aiohttp import web
+from google.protobuf import json_format, message
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+
+from simcse_tf.errors import UserError
+from simcse_tf.server import descriptions, json_predict, rejections
+from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.servable import Servable
+
+MODEL = (
+    r"/v1/models/(?P<name>[^/:]+)"
+    r"(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+)
+ASK = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
+DESCRIBE = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
+
+# Every other code is a failure of the server, 500.
+HTTP_STATUSES = {
+    tf.errors.CANCELLED: 499,
+    tf.errors.INVALID_ARGUMENT: 400,
+    tf.errors.DEADLINE_EXCEEDED: 504,
+    tf.errors.NOT_FOUND: 404,
+    tf.errors.ALREADY_EXISTS: 409,
+    tf.errors.PERMISSION_DENIED: 403,
+    tf.errors.RESOURCE_EXHAUSTED: 429,
+    tf.errors.FAILED_PRECONDITION: 400,
+    tf.errors.ABORTED: 409,
+    tf.errors.OUT_OF_RANGE: 400,
+    tf.errors.UNIMPLEMENTED: 501,
+    tf.errors.UNAVAILABLE: 503,
+    tf.errors.UNAUTHENTICATED: 401,
+}
+
+
+async def start(
+    catalog: Catalog, executor: Executor, host: str, port: int
+) -> Callable[[float], Awaitable[None]]:
+    """Starts to answer HTTP requests in the running event loop.
+
+    Args:
+        catalog: The models to answer for.
+        executor: Where JSON is read and written and inference runs, so that the
+            event loop stays responsive.
+        host: Name or address to listen on.
+        port: Port to listen on.
+
+    Returns:
+        What stops it again: listens no longer and finishes the requests that are
+        running, for at most the seconds given.
+
+    Raises:
+        UserError: The address cannot be listened on.
+    """
+    app = web.Application(client_max_size=0)  # no limit, as over gRPC
+    app.router.add_route("*", "/{path:.*}", RestApi(catalog, executor).answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    # gRPC takes "::" for IPv4 as well; asyncio has None for that.
+    site = web.TCPSite(runner, None if host == "::" else host, port)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise UserError(
+            f"--rest_api_port: cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+    return functools.partial(_stop, runner)
+
+
+class RestApi:
+    """Answers HTTP requests as TF Serving does.
+
+    Args:
+        catalog: The models to answer for.
+        executor: Where JSON is read and written and inference runs.
+    """
+
+    def __init__(self, catalog: Catalog, executor: Executor):
+        self._catalog = catalog
+        self._executor = executor
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answers any request, wrong ones too."""
+        try:
+            return _response(200, await self._answer(request))
+        except Exception as error:
+            code, details = rejections.describe(error)
+            status = HTTP_STATUSES.get(code, 500)
+            return _response(status, json.dumps({"error": details}))
+
+    async def _answer(self, request: web.Request) -> str:
+        path = request.rel_url.raw_path  # in it, an encoded slash is no slash
+        if request.method == "POST" and (match := ASK.fullmatch(path)):
+            return await self._ask(match, await _read(request))
+        if request.method == "GET" and (match := DESCRIBE.fullmatch(path)):
+            return self._describe(match)
+        if not path.lower().startswith("/v1/"):
+            raise rejections.not_found(f"Not found: {path}")
+        raise rejections.invalid(f"Malformed request: {request.method} {path}")
+
+    async def _ask(self, match: re.Match[str], body: bytes) -> str:
+        if match["method"].lower() != "predict":
+            raise rejections.unimplemented("the Python server offers predict only")
+        spec = _model_spec(match)
+        servable = self._catalog.find(spec)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._executor, _predict, servable, spec, body
+        )
+
+    def _describe(self, match: re.Match[str]) -> str:
+        spec = _model_spec(match)
+        if match["metadata"]:
+            return _metadata_json(descriptions.metadata(self._catalog, spec))
+        return json.dumps(_to_dict(descriptions.status(self._catalog, spec)))
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:
+        raise rejections.invalid(f"cannot read the request body: {error}") from error
+    except ConnectionError as error:
+        raise rejections.cancelled("the client has left") from error
+
+
+def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(match["name"]))
+    if match["label"]:
+        spec.version_label = unquote(match["label"])
+    if match["version"]:
+        try:
+            spec.version.value = int(match["version"])
+        except ValueError as error:  # more than 64 bits
+            raise rejections.invalid(
+                f"Failed to convert version: {match['version']} to numeric."
+            ) from error
+    return spec
+
+
+def _predict(servable: Servable, spec: model_pb2.ModelSpec, body: bytes) -> str:
+    document = json_predict.parse(body)
+    request = json_predict.to_request(document, spec, servable.signature)
+    outputs = servable.run(request)
+    return json_predict.to_json(outputs, json_predict.is_row_format(document))
+
+
+def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> str:
+    # Unpacked here, because protobuf's own JSON adds its type's address.
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata[descriptions.SIGNATURE_DEF].Unpack(signatures)
+    metadata = {descriptions.SIGNATURE_DEF: _to_dict(signatures)}
+    return json.dumps(
+        {"model_spec": _to_dict(response.model_spec), "metadata": metadata}
+    )
+
+
+def _to_dict(proto: message.Message) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        proto,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
+
+
+async def _stop(runner: web.AppRunner, grace: float) -> None:
+    # aiohttp has a limit of its own, but may take it twice.
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(runner.cleanup(), grace)
+
+
+def _response(status: int, text: str) -> web.Response:
+    return web.Response(
+        status=status, body=text.encode(), content_type="application/json"
+    )

@@ -1,0 +1,166 @@
+"""What the tests of serving share: a small model, and servers to ask."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import predict_pb2
+
+import simcse_tf
+
+REPOSITORY = Path(simcse_tf.__file__).parents[1]
+DIM = 8
+VERSION = 3
+MIXED_TEXTS = [
+    b"A man is playing a guitar.",
+    b"",
+    "naïve façade 🎸🎉".encode(),
+    b"x" * 10_000,
+    b"\xff\xfe not UTF-8 \x80",
+    b"ends in NUL\x00\x00",
+    b"line\nbreak\tand tab",
+]
+START_SECONDS = 60
+CALL_SECONDS = 30
+
+
+class Embedder(tf.Module):
+    """Embeddings out of hash buckets: exact and different for every text."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def encode(self, text):
+        return {"embedding": self._embed(text)}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, name="text_a"),
+            tf.TensorSpec([None], tf.string, name="text_b"),
+        ]
+    )
+    def similarity(self, text_a, text_b):
+        product = self._embed(text_a) * self._embed(text_b)
+        return {"cosine_similarity": tf.reduce_sum(product, axis=-1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def lengths(self, text):
+        characters = tf.strings.length(text, unit="UTF8_CHAR")
+        return {"bytes": tf.strings.length(text), "characters": characters}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
+    def read(self, path):
+        return {"contents": tf.io.read_file(path)}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float64, name="seconds")])
+    def busy(self, seconds):
+        start = tf.timestamp()
+        passed = tf.while_loop(
+            lambda passed: passed < seconds,
+            lambda passed: [tf.timestamp() - start],
+            [tf.zeros([], tf.float64)],
+        )
+        return {"passed": passed[0]}
+
+    def _embed(self, text):
+        buckets = [
+            tf.strings.to_hash_bucket_fast(tf.strings.join([text, f"#{i}"]), 1000)
+            for i in range(DIM)
+        ]
+        values = tf.cast(tf.stack(buckets, axis=-1), tf.float32) + 1.0
+        return values / tf.sqrt(tf.reduce_sum(values**2, axis=-1, keepdims=True))
+
+
+def export(base_path: Path, version: int = VERSION) -> Path:
+    """Writes the test model and returns its version directory."""
+    module = Embedder()
+    path = base_path / str(version)
+    signatures = {
+        "serving_default": module.encode,
+        "similarity": module.similarity,
+        "lengths": module.lengths,
+        "read": module.read,
+        "busy": module.busy,
+    }
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    return path
+
+
+def environment(path: Path | None = None) -> dict[str, str]:
+    """For our processes: this repository's package, no TF Serving but `path`."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "PATH": str(path) if path else "",
+    }
+
+
+@contextlib.contextmanager
+def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
+    """Starts `simcse_tf.serve` on a free port; yields its process and address."""
+    command = [sys.executable, "-m", "simcse_tf.serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--model_base_path", str(base_path), *flags],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        announcement = process.stdout.readline().strip()
+        watchdog.cancel()
+        assert announcement, process.stderr.read()
+        target = announcement.rpartition(" at ")[2]
+        yield SimpleNamespace(process=process, announcement=announcement, target=target)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def run_serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProcess:
+    """Runs `simcse_tf.serve` until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "simcse_tf.serve", *flags],
+        env=environment(path),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def assert_one_line_mistake(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def predict_request(
+    signature="", name="simcse", version=None, outputs=(), **inputs
+) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+    for key, value in inputs.items():
+        if not isinstance(value, tensor_pb2.TensorProto):
+            value = tf.make_tensor_proto(value)
+        request.inputs[key].CopyFrom(value)
+    return request
+
+
+def free_port() -> int:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        return listener.getsockname()[1]

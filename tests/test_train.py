@@ -1,0 +1,244 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SENTENCES
+
+from simcse_tf import SimCSE
+
+
+def run(*arguments, cwd=ROOT):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "simcse_tf.train", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path, small_preset):
+    """A directory with data and a config of two short epochs."""
+    lines = [f"{text} {i}" for i in range(3) for text in SENTENCES]
+    (tmp_path / "train.txt").write_text("\n".join([*lines, "", "last"]))
+    sts = tmp_path / "senteval" / "STS" / "STSBenchmark"
+    sts.mkdir(parents=True)
+    for split in ("dev", "test"):
+        rows = [
+            f"g\tf\ty\t{i}\t{i % 6}\t{a}\t{b}"
+            for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))
+        ]
+        (sts / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
+    config = {
+        "model": {"preset": str(small_preset)},
+        "data": {"train": "train.txt", "evaluation": "senteval"},
+        "training": {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "evaluate_every": 2,
+            "checkpoint_every": 4,
+        },
+        "output_dir": "run",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def train(workspace, *overrides, flags=()):
+    done = run(
+        "--config", "config.json", "--set", "data.seed=42", *overrides, *flags,
+        cwd=workspace,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def metrics(run_dir):
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
+
+
+def same_but_for_time(lines):
+    return [
+        {key: value for key, value in line.items() if key != "examples_per_second"}
+        for line in lines
+    ]
+
+
+def test_a_run_writes_config_metrics_models_and_scores(workspace):
+    done = train(workspace)
+    out = workspace / "run"
+    assert sorted(os.listdir(out)) == [
+        "best", "config.json", "last", "metrics.jsonl", "tensorboard", "test.json",
+    ]  # fmt: skip
+    assert "25 sentences, 1 blank lines skipped; 3 steps an epoch, 6 in all" in (
+        done.stdout
+    )
+    assert "STS-B" in done.stdout
+    written = json.loads((out / "config.json").read_text())
+    assert written["objective"]["temperature"] == 0.05
+
+    lines = metrics(out)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    rates = [1e-3 * (6 - step) / 6 for step in range(6)]
+    np.testing.assert_allclose([line["learning_rate"] for line in lines], rates, 1e-5)
+    assert all(line["loss"] > 0 and line["examples_per_second"] > 0 for line in lines)
+    evaluated = [line["step"] for line in lines if "dev_STSBenchmark" in line]
+    assert evaluated == [2, 4, 6]
+
+    assert set(json.loads((out / "test.json").read_text())) == {"STSBenchmark", "avg"}
+    best, last = (SimCSE.from_preset(str(out / name)) for name in ("best", "last"))
+    scores = {line["step"]: line.get("dev_STSBenchmark") for line in lines}
+    assert best.max_length == last.max_length == 32
+    top = max(value for value in scores.values() if value is not None)
+    assert f"{top:.2f} on dev" in done.stdout
+
+
+def test_the_best_model_is_the_one_with_the_best_dev_score(workspace):
+    from simcse_tf.encode import encoder
+    from simcse_tf.evaluation import sts
+
+    train(workspace, "training.learning_rate=0.01")
+    scores = [
+        line["dev_STSBenchmark"]
+        for line in metrics(workspace / "run")
+        if "dev_STSBenchmark" in line
+    ]
+    best = SimCSE.from_preset(str(workspace / "run" / "best"))
+    found = sts.evaluate_sts(
+        encoder(best), workspace / "senteval", ["STSBenchmark"], "dev"
+    )
+    assert found["STSBenchmark"] == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_the_same_seeds_give_the_same_run_and_others_another(workspace):
+    train(workspace, "output_dir=a")
+    train(workspace, "output_dir=b")
+    train(workspace, "output_dir=c", "data.seed=1")
+    a, b, c = (same_but_for_time(metrics(workspace / name)) for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_resumed_run_equals_one_never_interrupted(workspace):
+    """Killed after step 4's checkpoint, while step 5 had been logged already."""
+    train(workspace, "output_dir=whole")
+    script = (
+        "import os, signal\n"
+        "from simcse_tf import callbacks, cli, train\n"
+        "log = callbacks.RunLog.on_train_batch_end\n"
+        "def die(self, batch, logs=None):\n"
+        "    log(self, batch, logs)\n"
+        "    if self.model.optimizer.iterations == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "callbacks.RunLog.on_train_batch_end = die\n"
+        "cli.run(train.main)\n"
+    )
+    arguments = ["--config", "config.json", "--set", "output_dir=cut"]
+    killed = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert killed.returncode == -9
+    assert len(metrics(workspace / "cut")) == 5
+    done = train(workspace, "output_dir=cut", flags=["--resume"])
+    assert "going on after step 4" in done.stdout
+
+    whole, cut = workspace / "whole", workspace / "cut"
+    assert same_but_for_time(metrics(cut)) == same_but_for_time(metrics(whole))
+    texts = SENTENCES
+    for name in ("best", "last"):
+        models = [SimCSE.from_preset(str(run / name)) for run in (whole, cut)]
+        weights = [model.get_weights() for model in models]
+        for one, other in zip(*weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert len(texts) == 8
+
+
+def test_resuming_needs_a_run_of_the_same_config(workspace):
+    arguments = ["--config", "config.json", "--resume"]
+    done = run(*arguments, cwd=workspace)
+    assert_mistake(done, "output_dir run holds no run to go on with")
+    train(workspace, "training.max_steps=1", "data.evaluation=null")
+    done = run(*arguments, "--set", "training.batch_size=4", cwd=workspace)
+    assert_mistake(done, r"training\.batch_size, training\.max_steps differs")
+
+
+def test_a_run_is_never_overwritten(workspace):
+    train(workspace, "training.max_steps=1", "data.evaluation=null")
+    before = (workspace / "run" / "metrics.jsonl").read_text()
+    done = run("--config", "config.json", cwd=workspace)
+    assert_mistake(done, "output_dir run holds a run already: pass --resume")
+    assert (workspace / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_without_evaluation_data_the_last_model_is_the_best(workspace):
+    train(workspace, "data.evaluation=null", "training.max_steps=2")
+    out = workspace / "run"
+    best, last = (SimCSE.from_preset(str(out / name)) for name in ("best", "last"))
+    for one, other in zip(best.get_weights(), last.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not (out / "test.json").exists()
+
+
+def test_max_steps_also_sets_the_length_of_the_schedule(workspace):
+    train(workspace, "training.max_steps=2", "data.evaluation=null")
+    rates = [line["learning_rate"] for line in metrics(workspace / "run")]
+    np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-5)
+
+
+BAD_FILES = {
+    "empty.txt": b"",
+    "blank.txt": b"\n\n",
+    "latin1.txt": b"fine\ncaf\xe9\n",
+    "columns.csv": b"sent0,sent1,hard_neg\na,b,c\nd,e\n",
+    "header.csv": b"premise,hypothesis\na,b\n",
+    "short.txt": b"one\ntwo\nthree\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train=missing.txt"], "cannot read missing.txt: No such file"),
+        (["data.train=empty.txt"], "empty.txt is empty"),
+        (["data.train=blank.txt"], "blank.txt is empty"),
+        (["data.train=latin1.txt"], "latin1.txt, line 2: not valid UTF-8"),
+        (["data.train=columns.csv"], "columns.csv, line 3: expected 3 columns, rec"),
+        (["data.train=header.csv"], "header.csv, line 1: expected the columns"),
+        (["data.train=short.txt"], "3 examples, fewer than one batch .*batch_size 8"),
+        (["data.train=train.doc"], "train.doc: expected a .txt, .csv"),
+        (["data.evaluation=nowhere"], "data.evaluation: expected a SentEval directory"),
+        (["model.preset=nowhere"], "no model 'nowhere'"),
+        (["model.max_length=65"], "max_length must be between 2 and 64"),
+        (["training.batch_size=0"], "training.batch_size: expected"),
+        (["training.bach_size=8"], "unknown key training.bach_size"),
+        (["output_dir=train.txt"], "output_dir train.txt: train.txt is not a writable"),
+        (["output_dir=train.txt/x"], "output_dir .*: .*train.txt is not a writable"),
+    ],
+)
+def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(
+    workspace, overrides, message
+):
+    for name, content in BAD_FILES.items():
+        (workspace / name).write_bytes(content)
+    before = sorted(os.listdir(workspace))
+    done = run("--config", "config.json", "--set", *overrides, cwd=workspace)
+    assert_mistake(done, message)
+    assert sorted(os.listdir(workspace)) == before
+
+
+def assert_mistake(done, message):
+    import re
+
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert re.search(message, line), line
