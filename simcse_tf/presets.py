@@ -8,6 +8,7 @@ from typing import Any
 
 import keras_hub
 
+from simcse_tf import compat
 from simcse_tf.errors import UserError
 from simcse_tf.tokenizer import BertTokenizer
 
@@ -82,6 +83,7 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
     Raises:
         UserError: If KerasHub cannot load it; the message carries its reason.
     """
+    compat.read_newer_bert_checkpoints()
     try:
         return keras_hub.models.Backbone.from_preset(preset, **overrides)
     except (ValueError, OSError, KeyError) as error:

@@ -61,6 +61,9 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
     _begin(output, config)
     _report(source, steps, last_step, progress.step)
     fit(model, source, config, last_step, progress)
+    if not config.data.evaluation:
+        # Nothing says that an earlier model was better.
+        model.save_to_preset(str(output / "best"))
     return _final_scores(config, progress)
 
 

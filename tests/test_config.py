@@ -1,6 +1,8 @@
 import json
 
+import keras_hub
 import pytest
+from conftest import MINILM, ROOT
 
 from simcse_tf.config import load_config
 from simcse_tf.errors import UserError
@@ -134,3 +136,29 @@ def test_a_broken_file_is_told_with_its_name(write, text, message):
 def test_a_missing_file_is_told():
     with pytest.raises(UserError, match=r"cannot read the config nowhere\.json"):
         load_config("nowhere.json")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=str)
+def test_the_configs_that_come_along_are_valid_and_name_known_presets(path):
+    config = load_config(str(path))
+    assert config.model.preset in (MINILM, *keras_hub.models.Backbone.presets)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "learning_rate", "epochs", "head_in_inference"),
+    [
+        ("unsup", 64, 3e-5, 1, False),
+        ("unsup-large", 64, 1e-5, 1, False),
+        ("sup", 512, 5e-5, 3, True),
+        ("sup-large", 512, 1e-5, 3, True),
+    ],
+)
+def test_the_papers_runs_have_the_papers_numbers(
+    name, batch_size, learning_rate, epochs, head_in_inference
+):
+    config = load_config(str(ROOT / "configs" / f"{name}.json"))
+    training = config.training
+    assert (training.batch_size, training.learning_rate) == (batch_size, learning_rate)
+    assert (training.epochs, training.weight_decay) == (epochs, 0)
+    assert config.model.head_in_inference is head_in_inference
+    assert config.objective.temperature == 0.05
