@@ -8,9 +8,10 @@ import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SENTENCES
+from conftest import MINILM, SENTENCES
+from safetensors.numpy import load_file
 
-from simcse_tf import SimCSE
+from simcse_tf import SimCSE, presets
 from simcse_tf.errors import UserError
 from simcse_tf.pooling import POOLINGS
 
@@ -321,6 +322,15 @@ def test_random_head_differs_from_the_pretrained_one(small_preset):
 
 
 # === What a MODEL argument may be ===
+
+
+def test_the_head_of_a_hugging_face_checkpoint_is_its_pooler():
+    """Released SimCSE checkpoints keep their MLP head there."""
+    model = SimCSE.from_preset(MINILM, pooling="cls")
+    file = Path(presets.resolve(MINILM)) / "model.safetensors"
+    weights = load_file(file)
+    [kernel] = [v for k, v in weights.items() if k.endswith("pooler.dense.weight")]
+    np.testing.assert_array_equal(model.head.kernel.numpy(), kernel.T)
 
 
 def test_minilm_says_itself_how_it_is_pooled_and_cut(minilm):
