@@ -2,6 +2,7 @@
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ Logs = dict[str, Any] | None
 SELECTION_TASK = "STSBenchmark"
 
 
-class StepCallback(keras.callbacks.Callback):
+class StepCallback(keras.callbacks.Callback, ABC):
     """A callback that acts every few steps, and after the run's last.
 
     Args:
@@ -38,8 +39,9 @@ class StepCallback(keras.callbacks.Callback):
         if step % self.every == 0 or step == self.last_step:
             self.act(step, {} if logs is None else logs)
 
+    @abstractmethod
     def act(self, step: int, logs: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Acts after `step` steps; what it adds to `logs` is logged."""
 
 
 class STSEvaluation(StepCallback):

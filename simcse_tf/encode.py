@@ -1,6 +1,6 @@
 """Bulk encoding: many sentences to one array, in batches of similar length."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def encode(
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`,
         rows of unit length.
     """
+    import tensorflow as tf
     from tqdm import tqdm
 
     if out is None:
@@ -56,7 +57,7 @@ def encode(
     ) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            out[rows] = model.predict_on_batch(model.pad(_rows(tokens, rows)))
+            out[rows] = model.predict_on_batch(model.pad(tf.gather(tokens, rows)))
             bar.update(len(rows))
     return out
 
@@ -75,22 +76,10 @@ def _tokens(model: Any, sentences: Any, max_length: int) -> Any:
 
     from simcse_tf.model import string_tensor
 
-    parts = [
-        model.tokenizer(string_tensor(chunk), max_length)
-        for chunk in _chunks(sentences, _TOKENIZED_AT_ONCE)
-    ]
+    starts = range(0, len(sentences), _TOKENIZED_AT_ONCE)
+    chunks = (sentences[start : start + _TOKENIZED_AT_ONCE] for start in starts)
+    parts = [model.tokenizer(string_tensor(chunk), max_length) for chunk in chunks]
     return tf.concat(parts, axis=0)
-
-
-def _rows(tokens: Any, rows: np.ndarray) -> Any:
-    import tensorflow as tf
-
-    return tf.gather(tokens, rows)
-
-
-def _chunks(sentences: Any, size: int) -> Iterator[Any]:
-    for start in range(0, len(sentences), size):
-        yield sentences[start : start + size]
 
 
 def read_lines(path: str) -> list[bytes]:
