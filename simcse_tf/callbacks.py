@@ -35,7 +35,7 @@ class StepCallback(keras.callbacks.Callback, ABC):
         self.last_step = last_step
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        step = int(self.model.optimizer.iterations)
+        step = int(self.model.optimizer.iterations.numpy())
         if step % self.every == 0 or step == self.last_step:
             self.act(step, {} if logs is None else logs)
 
@@ -126,7 +126,7 @@ class StepClock(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         elapsed = time.perf_counter() - self._started
         if logs is not None:
-            step = self.model.optimizer.iterations - 1
+            step = self.model.optimizer.iterations.numpy() - 1
             logs["learning_rate"] = float(self.schedule(step))
             logs["examples_per_second"] = self.batch_size / elapsed
 
@@ -150,7 +150,7 @@ class RunLog(keras.callbacks.Callback):
         self._board = tf.summary.create_file_writer(str(Path(directory, "tensorboard")))
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        step = int(self.model.optimizer.iterations)
+        step = int(self.model.optimizer.iterations.numpy())
         values = {name: float(value) for name, value in (logs or {}).items()}
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()

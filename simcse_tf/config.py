@@ -55,7 +55,7 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Positive | None = 1.0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    strategy: Literal["auto", "none"] = "auto"
+    strategy: Literal["auto", "none", "mirrored"] = "auto"
     evaluate_every: Count = 125
     checkpoint_every: Count = 500
     seed: Seed = 42

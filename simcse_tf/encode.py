@@ -57,7 +57,7 @@ def encode(
     ) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            out[rows] = model.predict_on_batch(model.pad(tf.gather(tokens, rows)))
+            out[rows] = model.embed(model.pad(tf.gather(tokens, rows)))
             bar.update(len(rows))
     return out
 

@@ -126,6 +126,13 @@ class SimCSE(keras.Model):
         return self.pad(self.tokenizer(text, max_length or self.max_length))
 
     @functools.cached_property
+    def embed(self) -> Any:
+        """`call` without dropout as a `tf.function`, on one device."""
+        return tf.function(
+            lambda features: self(features, training=False), reduce_retracing=True
+        )
+
+    @functools.cached_property
     def _traced_tokenizer(self) -> Any:
         # A `tf.data` pipeline copies the vocabulary whenever it is started, which
         # would cost `predict` more than a short list's embeddings do.
@@ -202,6 +209,7 @@ class SimCSE(keras.Model):
 
     def _logs(self, loss: tf.Tensor, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         examples = tf.shape(data[COLUMNS[0]]["token_ids"])[0]
+        loss = distribution.mean_over_replicas(loss)
         self.loss_tracker.update_state(loss, sample_weight=examples)
         return {"loss": loss}
 

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from simcse_tf import distribution
+
 
 @keras.saving.register_keras_serializable("simcse_tf")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -36,6 +38,24 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+@keras.saving.register_keras_serializable("simcse_tf")
+class ReplicatedAdam(keras.optimizers.Adam):
+    """Adam whose clipping sees the whole batch's gradient.
+
+    Keras clips each replica's gradient and sums afterwards, so that the step depends
+    on the number of replicas. Here the sum comes first, and the step is that of one
+    device on the whole batch. (keras/src/optimizers/base_optimizer.py, `apply`;
+    https://github.com/keras-team/keras/issues/18666 is near it.)
+    """
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        summed = distribution.sum_over_replicas(list(grads))
+        return super().apply(summed, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        return grads_and_vars
+
+
 def adam(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     weight_decay: float = 0.0,
@@ -51,12 +71,12 @@ def adam(
             Defaults to `1.0`.
 
     Returns:
-        A `keras.optimizers.Adam`.
+        A `ReplicatedAdam`.
 
     Reference:
         - [Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)
     """
-    optimizer = keras.optimizers.Adam(
+    optimizer = ReplicatedAdam(
         learning_rate,
         weight_decay=weight_decay or None,
         global_clipnorm=clip_norm,

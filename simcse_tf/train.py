@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from simcse_tf.model import SimCSE
 
 # A resumed run may differ from what was begun in these keys only: none of them
-# changes a step.
+# changes a step (the number of replicas, only its rounding and dropout masks).
 RESUMABLE_KEYS = (
     "output_dir",
     "data.evaluation",
+    "training.strategy",
     "training.evaluate_every",
     "training.checkpoint_every",
 )
@@ -44,7 +45,7 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
     Raises:
         UserError: If the data, the model or the output directory cannot be used.
     """
-    from simcse_tf import checkpoint, data
+    from simcse_tf import checkpoint, data, distribution
 
     output = Path(config.output_dir)
     _check_output_dir(output, config, resume)
@@ -54,7 +55,10 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
     if config.data.evaluation:
         _check_evaluation_data(config.data.evaluation)
 
-    model = build_model(config, last_step)
+    strategy = distribution.strategy(config.training.strategy)
+    _check_batch_size(config.training.batch_size, strategy.num_replicas_in_sync)
+    with strategy.scope():
+        model = build_model(config, last_step)
     progress = checkpoint.Progress()
     if resume:
         progress = checkpoint.restore(str(output / "last"), model)
@@ -71,29 +75,28 @@ def build_model(config: Config, last_step: int) -> "SimCSE":
     """The compiled model of a run, its random numbers seeded by the config."""
     import keras
 
-    from simcse_tf import distribution, optimization
+    from simcse_tf import optimization
     from simcse_tf.model import SimCSE
 
     keras.utils.set_random_seed(config.training.seed)
-    with distribution.strategy(config.training.strategy).scope():
-        model = SimCSE.from_preset(
-            config.model.preset,
-            head_init=config.model.head_init,
-            dropout=config.model.dropout,
-            dtype=config.training.precision,
-            pooling=config.model.pooling,
-            head_in_inference=config.model.head_in_inference,
-            max_length=config.model.max_length,
-            temperature=config.objective.temperature,
-            hard_negative_weight=config.objective.hard_negative_weight,
-        )
-        schedule = optimization.LinearDecay(
-            config.training.learning_rate, last_step, config.training.warmup_steps
-        )
-        optimizer = optimization.adam(
-            schedule, config.training.weight_decay, config.training.clip_norm
-        )
-        model.compile(optimizer)
+    model = SimCSE.from_preset(
+        config.model.preset,
+        head_init=config.model.head_init,
+        dropout=config.model.dropout,
+        dtype=config.training.precision,
+        pooling=config.model.pooling,
+        head_in_inference=config.model.head_in_inference,
+        max_length=config.model.max_length,
+        temperature=config.objective.temperature,
+        hard_negative_weight=config.objective.hard_negative_weight,
+    )
+    schedule = optimization.LinearDecay(
+        config.training.learning_rate, last_step, config.training.warmup_steps
+    )
+    optimizer = optimization.adam(
+        schedule, config.training.weight_decay, config.training.clip_norm
+    )
+    model.compile(optimizer)
     return model
 
 
@@ -172,6 +175,14 @@ def _dev_evaluation(data_dir: str) -> Any:
     return lambda model: sts.evaluate_sts(
         encoder(model, longest_input(model.backbone)), data_dir, tasks, "dev"
     )
+
+
+def _check_batch_size(batch_size: int, replicas: int) -> None:
+    if batch_size % replicas:
+        raise UserError(
+            f"training.batch_size: expected a multiple of the {replicas} replicas, "
+            f"received {batch_size}"
+        )
 
 
 def _check_evaluation_data(data_dir: str) -> None:
@@ -266,6 +277,14 @@ def _final_scores(config: Config, progress: "Progress") -> dict[str, float]:
     return scores
 
 
+def _split_cpu(count: int) -> None:
+    if count < 1:
+        raise UserError(f"--logical-devices: expected 1 or more, received {count}")
+    from simcse_tf import distribution
+
+    distribution.split_cpu(count)
+
+
 def main() -> None:
     parser = Parser("simcse_tf.train", description="Train SimCSE from a JSON config.")
     parser.add_argument("--config", required=True, metavar="CONFIG.json")
@@ -280,7 +299,15 @@ def main() -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in output_dir"
     )
+    parser.add_argument(
+        "--logical-devices",
+        type=int,
+        metavar="N",
+        help="split the CPU into N devices, to try training.strategy=mirrored",
+    )
     arguments = parser.parse_args()
+    if arguments.logical_devices is not None:
+        _split_cpu(arguments.logical_devices)
     train(load_config(arguments.config, arguments.set), arguments.resume)
 
 

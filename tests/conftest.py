@@ -28,8 +28,7 @@ def minilm():
     return SimCSE.from_preset(MINILM)
 
 
-@pytest.fixture(scope="session")
-def small_preset(tmp_path_factory) -> Path:
+def make_preset(path: Path, layers: int) -> Path:
     """A KerasHub directory: BERT with random weights, small enough to train in a test.
 
     Its vocabulary is MiniLM's, so its tokens are real ones.
@@ -43,17 +42,22 @@ def small_preset(tmp_path_factory) -> Path:
     tokenizer = presets.load_tokenizer(presets.resolve(MINILM))
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=tokenizer.vocabulary_size,
-        num_layers=3,
+        num_layers=layers,
         num_heads=2,
         hidden_dim=16,
         intermediate_dim=32,
         dropout=0.1,
         max_sequence_length=64,
     )
-    path = tmp_path_factory.mktemp("small") / "preset"
     backbone.save_to_preset(str(path))
     presets.save_tokenizer(tokenizer, str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def small_preset(tmp_path_factory) -> Path:
+    """Three layers: the fewest on which every pooler reads other ones."""
+    return make_preset(tmp_path_factory.mktemp("small") / "preset", layers=3)
 
 
 SENTENCES = [

@@ -68,7 +68,7 @@ def test_a_failure_leaves_the_old_output_and_nothing_else(
     def fail(*_):
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr(SimCSE, "predict_on_batch", fail)
+    monkeypatch.setattr(SimCSE, "pad", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         command("--input", tmp_path / "in.txt")
     np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), before)

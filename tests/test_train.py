@@ -181,6 +181,21 @@ def test_max_steps_also_sets_the_length_of_the_schedule(workspace):
     np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-5)
 
 
+def test_replicas_on_logical_devices_give_the_run_of_one_device(workspace):
+    same = ["training.max_steps=4", "model.dropout=0.0"]
+    train(workspace, *same, "output_dir=one")
+    train(
+        workspace, *same, "output_dir=two", "training.strategy=mirrored",
+        flags=["--logical-devices", 2],
+    )  # fmt: skip
+    one, two = metrics(workspace / "one"), metrics(workspace / "two")
+    for key in ("loss", "learning_rate"):
+        expected = [line[key] for line in one]
+        np.testing.assert_allclose([line[key] for line in two], expected, rtol=1e-3)
+    # Its checkpoint holds what one device's does: it resumes there.
+    train(workspace, *same, "output_dir=two", flags=["--resume"])
+
+
 BAD_FILES = {
     "empty.txt": b"",
     "blank.txt": b"\n\n",
@@ -207,6 +222,15 @@ BAD_FILES = {
         (["model.max_length=65"], "max_length must be between 2 and 64"),
         (["training.batch_size=0"], "training.batch_size: expected"),
         (["training.bach_size=8"], "unknown key training.bach_size"),
+        (
+            [
+                "training.strategy=mirrored",
+                "training.batch_size=7",
+                "--logical-devices=2",
+            ],
+            "training.batch_size: expected a multiple of the 2 replicas, received 7",
+        ),
+        (["output_dir=x", "--logical-devices=0"], "--logical-devices: expected 1 or"),
         (["output_dir=train.txt"], "output_dir train.txt: train.txt is not a writable"),
         (["output_dir=train.txt/x"], "output_dir .*: .*train.txt is not a writable"),
     ],
