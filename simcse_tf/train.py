@@ -56,7 +56,7 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
         _check_evaluation_data(config.data.evaluation)
 
     strategy = distribution.strategy(config.training.strategy)
-    _check_batch_size(config.training.batch_size, strategy.num_replicas_in_sync)
+    _check_replicas(config, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = build_model(config, last_step)
     progress = checkpoint.Progress()
@@ -177,11 +177,19 @@ def _dev_evaluation(data_dir: str) -> Any:
     )
 
 
-def _check_batch_size(batch_size: int, replicas: int) -> None:
-    if batch_size % replicas:
+def _check_replicas(config: Config, replicas: int) -> None:
+    training = config.training
+    if training.batch_size % replicas:
         raise UserError(
             f"training.batch_size: expected a multiple of the {replicas} replicas, "
-            f"received {batch_size}"
+            f"received {training.batch_size}"
+        )
+    # Keras' loss scaling looks at each replica alone: one that overflows spoils the
+    # others (https://github.com/keras-team/keras/issues/18666 is near it).
+    if replicas > 1 and training.precision == "mixed_float16":
+        raise UserError(
+            f"training.precision: mixed_float16 on {replicas} replicas is not "
+            "supported; use mixed_bfloat16 or float32"
         )
 
 

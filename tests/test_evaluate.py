@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -71,10 +72,4 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert done.returncode == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
-    assert_matches(message, line)
-
-
-def assert_matches(pattern, text):
-    import re
-
-    assert re.search(pattern, text), text
+    assert re.search(message, line), line

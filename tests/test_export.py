@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import MINILM, ROOT, SENTENCES
+from conftest import ROOT, SENTENCES
+from serving_helpers import running_server
 
 from simcse_tf import SimCSE
 from simcse_tf import export as export_module
@@ -111,7 +112,7 @@ def test_max_length_can_be_chosen_at_export(small_preset, tmp_path):
 def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
     minilm, data_dir, tmp_path
 ):
-    """The whole way of issue: export, server process, gRPC, 2,000 real sentences."""
+    """The whole way: export, server process, gRPC, 2,000 real sentences."""
     lines = (data_dir / "wiki_sentences.txt").read_text("utf-8").splitlines()[:2000]
     texts = [*lines, *ODD]
     base = tmp_path / "base"
@@ -119,8 +120,6 @@ def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
     # The server needs the export alone.
     moved = tmp_path / "moved"
     shutil.move(base, moved)
-    from serving_helpers import running_server
-
     with running_server(moved) as server, Client(server.target) as client:
         received = client.encode(texts)
         cosine = client.similarity(ODD, ODD[::-1])
@@ -128,4 +127,3 @@ def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
     np.testing.assert_allclose(received, expected, atol=1e-5)
     odd = expected[-len(ODD) :]
     np.testing.assert_allclose(cosine, (odd * odd[::-1]).sum(1), atol=1e-5)
-    assert MINILM

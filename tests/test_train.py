@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -230,6 +231,14 @@ BAD_FILES = {
             ],
             "training.batch_size: expected a multiple of the 2 replicas, received 7",
         ),
+        (
+            [
+                "training.strategy=mirrored",
+                "training.precision=mixed_float16",
+                "--logical-devices=2",
+            ],
+            "training.precision: mixed_float16 on 2 replicas is not supported",
+        ),
         (["output_dir=x", "--logical-devices=0"], "--logical-devices: expected 1 or"),
         (["output_dir=train.txt"], "output_dir train.txt: train.txt is not a writable"),
         (["output_dir=train.txt/x"], "output_dir .*: .*train.txt is not a writable"),
@@ -247,8 +256,6 @@ def test_a_mistake_is_one_line_exit_code_2_and_leaves_nothing(
 
 
 def assert_mistake(done, message):
-    import re
-
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
     assert re.search(message, line), line
