@@ -27,6 +27,18 @@ def run(*arguments, cwd=ROOT):
 
 @pytest.fixture
 def workspace(tmp_path, small_preset):
+    return make_workspace(tmp_path, small_preset)
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory, small_preset):
+    """A workspace with a run of two steps without evaluation data."""
+    workspace = make_workspace(tmp_path_factory.mktemp("short"), small_preset)
+    train(workspace, "training.max_steps=2", "data.evaluation=null")
+    return workspace
+
+
+def make_workspace(tmp_path, small_preset):
     """A directory with data and a config of two short epochs."""
     lines = [f"{text} {i}" for i in range(3) for text in SENTENCES]
     (tmp_path / "train.txt").write_text("\n".join([*lines, "", "last"]))
@@ -150,35 +162,31 @@ def test_a_resumed_run_equals_one_never_interrupted(workspace):
             np.testing.assert_array_equal(one, other)
 
 
-def test_resuming_needs_a_run_of_the_same_config(workspace):
-    arguments = ["--config", "config.json", "--resume"]
-    done = run(*arguments, cwd=workspace)
-    assert_mistake(done, "output_dir run holds no run to go on with")
-    train(workspace, "training.max_steps=1", "data.evaluation=null")
-    done = run(*arguments, "--set", "training.batch_size=4", cwd=workspace)
+def test_resuming_needs_a_run_of_the_same_config(short_run):
+    arguments = ["--config", "config.json", "--resume", "--set"]
+    done = run(*arguments, "output_dir=other", cwd=short_run)
+    assert_mistake(done, "output_dir other holds no run to go on with")
+    done = run(*arguments, "training.batch_size=4", cwd=short_run)
     assert_mistake(done, r"training\.batch_size, training\.max_steps differs")
 
 
-def test_a_run_is_never_overwritten(workspace):
-    train(workspace, "training.max_steps=1", "data.evaluation=null")
-    before = (workspace / "run" / "metrics.jsonl").read_text()
-    done = run("--config", "config.json", cwd=workspace)
+def test_a_run_is_never_overwritten(short_run):
+    before = (short_run / "run" / "metrics.jsonl").read_text()
+    done = run("--config", "config.json", cwd=short_run)
     assert_mistake(done, "output_dir run holds a run already: pass --resume")
-    assert (workspace / "run" / "metrics.jsonl").read_text() == before
+    assert (short_run / "run" / "metrics.jsonl").read_text() == before
 
 
-def test_without_evaluation_data_the_last_model_is_the_best(workspace):
-    train(workspace, "data.evaluation=null", "training.max_steps=2")
-    out = workspace / "run"
+def test_without_evaluation_data_the_last_model_is_the_best(short_run):
+    out = short_run / "run"
     best, last = (SimCSE.from_preset(str(out / name)) for name in ("best", "last"))
     for one, other in zip(best.get_weights(), last.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert not (out / "test.json").exists()
 
 
-def test_max_steps_also_sets_the_length_of_the_schedule(workspace):
-    train(workspace, "training.max_steps=2", "data.evaluation=null")
-    rates = [line["learning_rate"] for line in metrics(workspace / "run")]
+def test_max_steps_also_sets_the_length_of_the_schedule(short_run):
+    rates = [line["learning_rate"] for line in metrics(short_run / "run")]
     np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-5)
 
 
