@@ -112,18 +112,17 @@ class SimCSE(keras.Model):
 
     # === Strings to tokens ===
 
-    def preprocess(self, text: tf.Tensor, max_length: int | None = None) -> Any:
+    def preprocess(self, text: tf.Tensor) -> Any:
         """Tokenizes and pads sentences, in the graph.
 
         Args:
             text: string tensor of shape `(n,)`.
-            max_length: Optional int. Overrides the model's own.
 
         Returns:
             Dictionary of int32 tensors of shape `(n, length of the longest)`:
             the backbone's inputs.
         """
-        return self.pad(self.tokenizer(text, max_length or self.max_length))
+        return self.pad(self.tokenizer(text, self.max_length))
 
     @functools.cached_property
     def embed(self) -> Any:
