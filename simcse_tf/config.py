@@ -36,6 +36,8 @@ class ObjectiveConfig(Section):
     kind: Literal["contrastive"] = "contrastive"
     temperature: Positive = 0.05
     hard_negative_weight: float = 0.0
+    mlm_weight: Annotated[float, Field(ge=0)] = 0.0
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
 
 
 class DataConfig(Section):
@@ -49,6 +51,7 @@ class TrainingConfig(Section):
     epochs: Count = 3
     # A batch of one has no negatives.
     batch_size: Annotated[int, Field(ge=2)] = 512
+    micro_batch_size: Count | None = None
     learning_rate: Positive = 5e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     max_steps: Count | None = None

@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import keras_hub
@@ -12,14 +12,17 @@ import numpy as np
 import tensorflow as tf
 from safetensors import numpy as safetensors
 
-from simcse_tf import distribution, presets
+from simcse_tf import distribution, dropout, optimization, presets
 from simcse_tf.errors import UserError
 from simcse_tf.files import whole_directory
+from simcse_tf.gradients import Step, cached_gradients, direct_gradients
 from simcse_tf.losses import contrastive_loss, unit_length
+from simcse_tf.masked_lm import NOT_PREDICTED, mask_tokens, masked_lm_loss
 from simcse_tf.pooling import layers_read, pool
 from simcse_tf.tokenizer import BertTokenizer
 
 COLUMNS = ("anchor", "positive", "hard_negative")
+Features = Mapping[str, tf.Tensor]
 CONFIG_FILE = "simcse.json"
 HEAD_FILE = "head.safetensors"
 HEAD_INITS = ("random", "pretrained")
@@ -47,10 +50,19 @@ class SimCSE(keras.Model):
             count. Defaults to `32`, the paper's.
         temperature: float. Of the loss. Defaults to `0.05`.
         hard_negative_weight: float. Of the loss. Defaults to `0.0`.
+        exact_gelu: bool. Whether the backbone's feed-forward layers compute GELU
+            itself, as Hugging Face's BERT does, in place of the tanh approximation
+            of Google's, which is KerasHub's. Defaults to `False`.
+        mlm_weight: float. Of the masked-language-model loss that is added to the
+            contrastive one. The head that it trains is not part of a saved
+            preset. Defaults to `0.0`: none.
+        mlm_probability: float. With which a token is hidden and to be predicted.
+            Defaults to `0.15`.
 
     Raises:
         ValueError: If the pooling is unknown or the backbone cannot serve it.
-        UserError: If `max_length` is out of the backbone's range.
+        UserError: If `max_length` is out of the backbone's range, or the
+            vocabulary has no `[MASK]` for the masked language model.
 
     Example:
 
@@ -74,6 +86,9 @@ class SimCSE(keras.Model):
         max_length: int = 32,
         temperature: float = 0.05,
         hard_negative_weight: float = 0.0,
+        exact_gelu: bool = False,
+        mlm_weight: float = 0.0,
+        mlm_probability: float = 0.15,
         **kwargs: Any,
     ):
         kwargs.setdefault("dtype", backbone.dtype_policy)
@@ -85,6 +100,12 @@ class SimCSE(keras.Model):
         self.max_length = _checked_length(max_length, backbone)
         self.temperature = temperature
         self.hard_negative_weight = hard_negative_weight
+        self.exact_gelu = exact_gelu
+        if exact_gelu:
+            _set_exact_gelu(backbone)
+        self.mlm_weight = mlm_weight
+        self.mlm_probability = mlm_probability
+        self.micro_batch_size: int | None = None
         self.loss_tracker = keras.metrics.Mean(name="loss")
         # Batches come in many shapes, each of which XLA would compile anew.
         self.supports_jit = False
@@ -92,6 +113,9 @@ class SimCSE(keras.Model):
         self._states = _layer_outputs(backbone, pooling)
         self.embedding_dim = int(_sequence_output(backbone).shape[-1])
         self.head = _mlp_head(self.embedding_dim, self) if pooling == "cls" else None
+        self.masked_lm_head = _masked_lm_head(self) if mlm_weight else None
+        self._dropout_states = dropout.random_states(self)
+        self.seed_generator = keras.random.SeedGenerator()
         self.built = True
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
@@ -175,29 +199,98 @@ class SimCSE(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self.loss_tracker]
 
+    def compile(
+        self, *args: Any, micro_batch_size: int | None = None, **kwargs: Any
+    ) -> None:
+        """Configures training as `keras.Model.compile` does.
+
+        Args:
+            *args: As for `keras.Model.compile`.
+            micro_batch_size: Optional int. How many examples of a replica's batch,
+                which it must divide, are encoded at a time: the same step in less
+                memory and more time. Defaults to `None`: all of them.
+            **kwargs: As for `keras.Model.compile`.
+        """
+        super().compile(*args, **kwargs)
+        self.micro_batch_size = micro_batch_size
+        # Keras would build it while a step is traced, too late to scale its loss.
+        self.optimizer.build(self.trainable_variables)
+        optimization.expect_summed_gradients(self.optimizer)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        return {**config, "micro_batch_size": self.micro_batch_size}
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         data, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        replicas = self.distribute_strategy.num_replicas_in_sync
-        with tf.GradientTape() as tape:
-            loss = self._batch_loss(data, training=True)
-            scaled_loss = self.optimizer.scale_loss(loss / replicas)
-        variables = self.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
-        # An embedding table's gradient comes in pieces that repeat rows; clipping
-        # needs the norm of their sum.
-        self.optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
-        return self._logs(loss, data)
+        views = _views(data)
+        rows = tf.shape(views[0]["token_ids"])[0]
+        if self.micro_batch_size is None:
+            result = direct_gradients(self._step(views, rows))
+        else:
+            step = self._step(views, self.micro_batch_size)
+            count = _quotient(rows, self.micro_batch_size)
+            result = cached_gradients(step, count)
+        loss, mlm_loss, gradients = result
+        # Before the optimizer clips them or looks for an overflow: both are to be of
+        # the whole batch, and the same on every replica.
+        gradients = distribution.sum_over_replicas(gradients)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        logs = self._logs(loss + mlm_loss, rows)
+        if self.mlm_weight:
+            logs["mlm_loss"] = distribution.mean_over_replicas(
+                mlm_loss / self.mlm_weight
+            )
+        return logs
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         data, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self._logs(self._batch_loss(data, training=False), data)
+        embeddings = tf.stack([self(view, training=False) for view in _views(data)])
+        return self._logs(self._contrastive_loss(embeddings), tf.shape(embeddings)[1])
 
-    def _batch_loss(self, data: Mapping[str, Any], training: bool) -> tf.Tensor:
-        columns = [data[name] for name in COLUMNS if name in data]
-        if len(columns) == 1:
-            # Unsupervised SimCSE: the same sentence again, under another mask.
-            columns *= 2
-        anchor, *candidates = [self(column, training=training) for column in columns]
+    def _step(self, views: list[Features], rows: Any) -> Step:
+        """What a step on one replica's batch computes, `rows` examples at a time."""
+        dropout_seed, *masked_lm_seeds = self._draw_seeds(3)
+
+        def encode(index: Any) -> tf.Tensor:
+            seed = tf.random.fold_in(dropout_seed, index)
+            return tf.stack(self._passes(self, _part(views, index, rows), seed))
+
+        masked_lm = lambda index: tf.zeros(())  # noqa: E731
+        if self.mlm_weight:
+            masked_lm = self._masked_lm(views, rows, *masked_lm_seeds)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return Step(
+            encode,
+            loss=self._contrastive_loss,
+            auxiliary=masked_lm,
+            scale=lambda loss: self.optimizer.scale_loss(loss / replicas),
+            variables=self.trainable_variables,
+        )
+
+    def _draw_seeds(self, count: int) -> list[tf.Tensor]:
+        """Seeds for this step, others on every replica."""
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        seed = tf.random.fold_in(seed, distribution.replica_offset(1))
+        return tf.unstack(tf.random.split(seed, count))
+
+    def _passes(
+        self, encode: Callable[..., tf.Tensor], views: list[Features], seed: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Encodes every view in training mode, under dropout masks of its own."""
+        outputs = []
+        for column, view in enumerate(views):
+            column_seed = tf.random.fold_in(seed, column)
+            with dropout.masks_of(column_seed, self._dropout_states):
+                outputs.append(encode(view, training=True))
+        return outputs
+
+    def _contrastive_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """The loss of this replica's anchors among all replicas' candidates."""
+        anchor, *candidates = tf.unstack(embeddings)
         return contrastive_loss(
             anchor,
             *[distribution.gather(candidate) for candidate in candidates],
@@ -206,8 +299,63 @@ class SimCSE(keras.Model):
             offset=distribution.replica_offset(tf.shape(anchor)[0]),
         )
 
-    def _logs(self, loss: tf.Tensor, data: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        examples = tf.shape(data[COLUMNS[0]]["token_ids"])[0]
+    def _masked_lm(
+        self,
+        views: list[Features],
+        rows: Any,
+        masking_seed: tf.Tensor,
+        dropout_seed: tf.Tensor,
+    ) -> Callable[[Any], tf.Tensor]:
+        """The masked-language-model loss as a function of a part's index."""
+        masked, labels = self._masked(views, masking_seed)
+        hidden = tf.add_n(
+            [tf.math.count_nonzero(each != NOT_PREDICTED) for each in labels]
+        )
+        # The mean over the tokens hidden on all replicas, as on one device.
+        hidden = distribution.mean_over_replicas(tf.cast(hidden, tf.float32))
+
+        def loss(index: Any) -> tf.Tensor:
+            part, part_labels = _part((masked, labels), index, rows)
+            seed = tf.random.fold_in(dropout_seed, index)
+            states = self._passes(self._last_states, part, seed)
+            losses = [
+                masked_lm_loss(self.masked_lm_head, *pair)
+                for pair in zip(states, part_labels, strict=True)
+            ]
+            return self.mlm_weight * tf.add_n(losses) / tf.maximum(hidden, 1.0)
+
+        return loss
+
+    def _masked(
+        self, views: list[Features], seed: tf.Tensor
+    ) -> tuple[list[Features], list[tf.Tensor]]:
+        """The views with some tokens hidden, and which ones those were."""
+        tokenizer = self.tokenizer
+        masked: list[Features] = []
+        labels = []
+        for view, view_seed in zip(
+            views, tf.unstack(tf.random.split(seed, len(views))), strict=True
+        ):
+            token_ids, token_labels = mask_tokens(
+                view["token_ids"],
+                view_seed,
+                probability=self.mlm_probability,
+                mask_token_id=cast(int, tokenizer.mask_token_id),
+                special_token_ids=(
+                    tokenizer.pad_token_id,
+                    tokenizer.cls_token_id,
+                    tokenizer.sep_token_id,
+                ),
+                vocabulary_size=len(tokenizer.vocabulary),
+            )
+            masked.append({**view, "token_ids": token_ids})
+            labels.append(token_labels)
+        return masked, labels
+
+    def _last_states(self, features: Features, training: bool) -> tf.Tensor:
+        return self._states(features, training)[-1]
+
+    def _logs(self, loss: tf.Tensor, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         loss = distribution.mean_over_replicas(loss)
         self.loss_tracker.update_state(loss, sample_weight=examples)
         return {"loss": loss}
@@ -311,6 +459,8 @@ class SimCSE(keras.Model):
                 **self.tokenizer.get_config(),
             },
             **self._settings(),
+            "mlm_weight": self.mlm_weight,
+            "mlm_probability": self.mlm_probability,
         }
 
     @classmethod
@@ -327,6 +477,7 @@ class SimCSE(keras.Model):
             "max_length": self.max_length,
             "temperature": self.temperature,
             "hard_negative_weight": self.hard_negative_weight,
+            "exact_gelu": self.exact_gelu,
         }
 
     def save_to_preset(self, path: str) -> None:
@@ -475,11 +626,7 @@ def _layer_outputs(
     layers = layers_read(pooling)
     outputs = [_sequence_output(backbone)]
     if layers != (-1,):
-        encoders = [
-            layer
-            for layer in backbone.layers
-            if isinstance(layer, keras_hub.layers.TransformerEncoder)
-        ]
+        encoders = _encoder_layers(backbone)
         if not encoders:
             raise ValueError(
                 f"`pooling={pooling!r}` needs a backbone of TransformerEncoder layers. "
@@ -494,6 +641,52 @@ def _layer_outputs(
     return lambda inputs, training: keras.tree.flatten(
         states(dict(inputs), training=training)
     )
+
+
+def _encoder_layers(backbone: keras_hub.models.Backbone) -> list[Any]:
+    encoder = keras_hub.layers.TransformerEncoder
+    return [layer for layer in backbone.layers if isinstance(layer, encoder)]
+
+
+def _set_exact_gelu(backbone: keras_hub.models.Backbone) -> None:
+    for layer in _encoder_layers(backbone):
+        layer._feedforward_intermediate_dense.activation = keras.activations.gelu
+
+
+def _views(data: Mapping[str, Features]) -> list[Features]:
+    columns = [data[name] for name in COLUMNS if name in data]
+    # Unsupervised SimCSE: the same sentence again, under another mask.
+    return columns * 2 if len(columns) == 1 else columns
+
+
+def _part(batch: Any, index: Any, rows: Any) -> Any:
+    """The `index`-th `rows` rows of every tensor in a nested structure."""
+    return tf.nest.map_structure(
+        lambda tensor: tensor[index * rows : (index + 1) * rows], batch
+    )
+
+
+def _quotient(rows: tf.Tensor, micro_batch_size: int) -> tf.Tensor:
+    message = f"micro_batch_size {micro_batch_size} does not divide a replica's batch"
+    with tf.control_dependencies(
+        [tf.debugging.assert_equal(rows % micro_batch_size, 0, message)]
+    ):
+        return rows // micro_batch_size
+
+
+def _masked_lm_head(model: "SimCSE") -> keras_hub.layers.MaskedLMHead:
+    if model.tokenizer.mask_token_id is None:
+        raise UserError("the masked language model needs a [MASK] in the vocabulary")
+    head = keras_hub.layers.MaskedLMHead(
+        token_embedding=model.backbone.token_embedding,
+        intermediate_activation="gelu",
+        layer_norm_epsilon=1e-12,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        dtype=model.dtype_policy,
+        name="masked_lm_head",
+    )
+    head.build((None, None, model.embedding_dim))
+    return head
 
 
 def _mlp_head(width: int, model: keras.Model) -> keras.layers.Dense:
@@ -526,4 +719,5 @@ def _saved_settings(preset: str, backbone: keras_hub.models.Backbone) -> dict[st
     return {
         "pooling": defaults.pooling or "cls",
         "max_length": min(defaults.max_length or limit, limit),
+        "exact_gelu": defaults.exact_gelu,
     }

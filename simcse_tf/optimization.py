@@ -5,8 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from simcse_tf import distribution
-
 
 @keras.saving.register_keras_serializable("simcse_tf")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -38,22 +36,17 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-@keras.saving.register_keras_serializable("simcse_tf")
-class ReplicatedAdam(keras.optimizers.Adam):
-    """Adam whose clipping sees the whole batch's gradient.
+def expect_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer take gradients that were summed over the replicas already.
 
-    Keras clips each replica's gradient and sums afterwards, so that the step depends
-    on the number of replicas. Here the sum comes first, and the step is that of one
-    device on the whole batch. (keras/src/optimizers/base_optimizer.py, `apply`;
-    https://github.com/keras-team/keras/issues/18666 is near it.)
+    Keras clips each replica's gradient, looks in each for an overflow (the loss
+    scale's), and sums afterwards, so that the step depends on the number of replicas
+    and one that overflows spoils the others. A caller that sums first gives every
+    replica the whole batch's gradient; the optimizer then must not sum again.
+    (https://github.com/keras-team/keras/issues/18666 is near it.)
     """
-
-    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-        summed = distribution.sum_over_replicas(list(grads))
-        return super().apply(summed, trainable_variables)
-
-    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        return grads_and_vars
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
 
 
 def adam(
@@ -71,12 +64,12 @@ def adam(
             Defaults to `1.0`.
 
     Returns:
-        A `ReplicatedAdam`.
+        A `keras.optimizers.Adam`.
 
     Reference:
         - [Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)
     """
-    optimizer = ReplicatedAdam(
+    optimizer = keras.optimizers.Adam(
         learning_rate,
         weight_decay=weight_decay or None,
         global_clipnorm=clip_norm,

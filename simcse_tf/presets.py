@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_hub
+from keras_hub.src.utils import preset_utils
 
 from simcse_tf import compat
 from simcse_tf.errors import UserError
@@ -27,6 +28,7 @@ class Defaults:
 
     pooling: str | None = None
     max_length: int | None = None
+    exact_gelu: bool = False
 
 
 def resolve(model: str) -> str:
@@ -124,7 +126,7 @@ def save_tokenizer(tokenizer: BertTokenizer, directory: str) -> None:
 
 
 def checkpoint_defaults(preset: str) -> Defaults:
-    """Reads how a local sentence-transformers directory wants to be used.
+    """Reads how a Hugging Face or sentence-transformers model wants to be used.
 
     Args:
         preset: string. As `resolve` returns it.
@@ -139,6 +141,8 @@ def checkpoint_defaults(preset: str) -> Defaults:
     return Defaults(
         _pooling(directory / "1_Pooling" / "config.json"),
         _read_json(directory / "sentence_bert_config.json").get("max_seq_length"),
+        # In Hugging Face's terms "gelu" is the exact one.
+        preset_utils.load_json(preset).get("hidden_act") == "gelu",
     )
 
 

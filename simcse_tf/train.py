@@ -89,6 +89,8 @@ def build_model(config: Config, last_step: int) -> "SimCSE":
         max_length=config.model.max_length,
         temperature=config.objective.temperature,
         hard_negative_weight=config.objective.hard_negative_weight,
+        mlm_weight=config.objective.mlm_weight,
+        mlm_probability=config.objective.mlm_probability,
     )
     schedule = optimization.LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
@@ -96,7 +98,7 @@ def build_model(config: Config, last_step: int) -> "SimCSE":
     optimizer = optimization.adam(
         schedule, config.training.weight_decay, config.training.clip_norm
     )
-    model.compile(optimizer)
+    model.compile(optimizer, micro_batch_size=config.training.micro_batch_size)
     return model
 
 
@@ -184,12 +186,11 @@ def _check_replicas(config: Config, replicas: int) -> None:
             f"training.batch_size: expected a multiple of the {replicas} replicas, "
             f"received {training.batch_size}"
         )
-    # Keras' loss scaling looks at each replica alone: one that overflows spoils the
-    # others (https://github.com/keras-team/keras/issues/18666 is near it).
-    if replicas > 1 and training.precision == "mixed_float16":
+    rows = training.batch_size // replicas
+    if training.micro_batch_size and rows % training.micro_batch_size:
         raise UserError(
-            f"training.precision: mixed_float16 on {replicas} replicas is not "
-            "supported; use mixed_bfloat16 or float32"
+            f"training.micro_batch_size: expected a divisor of a replica's batch of "
+            f"{rows}, received {training.micro_batch_size}"
         )
 
 

@@ -242,10 +242,10 @@ BAD_FILES = {
         (
             [
                 "training.strategy=mirrored",
-                "training.precision=mixed_float16",
+                "training.micro_batch_size=3",
                 "--logical-devices=2",
             ],
-            "training.precision: mixed_float16 on 2 replicas is not supported",
+            "micro_batch_size: expected a divisor of a replica's batch of 4, received",
         ),
         (["output_dir=x", "--logical-devices=0"], "--logical-devices: expected 1 or"),
         (["output_dir=train.txt"], "output_dir train.txt: train.txt is not a writable"),
