@@ -54,8 +54,9 @@ class SimCSE(keras.Model):
             itself, as Hugging Face's BERT does, in place of the tanh approximation
             of Google's, which is KerasHub's. Defaults to `False`.
         mlm_weight: float. Of the masked-language-model loss that is added to the
-            contrastive one. The head that it trains is not part of a saved
-            preset. Defaults to `0.0`: none.
+            contrastive one. The head that it trains comes from a local Hugging
+            Face checkpoint that has one, else it is fresh; a saved preset leaves
+            it out. Defaults to `0.0`: none.
         mlm_probability: float. With which a token is hidden and to be predicted.
             Defaults to `0.15`.
 
@@ -544,6 +545,8 @@ class SimCSE(keras.Model):
         model = cls(backbone, tokenizer, **(_saved_settings(preset, backbone) | given))
         if model.head is not None:
             _initialize_head(model.head, head_init, Path(preset) / HEAD_FILE, backbone)
+        if model.masked_lm_head is not None:
+            presets.load_masked_lm_head(model.masked_lm_head, preset)
         return model
 
 

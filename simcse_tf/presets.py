@@ -8,6 +8,7 @@ from typing import Any
 
 import keras_hub
 from keras_hub.src.utils import preset_utils
+from safetensors import safe_open
 
 from simcse_tf import compat
 from simcse_tf.errors import UserError
@@ -19,6 +20,18 @@ PACKAGE_SCHEME = "package://"
 _SENTENCE_TRANSFORMERS_POOLING = {
     "pooling_mode_cls_token": "cls_before_pooler",
     "pooling_mode_mean_tokens": "avg",
+}
+
+
+_MASKED_LM_TENSORS = {
+    "transform.dense.weight": "kernel",
+    "transform.dense.bias": "dense_bias",
+    "transform.LayerNorm.weight": "gamma",
+    "transform.LayerNorm.bias": "beta",
+    # As checkpoints of the first releases have it.
+    "transform.LayerNorm.gamma": "gamma",
+    "transform.LayerNorm.beta": "beta",
+    "bias": "bias",
 }
 
 
@@ -123,6 +136,32 @@ def save_tokenizer(tokenizer: BertTokenizer, directory: str) -> None:
         lowercase=tokenizer.lowercase,
         strip_accents=tokenizer.strip_accents,
     ).save_to_preset(directory)
+
+
+def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> None:
+    """Gives a masked-LM head the weights that a local Hugging Face checkpoint holds.
+
+    Args:
+        head: A built head on the embedding of that checkpoint's backbone. It stays
+            as it is where the checkpoint has none.
+        preset: string. As `resolve` returns it.
+    """
+    path = Path(preset) / "model.safetensors"
+    if not path.is_file():
+        return
+    with safe_open(path, "numpy") as file:
+        names = file.keys()
+        found = {
+            part: file.get_tensor(name)
+            for name in names
+            if (part := name.removeprefix("cls.predictions.")) in _MASKED_LM_TENSORS
+        }
+    if not found:
+        return
+    named = {_MASKED_LM_TENSORS[part]: value for part, value in found.items()}
+    head._intermediate_dense.set_weights([named["kernel"].T, named["dense_bias"]])
+    head._intermediate_layer_norm.set_weights([named["gamma"], named["beta"]])
+    head._bias.assign(named["bias"])
 
 
 def checkpoint_defaults(preset: str) -> Defaults:
