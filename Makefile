@@ -44,7 +44,7 @@ quickstart: install  ## Train, evaluate, export and serve a small model
 	@$(BIN)/python -m simcse_tf.quickstart
 
 test: install lint  ## Lint, then run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install  ## Check style, format and types
 	@$(BIN)/python -m ruff check .

@@ -40,6 +40,7 @@ EXTRAS_REQUIRE = {
     "eval": ["scikit-learn>=1.5,<2", "matplotlib>=3.9,<4"],
     "dev": [
         "pytest>=8,<10",
+        "pytest-xdist>=3.6,<4",
         "hypothesis>=6.100,<7",
         "ruff>=0.9",
         "mypy>=1.14",

