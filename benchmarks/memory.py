@@ -31,8 +31,10 @@ def peak_bytes(train: str, batch_size: int, micro_batch_size: int | None) -> int
         with open(config, "w") as file:
             file.write('{"model": {}, "data": {}}')
         process = subprocess.Popen(
-            [sys.executable, "-m", "simcse_tf.train", "--config", config]
-            + ["--set", *settings],
+            [
+                *(sys.executable, "-m", "simcse_tf.train", "--config", config),
+                *("--set", *settings),
+            ],
             stdout=subprocess.DEVNULL,
         )
         _, status, usage = os.wait4(process.pid, 0)

@@ -60,7 +60,8 @@ def gather(embeddings: Any) -> Any:
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return embeddings
-    return context.all_gather(embeddings, axis=0)
+    with tf.name_scope("gather_embeddings"):
+        return context.all_gather(embeddings, axis=0)
 
 
 def replica_offset(rows: Any) -> Any:
@@ -73,7 +74,8 @@ def sum_over_replicas(tensors: list[Any]) -> list[Any]:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tensors
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+    with tf.name_scope("sum_gradients"):
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
 def mean_over_replicas(value: Any) -> Any:

