@@ -47,7 +47,7 @@ def main() -> None:
         source = data.open_source(path)
         print(f"indexed in {time.perf_counter() - started:.1f} s")
         steps = data.steps_per_epoch(source, arguments.batch_size)
-        middle = min(10_000, steps // 2)
+        middle = min(10_000, steps - 101)
         for first in (0, middle, 0, middle):
             started = time.perf_counter()
             batches = data.batches(source, arguments.batch_size, first, steps)
