@@ -150,7 +150,9 @@ class SimCSE(keras.Model):
         Returns:
             As `preprocess`.
         """
-        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id, (None, length))
+        token_ids = tokens.to_tensor(
+            self.tokenizer.pad_token_id, shape=(None, length)
+        )
         lengths = tokens.row_lengths()
         features = {
             "token_ids": token_ids,
