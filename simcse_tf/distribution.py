@@ -111,14 +111,18 @@ def _read_cluster(text: str) -> Cluster:
                 address.rpartition(":") for address in chiefs + jobs["worker"]
             )
         ]
-        index = range(len(jobs[task["type"]]))[task["index"]]
+        if len(set(workers)) < len(workers):
+            raise ValueError("two workers have one address")
+        if task["index"] not in range(len(jobs[task["type"]])):
+            raise ValueError(f"there is no {task['type']} {task['index']}")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"training.strategy multi_worker: expected the environment variable "
             f"TF_CONFIG to be like {_TF_CONFIG_EXAMPLE}, received "
             f"{text or 'nothing'} ({type(error).__name__}: {error})"
         ) from None
-    return Cluster(workers, index + (len(chiefs) if task["type"] == "worker" else 0))
+    before = len(chiefs) if task["type"] == "worker" else 0
+    return Cluster(workers, before + task["index"])
 
 
 def _join_cluster(cluster: Cluster) -> tf.distribute.Strategy:

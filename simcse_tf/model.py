@@ -150,9 +150,7 @@ class SimCSE(keras.Model):
         Returns:
             As `preprocess`.
         """
-        token_ids = tokens.to_tensor(
-            self.tokenizer.pad_token_id, shape=(None, length)
-        )
+        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id, shape=(None, length))
         lengths = tokens.row_lengths()
         features = {
             "token_ids": token_ids,

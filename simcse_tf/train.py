@@ -341,9 +341,14 @@ def _final_scores(config: Config, progress: "Progress") -> dict[str, float]:
     return scores
 
 
-def _split_cpu(count: int) -> None:
+def _split_cpu(count: int, strategy: str) -> None:
     if count < 1:
         raise UserError(f"--logical-devices: expected 1 or more, received {count}")
+    if strategy == "multi_worker":
+        raise UserError(
+            "--logical-devices: multi_worker takes one CPU device of each worker; start "
+            "more workers instead"
+        )
     from simcse_tf import distribution
 
     distribution.split_cpu(count)
@@ -370,9 +375,10 @@ def main() -> None:
         help="split the CPU into N devices, to try training.strategy=mirrored",
     )
     arguments = parser.parse_args()
+    config = load_config(arguments.config, arguments.set)
     if arguments.logical_devices is not None:
-        _split_cpu(arguments.logical_devices)
-    train(load_config(arguments.config, arguments.set), arguments.resume)
+        _split_cpu(arguments.logical_devices, config.training.strategy)
+    train(config, arguments.resume)
 
 
 if __name__ == "__main__":

@@ -203,6 +203,56 @@ def test_columns_stay_together_under_shuffling(write):
             assert [text[:1] for text in row] == [b"a", b"b", b"c"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1, 2]),
+    st.integers(0, 11),
+    st.booleans(),
+)
+def test_workers_and_replicas_see_the_batches_of_one_device(
+    numbers, workers, each, first, shuffle
+):
+    batch_size, steps = 6, 3
+    replicas = workers * each
+    whole = drawn(numbers, batch_size, first, 12, shuffle=shuffle)
+    own = [range(i * each, (i + 1) * each) for i in range(workers)]
+    streams = [
+        drawn(
+            numbers, batch_size, first, 12, shuffle=shuffle, parts=replicas, own_parts=o
+        )
+        for o in own
+    ]
+    for step, batch in enumerate(whole):
+        parts = [
+            part
+            for stream in streams
+            for part in stream[step * each : (step + 1) * each]
+        ]
+        assert len(parts) == replicas
+        assert np.concatenate(parts).tolist() == batch
+        if (first + step) % steps == 0 and step + steps <= len(whole):
+            epoch = np.concatenate(whole[step : step + steps])
+            assert len(set(epoch)) == len(epoch) == 18
+
+
+def test_only_the_own_parts_are_read(numbers):
+    read = []
+
+    class Watched:
+        columns = 1
+
+        def __len__(self):
+            return len(numbers)
+
+        def read(self, indices):
+            read.extend(indices)
+            return numbers.read(indices)
+
+    drawn(Watched(), 4, 0, 2, shuffle=False, parts=4, own_parts=range(2, 4))
+    assert read == [2, 3, 6, 7]
+
+
 def test_fewer_examples_than_a_batch_is_refused(numbers):
     with pytest.raises(UserError, match=r"23 examples, fewer than one batch .*24"):
         steps_per_epoch(numbers, 24)
