@@ -346,8 +346,8 @@ def _split_cpu(count: int, strategy: str) -> None:
         raise UserError(f"--logical-devices: expected 1 or more, received {count}")
     if strategy == "multi_worker":
         raise UserError(
-            "--logical-devices: multi_worker takes one CPU device of each worker; start "
-            "more workers instead"
+            "--logical-devices: multi_worker takes one CPU device of each worker; "
+            "start more workers instead"
         )
     from simcse_tf import distribution
 

@@ -203,37 +203,25 @@ def test_columns_stay_together_under_shuffling(write):
             assert [text[:1] for text in row] == [b"a", b"b", b"c"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from([1, 2, 3]),
-    st.sampled_from([1, 2]),
-    st.integers(0, 11),
-    st.booleans(),
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "each"),
+    [(6, 1, 1), (6, 1, 2), (6, 3, 1), (6, 3, 2), (8, 2, 2)],
 )
 def test_workers_and_replicas_see_the_batches_of_one_device(
-    numbers, workers, each, first, shuffle
+    numbers, batch_size, workers, each, shuffle
 ):
-    batch_size, steps = 6, 3
-    replicas = workers * each
-    whole = drawn(numbers, batch_size, first, 12, shuffle=shuffle)
     own = [range(i * each, (i + 1) * each) for i in range(workers)]
-    streams = [
-        drawn(
-            numbers, batch_size, first, 12, shuffle=shuffle, parts=replicas, own_parts=o
-        )
-        for o in own
-    ]
-    for step, batch in enumerate(whole):
-        parts = [
-            part
-            for stream in streams
-            for part in stream[step * each : (step + 1) * each]
+    for first in (0, 1, 5):
+        steps = (batch_size, first, 8)
+        streams = [
+            drawn(numbers, *steps, shuffle=shuffle, parts=workers * each, own_parts=o)
+            for o in own
         ]
-        assert len(parts) == replicas
-        assert np.concatenate(parts).tolist() == batch
-        if (first + step) % steps == 0 and step + steps <= len(whole):
-            epoch = np.concatenate(whole[step : step + steps])
-            assert len(set(epoch)) == len(epoch) == 18
+        # A worker's parts of a step side by side, and then those of all workers.
+        rows = [np.reshape(stream, (8 - first, -1)) for stream in streams]
+        found = np.concatenate(rows, axis=1).tolist()
+        assert found == drawn(numbers, *steps, shuffle=shuffle)
 
 
 def test_only_the_own_parts_are_read(numbers):

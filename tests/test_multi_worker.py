@@ -31,10 +31,7 @@ class Die(keras.callbacks.Callback):
 keras_fit, fit = SimCSE.fit, train.fit
 
 def mortal_fit(self, *args, callbacks, **kwargs):
-    die = Die()
-    die.set_model(self)
-    callbacks.append(die)
-    return keras_fit(self, *args, callbacks=callbacks, **kwargs)
+    return keras_fit(self, *args, callbacks=[Die()], verbose=0, **kwargs)
 
 def kept_fit(model, *args):
     fit(model, *args)
