@@ -218,10 +218,17 @@ def lost_peers_told() -> Iterator[None]:
     """
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        if worker_count(_current) == 1:
+    except tf.errors.OpError as error:
+        if worker_count(_current) == 1 or not _tells_of_peer(error):
             raise
         raise _peer_lost(error) from error
+
+
+def _tells_of_peer(error: tf.errors.OpError) -> bool:
+    # The code is that of the first failure: a peer that started anew, for one, is a
+    # failed precondition.
+    kinds = (tf.errors.UnavailableError, tf.errors.AbortedError)
+    return isinstance(error, kinds) or "Collective ops is aborted" in error.message
 
 
 def _peer_lost(error: tf.errors.OpError) -> PeerLost:
