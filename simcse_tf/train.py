@@ -72,9 +72,9 @@ def _train(config: Config, resume: bool) -> dict[str, float]:
 
     with strategy.scope():
         model = build_model(config, last_step)
-    progress = checkpoint.Progress()
-    if resume:
-        progress = checkpoint.restore(str(output / "last"), model)
+        progress = checkpoint.Progress()
+        if resume:
+            progress = checkpoint.restore(str(output / "last"), model)
     _check_same_step(output, progress.step)
     if distribution.is_chief():
         _begin(output, config)
