@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simcse_tf.errors import UserError
 
@@ -58,10 +58,21 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Positive | None = 1.0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    strategy: Literal["auto", "none", "mirrored"] = "auto"
+    strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"
+    tpu: str | None = None
     evaluate_every: Count = 125
     checkpoint_every: Count = 500
     seed: Seed = 42
+
+    @model_validator(mode="after")
+    def _tpu_is_named(self) -> "TrainingConfig":
+        if (self.tpu is not None) != (self.strategy == "tpu"):
+            raise ValueError(
+                "tpu names the TPU of strategy tpu (local on a TPU VM) and is null for "
+                f"the others; received tpu {json.dumps(self.tpu)} with strategy "
+                f"{self.strategy}"
+            )
+        return self
 
 
 class Config(Section):
@@ -151,6 +162,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key} (did you mean {nearest[0]}?)"
     if first["type"] == "missing":
         return f"{key} is missing"
+    if first["type"] == "value_error":
+        return f"{key}: {first['ctx']['error']}"
     message = first["msg"].removeprefix("Input should be ")
     return f"{key}: expected {message}, received {json.dumps(first['input'])}"
 

@@ -281,6 +281,8 @@ def batches(
     last_step: int,
     shuffle: bool = True,
     seed: int = 42,
+    parts: int = 1,
+    own_parts: range = range(1),
 ) -> tf.data.Dataset:
     """The training batches of some steps, whatever ran before them.
 
@@ -295,19 +297,26 @@ def batches(
         shuffle: bool. Whether each epoch has a random order of its own; otherwise
             it is the source's. Defaults to `True`.
         seed: int. Of the shuffling. Defaults to `42`.
+        parts: int. Into how many a batch is cut, one for each replica. Defaults
+            to `1`.
+        own_parts: range. The parts of each step to give, in their order; only
+            their examples are read. Defaults to `range(1)`.
 
     Returns:
         `tf.data.Dataset` of tuples of `source.columns` string tensors of shape
-        `(batch_size,)`.
+        `(batch_size // parts,)`.
 
     Raises:
         UserError: If the source holds fewer examples than a batch.
     """
     steps = steps_per_epoch(source, batch_size)
 
-    def indices(step: tf.Tensor) -> tf.Tensor:
-        epoch, position = step // steps, step % steps * batch_size
-        order = position + tf.range(batch_size, dtype=tf.int64)
+    rows = batch_size // parts
+
+    def indices(count: tf.Tensor) -> tf.Tensor:
+        step, part = count // len(own_parts), count % len(own_parts) + own_parts.start
+        epoch, position = step // steps, step % steps * batch_size + part * rows
+        order = position + tf.range(rows, dtype=tf.int64)
         if not shuffle:
             return order
         return tf.random.experimental.index_shuffle(
@@ -318,12 +327,11 @@ def batches(
         return np.array(source.read(order.tolist()), dtype=object)
 
     def columns(order: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        rows = tf.numpy_function(read, [order], tf.string)
-        return tuple(
-            tf.unstack(tf.ensure_shape(rows, (batch_size, source.columns)), axis=1)
-        )
+        texts = tf.numpy_function(read, [order], tf.string)
+        return tuple(tf.unstack(tf.ensure_shape(texts, (rows, source.columns)), axis=1))
 
-    return tf.data.Dataset.range(first_step, last_step).map(indices).map(columns)
+    first, last = first_step * len(own_parts), last_step * len(own_parts)
+    return tf.data.Dataset.range(first, last).map(indices).map(columns)
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

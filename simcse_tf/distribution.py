@@ -1,12 +1,29 @@
 """The devices that a model trains on, and what its replicas tell each other."""
 
-from typing import Any
+import faulthandler
+import functools
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from simcse_tf.errors import UserError
+from simcse_tf.errors import PeerLost, UserError
 
-STRATEGIES = ("auto", "none", "mirrored")
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
+
+# How long a worker waits for the others to start.
+JOIN_SECONDS = 600
+_CONNECT_SECONDS = 5
+
+_TF_CONFIG_EXAMPLE = (
+    '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
 
 
 def split_cpu(count: int) -> None:
@@ -26,26 +43,241 @@ def split_cpu(count: int) -> None:
         raise UserError(f"--logical-devices: {error}") from None
 
 
-def strategy(name: str = "auto") -> tf.distribute.Strategy:
+def strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
     """The `tf.distribute` strategy that a config's `training.strategy` names.
+
+    `"multi_worker"` and `"tpu"` start TensorFlow anew: nothing of it may have run
+    before.
 
     Args:
         name: string. `"none"`: TensorFlow's default device. `"mirrored"`: a replica
             on every GPU or, where there is none, on every logical CPU device.
             `"auto"`: `"mirrored"` if there are several GPUs, else `"none"`.
+            `"multi_worker"`: as `"mirrored"`, on every worker that `TF_CONFIG`
+            names; waits until all have joined. `"tpu"`: a replica on every core.
+        tpu: Optional string. What `TPUClusterResolver` takes; for `"tpu"`.
 
     Raises:
         ValueError: If there is no such strategy.
+        UserError: If `TF_CONFIG` is no cluster's, or there is no such TPU.
+        PeerLost: If a worker does not join within `JOIN_SECONDS`.
     """
+    global _current
+    _current = _make_strategy(name, tpu)
+    return _current
+
+
+def _make_strategy(name: str, tpu: str | None) -> tf.distribute.Strategy:
     if name not in STRATEGIES:
         raise ValueError(
             f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: {name!r}"
         )
+    if name == "multi_worker":
+        return _join_cluster(_read_cluster(os.environ.get("TF_CONFIG", "")))
+    if name == "tpu":
+        return _connect_tpu(tpu)
     gpus = tf.config.list_logical_devices("GPU")
     if name == "none" or (name == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _connect_tpu(name: str | None) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(name)
+    except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"training.tpu: cannot use TPU {name!r}: {error}") from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+class Cluster(NamedTuple):
+    """The workers, each as host and port, and which of them this process is."""
+
+    workers: list[tuple[str, int]]
+    rank: int
+
+
+def _read_cluster(text: str) -> Cluster:
+    try:
+        config = json.loads(text)
+        jobs, task = config["cluster"], config["task"]
+        if not set(jobs) <= {"chief", "worker"}:
+            raise ValueError("a cluster has workers and at most one chief")
+        chiefs = jobs.get("chief", [])
+        workers = [
+            (host, int(port))
+            for host, _, port in (
+                address.rpartition(":") for address in chiefs + jobs["worker"]
+            )
+        ]
+        if len(set(workers)) < len(workers):
+            raise ValueError("two workers have one address")
+        if task["index"] not in range(len(jobs[task["type"]])):
+            raise ValueError(f"there is no {task['type']} {task['index']}")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"training.strategy multi_worker: expected the environment variable "
+            f"TF_CONFIG to be like {_TF_CONFIG_EXAMPLE}, received "
+            f"{text or 'nothing'} ({type(error).__name__}: {error})"
+        ) from None
+    before = len(chiefs) if task["type"] == "worker" else 0
+    return Cluster(workers, before + task["index"])
+
+
+def _join_cluster(cluster: Cluster) -> tf.distribute.Strategy:
+    _await_workers(cluster)
+    # TensorFlow holds the interpreter until all have joined, for up to an hour; a
+    # worker that dies now is a case for this watchdog, which needs no interpreter.
+    faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise _peer_lost(error) from error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _await_workers(cluster: Cluster) -> None:
+    """Waits until every worker listens; an own port says that this one does."""
+    deadline = time.monotonic() + JOIN_SECONDS
+    port = cluster.workers[cluster.rank][1]
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        server = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"TF_CONFIG: cannot listen on port {port}: {error}") from None
+    with server:
+        for index, address in enumerate(cluster.workers):
+            while index != cluster.rank and not _listens(address):
+                if time.monotonic() > deadline:
+                    raise PeerLost(
+                        f"worker {index} of TF_CONFIG ({address[0]}:{address[1]}) has "
+                        f"not joined within {JOIN_SECONDS} seconds: start all workers"
+                    )
+                time.sleep(0.2)
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=_CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+# === The workers, each a process ===
+
+# A process has one strategy, since TensorFlow has one cluster a process.
+_current: tf.distribute.Strategy | None = None
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes and reports."""
+    return _current is None or _current.extended.should_checkpoint
+
+
+def any_worker(flag: bool) -> bool:
+    """Whether any worker's flag is set: every worker must ask at the same time."""
+    return any(every_worker(int(flag)))
+
+
+def every_worker(value: int) -> list[int]:
+    """Every worker's value: every worker must ask at the same time."""
+    workers = worker_count(_current)
+    if _current is None or workers == 1:
+        return [value]
+    rank = _read_cluster(os.environ["TF_CONFIG"]).rank
+    own = tf.one_hot(rank, workers, on_value=value, dtype=tf.int64)
+    return _worker_sum(_current)(own).numpy().tolist()
+
+
+@functools.cache
+def _worker_sum(strategy: tf.distribute.Strategy) -> Any:
+    # One trace, and so one collective, however often it is asked.
+    return tf.function(
+        lambda value: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+    )
+
+
+def worker_count(strategy: tf.distribute.Strategy | None) -> int:
+    """How many processes a strategy spans."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1
+    jobs = strategy.cluster_resolver.cluster_spec().as_dict()
+    return sum(len(tasks) for tasks in jobs.values())
+
+
+@contextmanager
+def lost_peers_told() -> Iterator[None]:
+    """Turns what TensorFlow raises when another worker is gone into `PeerLost`.
+
+    TensorFlow notices within seconds: at once where a connection breaks, else by
+    missing heartbeats.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if worker_count(_current) == 1 or not _tells_of_peer(error):
+            raise
+        raise _peer_lost(error) from error
+
+
+def _tells_of_peer(error: tf.errors.OpError) -> bool:
+    # The code is that of the first failure: a peer that started anew, for one, is a
+    # failed precondition.
+    kinds = (tf.errors.UnavailableError, tf.errors.AbortedError)
+    return isinstance(error, kinds) or "Collective ops is aborted" in error.message
+
+
+def _peer_lost(error: tf.errors.OpError) -> PeerLost:
+    reason = " ".join(error.message.split())
+    return PeerLost(
+        f"lost worker(s) of the cluster ({reason[:300]}): start all workers again with "
+        "--resume"
+    )
+
+
+# === Data ===
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, batches: Callable[[int, range], tf.data.Dataset]
+) -> Any:
+    """A data set of which every worker makes only its own replicas' part.
+
+    Args:
+        strategy: A `tf.distribute.Strategy`.
+        batches: Function of how many replicas there are and of which of them are
+            this worker's. Returns a data set that gives each of these, in order,
+            its part of the first step, then of the second, and so on.
+
+    Returns:
+        What `fit` takes, without an end: say how many steps to run.
+    """
+
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        replicas = context.num_replicas_in_sync
+        each = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * each
+        # Of a data set that ends, workers would ask each other at every step whether
+        # it has.
+        dataset = batches(replicas, range(first, first + each)).repeat()
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    return strategy.distribute_datasets_from_function(make)
+
+
+# === The replicas, each a device ===
+
+
+def logged(value: Any) -> Any:
+    """A scalar as `train_step` returns it, to be shown by `fit`."""
+    # Keras averages each worker's logs over axis 0, which a scalar does not have
+    # (https://github.com/keras-team/keras/issues/20585).
+    several = worker_count(tf.distribute.get_strategy()) > 1
+    return value[None] if several else value
 
 
 def gather(embeddings: Any) -> Any:

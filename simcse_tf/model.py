@@ -144,10 +144,13 @@ class SimCSE(keras.Model):
             text: string tensor of shape `(n,)`.
 
         Returns:
-            Dictionary of int32 tensors of shape `(n, length of the longest)`:
-            the backbone's inputs.
+            Dictionary of int32 tensors of shape `(n, length of the longest)`, or
+            `(n, max_length)` on TPUs: the backbone's inputs.
         """
-        return self.pad(self.tokenizer(text, self.max_length))
+        # A TPU compiles the step for one shape.
+        on_tpu = isinstance(self.distribute_strategy, tf.distribute.TPUStrategy)
+        length = self.max_length if on_tpu else None
+        return self.pad(self.tokenizer(text, self.max_length), length)
 
     @functools.cached_property
     def embed(self) -> Any:
@@ -162,16 +165,17 @@ class SimCSE(keras.Model):
         # would cost `predict` more than a short list's embeddings do.
         return tf.function(self.tokenizer, reduce_retracing=True)
 
-    def pad(self, tokens: tf.RaggedTensor) -> Any:
-        """Pads token ids to the longest row.
+    def pad(self, tokens: tf.RaggedTensor, length: int | None = None) -> Any:
+        """Pads token ids.
 
         Args:
             tokens: int32 ragged tensor of shape `(n, None)`.
+            length: Optional int. Defaults to that of the longest row.
 
         Returns:
             As `preprocess`.
         """
-        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id)
+        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id, shape=(None, length))
         lengths = tokens.row_lengths()
         features = {
             "token_ids": token_ids,
@@ -359,7 +363,15 @@ class SimCSE(keras.Model):
     def _logs(self, loss: tf.Tensor, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         loss = distribution.mean_over_replicas(loss)
         self.loss_tracker.update_state(loss, sample_weight=examples)
-        return {"loss": loss}
+        return {"loss": distribution.logged(loss)}
+
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
+        # Nothing but the optimizer is left to build. Keras would first average the
+        # replicas' first batches, which are of different lengths.
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.trainable_variables)
 
     def fit(
         self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any
@@ -417,7 +429,7 @@ class SimCSE(keras.Model):
     def _batches(
         self, x: Any, batch_size: int, shuffle: bool = False
     ) -> tf.data.Dataset:
-        if not isinstance(x, tf.data.Dataset):
+        if not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
             columns = tuple(map(string_tensor, x if isinstance(x, tuple) else (x,)))
             size = len(columns[0])
             x = tf.data.Dataset.from_tensor_slices(columns)

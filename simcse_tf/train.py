@@ -1,5 +1,6 @@
 """`python -m simcse_tf.train`: a training run from a config."""
 
+import functools
 import json
 import math
 import os
@@ -22,6 +23,7 @@ RESUMABLE_KEYS = (
     "output_dir",
     "data.evaluation",
     "training.strategy",
+    "training.tpu",
     "training.evaluate_every",
     "training.checkpoint_every",
 )
@@ -40,35 +42,53 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
 
     Returns:
         Test scores (Spearman times 100) of the best checkpoint by task, and their
-        mean as `"avg"`; empty without evaluation data.
+        mean as `"avg"`; empty without evaluation data, and on workers other than
+        the chief.
 
     Raises:
         UserError: If the data, the model or the output directory cannot be used.
+        PeerLost: If another worker is gone.
     """
+    from simcse_tf import distribution
+
+    with distribution.lost_peers_told():
+        return _train(config, resume)
+
+
+def _train(config: Config, resume: bool) -> dict[str, float]:
     from simcse_tf import checkpoint, data, distribution
 
+    # Before anything else, since TensorFlow must not have started yet.
+    strategy = distribution.strategy(config.training.strategy, config.training.tpu)
+    _check_replicas(config, strategy.num_replicas_in_sync)
     output = Path(config.output_dir)
-    _check_output_dir(output, config, resume)
+    if distribution.is_chief():
+        _check_output_dir(output, config, resume)
     source = data.open_source(config.data.train)
     steps = data.steps_per_epoch(source, config.training.batch_size)
     last_step = config.training.max_steps or steps * config.training.epochs
     if config.data.evaluation:
         _check_evaluation_data(config.data.evaluation)
 
-    strategy = distribution.strategy(config.training.strategy)
-    _check_replicas(config, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = build_model(config, last_step)
-    progress = checkpoint.Progress()
-    if resume:
-        progress = checkpoint.restore(str(output / "last"), model)
-    _begin(output, config)
-    _report(source, steps, last_step, progress.step)
+        progress = checkpoint.Progress()
+        if resume:
+            progress = checkpoint.restore(str(output / "last"), model)
+    _check_same_step(output, progress.step)
+    if distribution.is_chief():
+        _begin(output, config)
+        _report(source, steps, last_step, progress.step)
     fit(model, source, config, last_step, progress)
-    if not config.data.evaluation:
-        # Nothing says that an earlier model was better.
-        model.save_to_preset(str(output / "best"))
-    return _final_scores(config, progress)
+    scores = {}
+    if distribution.is_chief():
+        if not config.data.evaluation:
+            # Nothing says that an earlier model was better.
+            model.save_to_preset(str(output / "best"))
+        scores = _final_scores(config, progress)
+    # A worker that left before the others would count as lost.
+    distribution.any_worker(False)
+    return scores
 
 
 def build_model(config: Config, last_step: int) -> "SimCSE":
@@ -112,32 +132,57 @@ def fit(
     """Runs the steps that are left, an epoch at a time."""
     import keras
 
-    from simcse_tf import data
+    from simcse_tf import data, distribution
 
     batch_size = config.training.batch_size
     steps = data.steps_per_epoch(source, batch_size)
     epochs = math.ceil(last_step / steps)
-    watch = _callbacks(config, last_step, progress)
+    chief = distribution.is_chief()
+    watch = _callbacks(config, last_step, progress) if chief else []
     for epoch in range(progress.step // steps, epochs):
         first = max(epoch * steps, progress.step)
         end = min((epoch + 1) * steps, last_step)
-        batches = data.batches(
-            source, batch_size, first, end, config.data.shuffle, config.data.seed
-        )
+        batches = functools.partial(_batches, model, source, config, range(first, end))
         model.fit(
-            batches,
+            distribution.distribute(model.distribute_strategy, batches),
+            steps_per_epoch=end - first,
             initial_epoch=epoch,
             epochs=epoch + 1,
             callbacks=keras.callbacks.CallbackList(
                 watch,
                 add_history=True,
-                add_progbar=True,
+                add_progbar=chief,
                 model=model,
                 verbose=1,
                 epochs=epochs,
                 steps=end - first,
             ),
         )
+
+
+def _batches(
+    model: "SimCSE",
+    source: "Source",
+    config: Config,
+    steps: range,
+    replicas: int,
+    own: range,
+) -> Any:
+    import tensorflow as tf
+
+    from simcse_tf import data
+
+    batches = data.batches(
+        source,
+        config.training.batch_size,
+        steps.start,
+        steps.stop,
+        config.data.shuffle,
+        config.data.seed,
+        replicas,
+        own,
+    )
+    return batches.map(model.prepare, tf.data.AUTOTUNE)
 
 
 def _callbacks(config: Config, last_step: int, progress: "Progress") -> list[Any]:
@@ -191,6 +236,17 @@ def _check_replicas(config: Config, replicas: int) -> None:
         raise UserError(
             f"training.micro_batch_size: expected a divisor of a replica's batch of "
             f"{rows}, received {training.micro_batch_size}"
+        )
+
+
+def _check_same_step(output: Path, step: int) -> None:
+    from simcse_tf import distribution
+
+    found = distribution.every_worker(step)
+    if len(set(found)) > 1:
+        raise UserError(
+            f"--resume: the workers found checkpoints of steps "
+            f"{', '.join(map(str, found))} in {output}: all of them need the same files"
         )
 
 
@@ -286,9 +342,14 @@ def _final_scores(config: Config, progress: "Progress") -> dict[str, float]:
     return scores
 
 
-def _split_cpu(count: int) -> None:
+def _split_cpu(count: int, strategy: str) -> None:
     if count < 1:
         raise UserError(f"--logical-devices: expected 1 or more, received {count}")
+    if strategy == "multi_worker":
+        raise UserError(
+            "--logical-devices: multi_worker takes one CPU device of each worker; "
+            "start more workers instead"
+        )
     from simcse_tf import distribution
 
     distribution.split_cpu(count)
@@ -315,9 +376,10 @@ def main() -> None:
         help="split the CPU into N devices, to try training.strategy=mirrored",
     )
     arguments = parser.parse_args()
+    config = load_config(arguments.config, arguments.set)
     if arguments.logical_devices is not None:
-        _split_cpu(arguments.logical_devices)
-    train(load_config(arguments.config, arguments.set), arguments.resume)
+        _split_cpu(arguments.logical_devices, config.training.strategy)
+    train(config, arguments.resume)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "clip_norm": 1.0,
             "precision": "float32",
             "strategy": "auto",
+            "tpu": None,
             "evaluate_every": 125,
             "checkpoint_every": 500,
             "seed": 42,

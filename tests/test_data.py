@@ -203,6 +203,44 @@ def test_columns_stay_together_under_shuffling(write):
             assert [text[:1] for text in row] == [b"a", b"b", b"c"]
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "each"),
+    [(6, 1, 1), (6, 1, 2), (6, 3, 1), (6, 3, 2), (8, 2, 2)],
+)
+def test_workers_and_replicas_see_the_batches_of_one_device(
+    numbers, batch_size, workers, each, shuffle
+):
+    own = [range(i * each, (i + 1) * each) for i in range(workers)]
+    for first in (0, 1, 5):
+        steps = (batch_size, first, 8)
+        streams = [
+            drawn(numbers, *steps, shuffle=shuffle, parts=workers * each, own_parts=o)
+            for o in own
+        ]
+        # A worker's parts of a step side by side, and then those of all workers.
+        rows = [np.reshape(stream, (8 - first, -1)) for stream in streams]
+        found = np.concatenate(rows, axis=1).tolist()
+        assert found == drawn(numbers, *steps, shuffle=shuffle)
+
+
+def test_only_the_own_parts_are_read(numbers):
+    read = []
+
+    class Watched:
+        columns = 1
+
+        def __len__(self):
+            return len(numbers)
+
+        def read(self, indices):
+            read.extend(indices)
+            return numbers.read(indices)
+
+    drawn(Watched(), 4, 0, 2, shuffle=False, parts=4, own_parts=range(2, 4))
+    assert read == [2, 3, 6, 7]
+
+
 def test_fewer_examples_than_a_batch_is_refused(numbers):
     with pytest.raises(UserError, match=r"23 examples, fewer than one batch .*24"):
         steps_per_epoch(numbers, 24)

@@ -82,6 +82,25 @@ def test_replicas_compute_the_step_of_one_device(train, kind, replicas):
             np.testing.assert_allclose(many[name], one[name], atol=1e-4)
 
 
+def test_replicas_read_their_parts_of_the_batch_in_order():
+    script = """
+import tensorflow as tf
+from simcse_tf import distribution
+distribution.split_cpu(4)
+strategy = distribution.strategy("mirrored")
+seen = []
+def batches(replicas, own):
+    assert (replicas, own) == (4, range(4))
+    # Each part is of another length, as padded sentences are.
+    return tf.data.Dataset.range(8).map(lambda i: tf.range(i))
+steps = iter(distribution.distribute(strategy, batches))
+for first in (0, 4, 0):
+    found = [len(part) for part in strategy.experimental_local_results(next(steps))]
+    assert found == list(range(first, first + 4)), found
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
 def test_an_unknown_strategy_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match=r"auto, none, mirrored.*'ring'"):
         distribution.strategy("ring")

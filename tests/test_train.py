@@ -248,6 +248,13 @@ BAD_FILES = {
             "micro_batch_size: expected a divisor of a replica's batch of 4, received",
         ),
         (["output_dir=x", "--logical-devices=0"], "--logical-devices: expected 1 or"),
+        (
+            ["training.strategy=multi_worker", "--logical-devices=2"],
+            "--logical-devices: multi_worker takes one CPU device of each worker",
+        ),
+        (["training.strategy=multi_worker"], "expected the .* TF_CONFIG to be like"),
+        (["training.strategy=tpu"], "training: tpu names the TPU .* tpu null with"),
+        (["training.tpu=local"], 'training: tpu names the TPU .* tpu "local" with str'),
         (["output_dir=train.txt"], "output_dir train.txt: train.txt is not a writable"),
         (["output_dir=train.txt/x"], "output_dir .*: .*train.txt is not a writable"),
     ],

@@ -1,0 +1,214 @@
+"""Two worker processes over loopback; `docs/distributed.md` says what they promise."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_train import make_workspace, metrics
+
+from simcse_tf import SimCSE, distribution
+from simcse_tf.errors import PeerLost, UserError
+
+# `simcse_tf.train`, which also keeps this process's weights, and dies if told to.
+DRIVER = """
+import os, signal, sys
+import keras, numpy as np
+from simcse_tf import SimCSE, cli, train
+
+class Die(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == int(os.environ["DIE_AFTER"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+keras_fit, fit = SimCSE.fit, train.fit
+
+def mortal_fit(self, *args, callbacks, **kwargs):
+    return keras_fit(self, *args, callbacks=[Die()], verbose=0, **kwargs)
+
+def kept_fit(model, *args):
+    fit(model, *args)
+    np.savez(os.environ["WEIGHTS"], *model.get_weights())
+
+train.fit = kept_fit
+if "DIE_AFTER" in os.environ:
+    SimCSE.fit = mortal_fit
+cli.run(train.main)
+"""
+OVERRIDES = ("model.dropout=0.0", "training.evaluate_every=3")
+# Seconds that a loaded machine may take.
+LIMIT = 150
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def tf_config(ports, index):
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    return json.dumps(
+        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+    )
+
+
+def start(workspace, name, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, "--config", "config.json", *arguments],
+        cwd=workspace,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "WEIGHTS": str(workspace / f"{name}.npz"),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_two(workspace, name, *flags, victim_environment=()):
+    ports = free_ports(2)
+    overrides = [*OVERRIDES, f"output_dir={name}", "training.strategy=multi_worker"]
+    return [
+        start(
+            workspace,
+            f"{name}-{index}",
+            *("--set", *overrides, *flags),
+            TF_CONFIG=tf_config(ports, index),
+            **(dict(victim_environment) if index else {}),
+        )
+        for index in range(2)
+    ]
+
+
+def finish(processes):
+    """The processes' stdouts; each must succeed."""
+    try:
+        ends = [process.communicate(timeout=LIMIT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, stderr) in zip(processes, ends, strict=True):
+        assert process.returncode == 0, stderr
+    return [stdout for stdout, _ in ends]
+
+
+def weights(workspace, name):
+    saved = np.load(workspace / f"{name}.npz")
+    return [saved[key] for key in saved.files]
+
+
+def assert_same_run(workspace, name, other):
+    for key in ("loss", "learning_rate", "dev_STSBenchmark"):
+        values, expected = (
+            [line[key] for line in metrics(workspace / run) if key in line]
+            for run in (name, other)
+        )
+        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, small_preset):
+    """A workspace with the run `one` of one process on the global batch."""
+    workspace = make_workspace(tmp_path_factory.mktemp("cluster"), small_preset)
+    finish([start(workspace, "one", "--set", *OVERRIDES, "output_dir=one")])
+    return workspace
+
+
+def assert_weights_of_one_process(workspace, name):
+    chief, other = (weights(workspace, f"{name}-{index}") for index in range(2))
+    for one, a, b in zip(weights(workspace, "one"), chief, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, one, atol=1e-4)
+
+
+def test_two_workers_give_the_run_of_one_process(workspace):
+    chief, other = finish(start_two(workspace, "two"))
+    assert_weights_of_one_process(workspace, "two")
+    assert_same_run(workspace, "two", "one")
+    assert "6 in all" in chief
+    assert "STS-B" in chief
+    assert other == ""
+    assert SimCSE.from_preset(str(workspace / "two" / "best")).max_length == 32
+
+
+def test_a_lost_worker_ends_the_other_and_both_go_on_with_resume(workspace):
+    chief, victim = start_two(workspace, "cut", victim_environment={"DIE_AFTER": "5"})
+    assert victim.wait(LIMIT) == -signal.SIGKILL
+    died = time.monotonic()
+    _, stderr = chief.communicate(timeout=LIMIT)
+    assert time.monotonic() - died < 30
+    assert chief.returncode == 76, stderr
+    assert re.search(
+        r"\nerror: lost worker\(s\) of the cluster .*--resume$", stderr[:-1]
+    )
+    assert "Traceback" not in stderr
+
+    stdout, _ = finish(start_two(workspace, "cut", "--resume"))
+    assert "going on after step 4" in stdout
+    assert_weights_of_one_process(workspace, "cut")
+    assert_same_run(workspace, "cut", "one")
+
+
+def test_a_worker_that_never_joins_is_named(monkeypatch):
+    ports = free_ports(2)
+    monkeypatch.setenv("TF_CONFIG", tf_config(ports, 0))
+    monkeypatch.setattr(distribution, "JOIN_SECONDS", 0.5)
+    with pytest.raises(PeerLost, match=rf"worker 1 .*127\.0\.0\.1:{ports[1]}.*joined"):
+        distribution.strategy("multi_worker")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"cluster": {"worker": ["localhost:1"]}}',
+        tf_config([1], 0).replace("[", "").replace("]", ""),
+        tf_config([1], 0).replace(":1", ""),
+        tf_config([1, 2], 2),
+        tf_config([1, 2], -1),
+        tf_config([1, 1], 0),
+        tf_config([1, 2], 0).replace("worker", "ps"),
+    ],
+)
+def test_a_wrong_tf_config_is_shown_with_a_right_one(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match=r'TF_CONFIG to be like \{"cluster".*received'):
+        distribution.strategy("multi_worker")
+
+
+def test_a_port_in_use_is_named(monkeypatch):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("TF_CONFIG", tf_config([port, *free_ports(1)], 0))
+        with pytest.raises(UserError, match=rf"cannot listen on port {port}"):
+            distribution.strategy("multi_worker")
+
+
+def test_one_process_is_its_own_chief_and_only_worker():
+    distribution.strategy("none")
+    assert distribution.is_chief()
+    assert distribution.any_worker(True)
+    assert not distribution.any_worker(False)
+    assert distribution.every_worker(3) == [3]
+
+
+def test_a_tpu_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"training\.tpu: cannot use TPU 'local'"):
+        distribution.strategy("tpu", "local")
