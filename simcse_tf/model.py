@@ -218,8 +218,9 @@ class SimCSE(keras.Model):
         """
         super().compile(*args, **kwargs)
         self.micro_batch_size = micro_batch_size
-        # Keras would build it while a step is traced, too late to scale its loss.
-        self.optimizer.build(self.trainable_variables)
+        # Before a step is traced: its loss is scaled by one of the variables.
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.trainable_variables)
         optimization.expect_summed_gradients(self.optimizer)
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -246,9 +247,8 @@ class SimCSE(keras.Model):
         self.optimizer.apply(gradients, self.trainable_variables)
         logs = self._logs(loss + mlm_loss, rows)
         if self.mlm_weight:
-            logs["mlm_loss"] = distribution.mean_over_replicas(
-                mlm_loss / self.mlm_weight
-            )
+            mlm_loss = distribution.mean_over_replicas(mlm_loss / self.mlm_weight)
+            logs["mlm_loss"] = distribution.logged(mlm_loss)
         return logs
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -368,10 +368,9 @@ class SimCSE(keras.Model):
     def _maybe_symbolic_build(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
-        # Nothing but the optimizer is left to build. Keras would first average the
-        # replicas' first batches, which are of different lengths.
-        with self.distribute_strategy.scope():
-            self.optimizer.build(self.trainable_variables)
+        # Nothing is left to build, and Keras would average the replicas' first
+        # batches for it, which are of different lengths.
+        pass
 
     def fit(
         self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any
