@@ -58,6 +58,7 @@ class TrainingConfig(Section):
     strategy: Literal["auto", "none", "mirrored"] = "auto"
     evaluate_every: Count = 125
     checkpoint_every: Count = 500
+    keep: Count = 1
     seed: Seed = 42
 
 

@@ -48,6 +48,16 @@ def strategy(name: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
+def is_chief() -> bool:
+    """Whether this worker is the one that writes."""
+    return True
+
+
+def any_worker(flag: bool) -> bool:
+    """Whether `flag` is true on any worker; all workers ask at the same step."""
+    return flag
+
+
 def gather(embeddings: Any) -> Any:
     """All replicas' embeddings, in the order of the replicas; gradients flow.
 
