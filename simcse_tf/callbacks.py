@@ -232,7 +232,7 @@ class Checkpoint(StepCallback):
     def act(self, logs: dict[str, Any]) -> None:
         if self.run is None:
             return
-        with writing(self.run):
+        with writing(os.path.join(self.run, "checkpoints")):
             sync(Path(self.run, "metrics.jsonl"))
             checkpoint.save(self.run, self.model, self.progress, self.keep)
 

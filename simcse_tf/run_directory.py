@@ -84,8 +84,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (OSError, tf.errors.OpError) as error:
         raise UserError(
-            f"cannot write {path}: {_reason(error)}; what was saved before is still "
-            "there: make room or give access, and go on with --resume"
+            f"cannot write {path}: {_reason(error)}; what was saved before is whole, "
+            "and --resume goes on from it"
         ) from None
 
 
