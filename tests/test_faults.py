@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -22,6 +23,7 @@ from test_train import make_workspace, metrics, same_but_for_time
 from simcse_tf import callbacks, checkpoint, cli, run_directory, train
 from simcse_tf.config import load_config
 from simcse_tf.errors import UserError
+from simcse_tf.files import clean_up
 
 # Every run is a process of its own; forking them from one that has imported
 # TensorFlow, and not used it, saves most of a start.
@@ -187,6 +189,54 @@ def test_ten_kills_leave_the_run_that_nothing_interrupts(workspace, whole):
     assert sorted(os.listdir(run)) == sorted(os.listdir(whole))
     assert not list(run.rglob(".*"))
     assert sorted(os.listdir(run / "checkpoints")) == ["step-00000016", "step-00000018"]
+
+
+class StubModel:
+    """What saving takes of a model."""
+
+    weights = variables = trainable_variables = metrics_variables = ()
+    optimizer = SimpleNamespace(build=lambda variables: None, variables=())
+
+    def __init__(self, text):
+        self.text = text
+
+    def write_preset(self, directory):
+        (directory / "model").write_text(self.text)
+
+
+def save_and_die(run, count):
+    """Saves step 2 in a process that is killed before its nth file operation."""
+    child = os.fork()
+    if child == 0:
+        die_writing(run, count)
+        save_stub(run, 2)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def save_stub(run, step):
+    model = StubModel(f"step {step}")
+    checkpoint.save_best(str(run), model, {"step": step})
+    checkpoint.save(str(run), model, checkpoint.Progress(step))
+
+
+def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
+    for moment in itertools.count(1):
+        run = tmp_path / str(moment)
+        save_stub(run, 1)
+        outcome = save_and_die(run, moment)
+        assert (run / "last" / "model").read_text() == f"step {saved_step(run)}"
+        assert saved_step(run) in (1, 2)
+        scores = checkpoint.best_scores(str(run))
+        assert (run / "best" / "model").read_text() == f"step {scores['step']}"
+        for directory in (run, run / "checkpoints"):
+            clean_up(directory)
+        save_stub(run, 2)
+        assert not list(run.rglob(".*"))
+        assert os.listdir(run / "checkpoints") == ["step-00000002"]
+        if outcome == 0:
+            break
+    assert moment > 30
 
 
 def terminate_in_evaluation():

@@ -3,12 +3,14 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT, SENTENCES
 
-from simcse_tf import SimCSE
+from simcse_tf import SimCSE, callbacks, checkpoint, optimization
 from simcse_tf.encode import encoder
 from simcse_tf.evaluation import sts
 
@@ -90,7 +92,8 @@ def test_a_run_writes_config_metrics_models_and_scores(workspace):
     done = train(workspace)
     out = workspace / "run"
     assert sorted(os.listdir(out)) == [
-        "best", "checkpoints", "config.json", "last", "metrics.jsonl", "tensorboard", "test.json",
+        "best", "checkpoints", "config.json", "last", "metrics.jsonl", "tensorboard",
+        "test.json",
     ]  # fmt: skip
     assert "25 sentences, 1 blank lines skipped; 3 steps an epoch, 6 in all" in (
         done.stdout
@@ -153,6 +156,27 @@ def test_without_evaluation_data_the_last_model_is_the_best(short_run):
 def test_max_steps_also_sets_the_length_of_the_schedule(short_run):
     rates = [line["learning_rate"] for line in metrics(short_run / "run")]
     np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-5)
+
+
+def test_the_log_tells_the_loss_scale_and_the_steps_it_skipped():
+    weight = keras.Variable([1.0])
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(optimization.LinearDecay(1.0, total_steps=4)),
+        initial_scale=8.0,
+    )
+    optimizer.build([weight])
+    clock = callbacks.StepClock(checkpoint.Progress(), batch_size=2)
+    clock.set_model(SimpleNamespace(optimizer=optimizer))
+    seen = []
+    for gradient in (8.0, np.inf, 8.0):
+        logs = {}
+        clock.on_train_batch_begin(0)
+        optimizer.apply([keras.ops.convert_to_tensor([gradient])], [weight])
+        clock.on_train_batch_end(0, logs)
+        names = "learning_rate", "loss_scale", "skipped_steps"
+        seen.append([logs[name] for name in names])
+    assert seen == [[1.0, 8.0, 0], [0.75, 4.0, 1], [0.75, 4.0, 1]]
+    assert clock.progress.step == 3
 
 
 def test_replicas_on_logical_devices_give_the_run_of_one_device(workspace):
