@@ -55,8 +55,8 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
     _check_replicas(config, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = build_model(config, last_step)
-    if progress.step:
-        checkpoint.restore(config.output_dir, model)
+        if progress.step:
+            checkpoint.restore(config.output_dir, model)
     if chief:
         run_directory.begin(output, config)
     _report(source, steps, last_step, progress.step)

@@ -195,7 +195,7 @@ class StubModel:
     """What saving takes of a model."""
 
     weights = variables = trainable_variables = metrics_variables = ()
-    optimizer = SimpleNamespace(build=lambda variables: None, variables=())
+    optimizer = SimpleNamespace(built=True, variables=())
 
     def __init__(self, text):
         self.text = text
@@ -380,3 +380,18 @@ def test_a_checkpoint_of_another_model_is_told(workspace, whole):
     model = train.build_model(config, 18)
     with pytest.raises(UserError, match="last is the checkpoint of another model"):
         checkpoint.restore(str(whole), model)
+
+
+def test_a_checkpoint_holds_the_loss_scale(tmp_path, workspace):
+    path = str(workspace / "config.json")
+    config = load_config(path, ["training.precision=mixed_float16"])
+    config.model.preset = str(workspace / "preset")
+    model = train.build_model(config, 18)
+    model.optimizer.build(model.trainable_variables)
+    for step, scale in ((1, 32.0), (2, 64.0)):
+        model.optimizer.dynamic_scale.assign(scale)
+        checkpoint.save(str(tmp_path), model, checkpoint.Progress(step))
+        assert float(model.optimizer.dynamic_scale) == scale
+    other = train.build_model(config, 18)
+    checkpoint.restore(str(tmp_path), other)
+    assert float(other.optimizer.dynamic_scale) == 64.0
