@@ -1,18 +1,25 @@
-"""What happens beside the steps: STS evaluation, checkpoints, the run's log."""
+"""What happens beside the steps: STS evaluation, the run's log, checkpoints."""
 
 import json
+import math
+import os
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from simcse_tf import checkpoint
+from simcse_tf import checkpoint, distribution
 from simcse_tf.checkpoint import Progress
-from simcse_tf.files import whole_file
+from simcse_tf.errors import Stopped
+from simcse_tf.files import sync, whole_file
+from simcse_tf.run_directory import writing
 
 Scores = dict[str, float]
 Logs = dict[str, Any] | None
@@ -21,27 +28,69 @@ Logs = dict[str, Any] | None
 SELECTION_TASK = "STSBenchmark"
 
 
+class StepClock(keras.callbacks.Callback):
+    """Counts the steps, and logs each one's learning rate and examples a second.
+
+    With loss scaling, also the scale and how many steps it has skipped. It stands
+    first: the others read the count, and their time is not the step's.
+
+    Args:
+        progress: A `Progress`, kept up to date.
+        batch_size: int. Examples a step, over all replicas.
+    """
+
+    def __init__(self, progress: Progress, batch_size: int):
+        super().__init__()
+        self.progress = progress
+        self.batch_size = batch_size
+        self._rate = 0.0
+        self._started = 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        self._rate = float(self.model.optimizer.learning_rate)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        elapsed = time.perf_counter() - self._started
+        self.progress.step += 1
+        if logs is None:
+            return
+        logs["learning_rate"] = self._rate
+        logs["examples_per_second"] = self.batch_size / elapsed
+        optimizer = self.model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            applied = int(optimizer.iterations.numpy())
+            logs["loss_scale"] = float(optimizer.dynamic_scale.numpy())
+            logs["skipped_steps"] = self.progress.step - applied
+
+
 class StepCallback(keras.callbacks.Callback, ABC):
     """A callback that acts every few steps, and after the run's last.
 
     Args:
+        progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one action to the next.
         last_step: int. The run's last step, counted from 1.
     """
 
-    def __init__(self, every: int, last_step: int):
+    def __init__(self, progress: Progress, every: int, last_step: int):
         super().__init__()
+        self.progress = progress
         self.every = every
         self.last_step = last_step
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        step = int(self.model.optimizer.iterations.numpy())
-        if step % self.every == 0 or step == self.last_step:
-            self.act(step, {} if logs is None else logs)
+        if self.is_due():
+            self.act({} if logs is None else logs)
+
+    def is_due(self) -> bool:
+        """Whether to act after this step."""
+        step = self.progress.step
+        return step % self.every == 0 or step == self.last_step
 
     @abstractmethod
-    def act(self, step: int, logs: dict[str, Any]) -> None:
-        """Acts after `step` steps; what it adds to `logs` is logged."""
+    def act(self, logs: dict[str, Any]) -> None:
+        """Acts after a step; what it adds to `logs` is logged."""
 
 
 class STSEvaluation(StepCallback):
@@ -52,8 +101,8 @@ class STSEvaluation(StepCallback):
     Args:
         evaluate: Function of the model that returns its scores by task and their
             mean as `"avg"`.
-        best_dir: string. Where the best model is saved.
-        progress: A `Progress`, kept up to date.
+        run: string. The run's directory, where the best model is saved.
+        progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one evaluation to the next.
         last_step: int. The run's last step, counted from 1.
     """
@@ -61,74 +110,29 @@ class STSEvaluation(StepCallback):
     def __init__(
         self,
         evaluate: Callable[[keras.Model], Scores],
-        best_dir: str,
+        run: str,
         progress: Progress,
         every: int,
         last_step: int,
     ):
-        super().__init__(every, last_step)
+        super().__init__(progress, every, last_step)
         self.evaluate = evaluate
-        self.best_dir = best_dir
-        self.progress = progress
+        self.run = run
 
-    def act(self, step: int, logs: dict[str, Any]) -> None:
+    def act(self, logs: dict[str, Any]) -> None:
         scores = self.evaluate(self.model)
         logs.update({f"dev_{task}": score for task, score in scores.items()})
-        score = scores.get(SELECTION_TASK, scores["avg"])
-        if self.progress.best is None or score > self.progress.best:
-            self.model.save_to_preset(self.best_dir)
-            self.progress.best, self.progress.best_step = score, step
+        best = checkpoint.best_scores(self.run)
+        if best is None or selection_score(scores) > selection_score(best):
+            with writing(os.path.join(self.run, "best")):
+                checkpoint.save_best(
+                    self.run, self.model, {"step": self.progress.step, **scores}
+                )
 
 
-class Checkpoint(StepCallback):
-    """Saves what the run needs to resume.
-
-    Args:
-        directory: string. Holds the newest checkpoint, which loads as a model too.
-        progress: A `Progress`, kept up to date.
-        every: int. Steps from one save to the next.
-        last_step: int. The run's last step, counted from 1.
-    """
-
-    def __init__(self, directory: str, progress: Progress, every: int, last_step: int):
-        super().__init__(every, last_step)
-        self.directory = directory
-        self.progress = progress
-
-    def act(self, step: int, logs: dict[str, Any]) -> None:
-        self.progress.step = step
-        checkpoint.save(self.directory, self.model, self.progress)
-
-
-class StepClock(keras.callbacks.Callback):
-    """Adds the step's learning rate and examples a second to its logs.
-
-    It stands first, so that the other callbacks' time does not count.
-
-    Args:
-        batch_size: int. Examples a step, over all replicas.
-        schedule: The learning rate as a function of the steps done before.
-    """
-
-    def __init__(
-        self,
-        batch_size: int,
-        schedule: keras.optimizers.schedules.LearningRateSchedule,
-    ):
-        super().__init__()
-        self.batch_size = batch_size
-        self.schedule = schedule
-        self._started = 0.0
-
-    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        self._started = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        elapsed = time.perf_counter() - self._started
-        if logs is not None:
-            step = self.model.optimizer.iterations.numpy() - 1
-            logs["learning_rate"] = float(self.schedule(step))
-            logs["examples_per_second"] = self.batch_size / elapsed
+def selection_score(scores: Scores) -> float:
+    """What decides which model is the best."""
+    return scores.get(SELECTION_TASK, scores["avg"])
 
 
 class RunLog(keras.callbacks.Callback):
@@ -138,32 +142,121 @@ class RunLog(keras.callbacks.Callback):
     after the checkpoint's step: what was logged beyond it is run again.
 
     Args:
-        directory: string. The run's directory.
-        first_step: int. Steps done before.
+        run: string. The run's directory.
+        progress: A `Progress`, kept up to date by a `StepClock`.
     """
 
-    def __init__(self, directory: str, first_step: int = 0):
+    def __init__(self, run: str, progress: Progress):
         super().__init__()
-        path = Path(directory, "metrics.jsonl")
-        _keep_lines(path, first_step)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = tf.summary.create_file_writer(str(Path(directory, "tensorboard")))
+        self.progress = progress
+        self._path = Path(run, "metrics.jsonl")
+        with writing(self._path):
+            _keep_lines(self._path, progress.step)
+            self._file = self._path.open("a", encoding="utf-8")
+        self._board_path = Path(run, "tensorboard")
+        with writing(self._board_path):
+            self._board = tf.summary.create_file_writer(str(self._board_path))
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        step = int(self.model.optimizer.iterations.numpy())
+        step = self.progress.step
         values = {name: float(value) for name, value in (logs or {}).items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        with self._board.as_default(step=step):
+        with writing(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        with writing(self._board_path), self._board.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        with writing(self._path):
+            self._file.close()
+        with writing(self._board_path):
+            self._board.close()
 
 
-def _keep_lines(path: Path, count: int) -> None:
+def _keep_lines(path: Path, last_step: int) -> None:
     lines = path.read_text("utf-8").splitlines(True) if path.is_file() else []
     with whole_file(path) as temporary:
-        temporary.write_text("".join(lines[:count]), "utf-8")
+        kept = [line for line in lines if _logged_step(line) <= last_step]
+        temporary.write_text("".join(kept), "utf-8")
+
+
+def _logged_step(line: str) -> float:
+    # A process that is killed while it writes leaves a part of its last line.
+    return json.loads(line)["step"] if line.endswith("\n") else math.inf
+
+
+class Checkpoint(StepCallback):
+    """Saves what the run needs to resume, and stops the run when it must end.
+
+    It stands last: what a checkpoint counts as done has been logged.
+
+    Args:
+        run: Optional string. The run's directory; `None` where another worker
+            saves.
+        keep: int. How many checkpoints stay.
+        must_stop: Function that tells whether this worker's run must end. If that
+            is so on any, all stop after the same step.
+        progress: A `Progress`, kept up to date by a `StepClock`.
+        every: int. Steps from one save to the next.
+        last_step: int. The run's last step, counted from 1.
+
+    Raises:
+        Stopped: Once the run has been saved.
+    """
+
+    def __init__(
+        self,
+        run: str | None,
+        keep: int,
+        must_stop: Callable[[], bool],
+        progress: Progress,
+        every: int,
+        last_step: int,
+    ):
+        super().__init__(progress, every, last_step)
+        self.run = run
+        self.keep = keep
+        self.must_stop = must_stop
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        stop = distribution.any_worker(self.must_stop())
+        if stop or self.is_due():
+            self.act({})
+        if stop:
+            # A worker that left before the chief has saved would count as lost.
+            distribution.any_worker(False)
+            raise stopped(self.progress)
+
+    def act(self, logs: dict[str, Any]) -> None:
+        if self.run is None:
+            return
+        with writing(os.path.join(self.run, "checkpoints")):
+            sync(Path(self.run, "metrics.jsonl"))
+            checkpoint.save(self.run, self.model, self.progress, self.keep)
+
+
+def stopped(progress: Progress) -> Stopped:
+    return Stopped(
+        f"stopped by SIGTERM after step {progress.step}: go on with --resume"
+    )
+
+
+@contextmanager
+def sigterm() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGTERM has come.
+
+    Kubernetes and spot machines send it some seconds before they kill. Only the
+    main thread can receive it.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(
+        signal.SIGTERM, lambda number, frame: received.append(number)
+    )
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

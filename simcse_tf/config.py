@@ -62,6 +62,7 @@ class TrainingConfig(Section):
     tpu: str | None = None
     evaluate_every: Count = 125
     checkpoint_every: Count = 500
+    keep: Count = 1
     seed: Seed = 42
 
     @model_validator(mode="after")

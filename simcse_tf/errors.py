@@ -1,4 +1,4 @@
-"""The exceptions that a command line turns into one line and an exit code."""
+"""The exceptions that end a command with one line and an exit code."""
 
 
 class UserError(ValueError):
@@ -7,6 +7,13 @@ class UserError(ValueError):
     Command lines print the message on stderr and exit with code 2; library
     users catch it as a `ValueError`. The message says what was expected, what
     was received and what to do.
+    """
+
+
+class Stopped(Exception):
+    """A run was told to stop, and has saved all that it needs to go on.
+
+    Command lines print the message on stderr and exit with code 75.
     """
 
 

@@ -1,11 +1,16 @@
 """Writing files and directories whole or not at all."""
 
+import ctypes
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Of Linux' renameat2(2).
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextmanager
@@ -14,7 +19,8 @@ def whole_directory(
 ) -> Iterator[Path]:
     """Yields a temporary sibling that takes the place of `path` at the end.
 
-    If the block fails, `path` is as it was before and nothing else is left.
+    If the block fails, `path` is as it was before and nothing else is left. If the
+    process is killed, `clean_up` removes what is left.
 
     Args:
         path: The directory to write. Its parents are made.
@@ -30,15 +36,18 @@ def whole_directory(
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if replace:
-            _step_aside(final)
-        temporary.rename(final)
-        shutil.rmtree(_old(final), ignore_errors=True)
+        _sync_tree(temporary)
+        if not (replace and _exchange(temporary, final)):
+            if replace:
+                _step_aside(final)
+            temporary.rename(final)
+        sync(final.parent)
+        _discard(_old(final))
     except BaseException:
         _come_back(final)
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary)
 
 
 @contextmanager
@@ -53,28 +62,110 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f".{final.name}.new-{os.getpid()}"
+    temporary = _temporary(final)
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(final)
+        sync(final.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a directory, which is at no moment there in part."""
+    path.rename(_temporary(path))
+    _discard(_temporary(path))
+
+
+def clean_up(directory: Path) -> None:
+    """Removes what a killed process had begun to write in a directory.
+
+    What it had put aside to write it anew comes back.
+
+    Args:
+        directory: The parent of what was written. Need not be there.
+
+    Raises:
+        OSError: If something cannot be renamed or removed.
+    """
+    for old in filter(Path.is_dir, directory.glob(".*.old")):
+        _come_back(directory / old.name[1 : -len(".old")])
+        _discard(old)
+    for temporary in directory.glob(".*.new-*"):
+        _discard(temporary)
+
+
+def check_room(directory: Path, size: int) -> None:
+    """Takes `size` bytes on the disk of a directory, and gives them back.
+
+    Args:
+        directory: A directory.
+        size: int. At least 1.
+
+    Raises:
+        OSError: If there is no such room.
+    """
+    with tempfile.TemporaryFile(dir=directory) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content, or a directory's names, are on the disk.
+
+    A rename may get there before what it names: a machine that dies then leaves an
+    empty file under the final name.
+
+    Raises:
+        OSError: If it cannot be opened or written.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(final: Path) -> Path:
+    return final.parent / f".{final.name}.new-{os.getpid()}"
 
 
 def _old(final: Path) -> Path:
     return final.parent / f".{final.name}.old"
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two directories in one move, where kernel and file system know how."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    return renameat2 is not None and not renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
+
+
 def _step_aside(final: Path) -> None:
     # A full directory cannot be renamed over.
     if final.exists():
-        shutil.rmtree(_old(final), ignore_errors=True)
+        _discard(_old(final))
         final.rename(_old(final))
 
 
 def _come_back(final: Path) -> None:
     if _old(final).exists() and not final.exists():
         _old(final).rename(final)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_tree(directory: Path) -> None:
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            sync(Path(parent, name))
+        sync(Path(parent))
 
 
 def _umask() -> int:

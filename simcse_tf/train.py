@@ -3,7 +3,8 @@
 import functools
 import json
 import math
-import os
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,10 @@ from simcse_tf.errors import UserError
 from simcse_tf.files import whole_file
 
 if TYPE_CHECKING:
+    from simcse_tf.callbacks import RunLog
     from simcse_tf.checkpoint import Progress
     from simcse_tf.data import Source
     from simcse_tf.model import SimCSE
-
-# A resumed run may differ from what was begun in these keys only: none of them
-# changes a step (the number of replicas, only its rounding and dropout masks).
-RESUMABLE_KEYS = (
-    "output_dir",
-    "data.evaluation",
-    "training.strategy",
-    "training.tpu",
-    "training.evaluate_every",
-    "training.checkpoint_every",
-)
 
 
 def train(config: Config, resume: bool = False) -> dict[str, float]:
@@ -46,7 +37,9 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
         the chief.
 
     Raises:
-        UserError: If the data, the model or the output directory cannot be used.
+        UserError: If the data, the model or the output directory cannot be used, or
+            the disk is full.
+        Stopped: If SIGTERM came and the run has been saved.
         PeerLost: If another worker is gone.
     """
     from simcse_tf import distribution
@@ -56,15 +49,16 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
 
 
 def _train(config: Config, resume: bool) -> dict[str, float]:
-    from simcse_tf import checkpoint, data, distribution
+    from simcse_tf import checkpoint, data, distribution, run_directory
 
     # Before anything else, since TensorFlow must not have started yet.
     strategy = distribution.strategy(config.training.strategy, config.training.tpu)
     _check_replicas(config, strategy.num_replicas_in_sync)
-    output = Path(config.output_dir)
-    if distribution.is_chief():
-        _check_output_dir(output, config, resume)
+    output, chief = Path(config.output_dir), distribution.is_chief()
+    if chief:
+        run_directory.check(output, config, resume)
     source = data.open_source(config.data.train)
+    progress = _progress(config, resume, len(source))
     steps = data.steps_per_epoch(source, config.training.batch_size)
     last_step = config.training.max_steps or steps * config.training.epochs
     if config.data.evaluation:
@@ -72,23 +66,29 @@ def _train(config: Config, resume: bool) -> dict[str, float]:
 
     with strategy.scope():
         model = build_model(config, last_step)
-        progress = checkpoint.Progress()
-        if resume:
-            progress = checkpoint.restore(str(output / "last"), model)
+        if progress.step:
+            checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
-    if distribution.is_chief():
-        _begin(output, config)
-        _report(source, steps, last_step, progress.step)
+    if chief:
+        run_directory.begin(output, config)
+        _report(source, steps, last_step, resume, progress.step)
     fit(model, source, config, last_step, progress)
-    scores = {}
-    if distribution.is_chief():
-        if not config.data.evaluation:
-            # Nothing says that an earlier model was better.
-            model.save_to_preset(str(output / "best"))
-        scores = _final_scores(config, progress)
+    scores = _final_scores(config, model) if chief else {}
     # A worker that left before the others would count as lost.
     distribution.any_worker(False)
     return scores
+
+
+def _progress(config: Config, resume: bool, examples: int) -> "Progress":
+    from simcse_tf import checkpoint
+
+    found = checkpoint.load_progress(config.output_dir) if resume else None
+    if found and found.examples != examples:
+        raise UserError(
+            f"--resume: data.train {config.data.train} holds {examples} examples, and "
+            f"{found.examples} when the run began: that is another run"
+        )
+    return found or checkpoint.Progress(examples=examples)
 
 
 def build_model(config: Config, last_step: int) -> "SimCSE":
@@ -129,35 +129,46 @@ def fit(
     last_step: int,
     progress: "Progress",
 ) -> None:
-    """Runs the steps that are left, an epoch at a time."""
+    """Runs the steps that are left, an epoch at a time.
+
+    Raises:
+        UserError: If the output directory cannot be written.
+        Stopped: If SIGTERM came and the run has been saved.
+    """
     import keras
 
-    from simcse_tf import data, distribution
+    from simcse_tf import callbacks, data, distribution
 
     batch_size = config.training.batch_size
     steps = data.steps_per_epoch(source, batch_size)
     epochs = math.ceil(last_step / steps)
     chief = distribution.is_chief()
-    watch = _callbacks(config, last_step, progress) if chief else []
-    for epoch in range(progress.step // steps, epochs):
-        first = max(epoch * steps, progress.step)
-        end = min((epoch + 1) * steps, last_step)
-        batches = functools.partial(_batches, model, source, config, range(first, end))
-        model.fit(
-            distribution.distribute(model.distribute_strategy, batches),
-            steps_per_epoch=end - first,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            callbacks=keras.callbacks.CallbackList(
-                watch,
-                add_history=True,
-                add_progbar=chief,
-                model=model,
-                verbose=1,
-                epochs=epochs,
-                steps=end - first,
-            ),
-        )
+    with callbacks.sigterm() as must_stop, _run_log(config, progress) as log:
+        watch = _callbacks(config, last_step, progress, log, must_stop)
+        while progress.step < last_step:
+            epoch, first = progress.step // steps, progress.step
+            end = min((epoch + 1) * steps, last_step)
+            batches = functools.partial(
+                _batches, model, source, config, range(first, end)
+            )
+            model.fit(
+                distribution.distribute(model.distribute_strategy, batches),
+                steps_per_epoch=end - first,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=keras.callbacks.CallbackList(
+                    watch,
+                    add_history=True,
+                    add_progbar=chief,
+                    model=model,
+                    verbose=1,
+                    epochs=epochs,
+                    steps=end - first,
+                ),
+            )
+        # It may have come after the last step's callbacks, when all is saved.
+        if must_stop():
+            raise callbacks.stopped(progress)
 
 
 def _batches(
@@ -185,31 +196,47 @@ def _batches(
     return batches.map(model.prepare, tf.data.AUTOTUNE)
 
 
-def _callbacks(config: Config, last_step: int, progress: "Progress") -> list[Any]:
-    from simcse_tf import callbacks, optimization
+def _run_log(config: Config, progress: "Progress") -> Any:
+    from simcse_tf import callbacks, distribution
 
-    output, training = config.output_dir, config.training
-    schedule = optimization.LinearDecay(
-        training.learning_rate, last_step, training.warmup_steps
-    )
-    watch: list[Any] = [callbacks.StepClock(training.batch_size, schedule)]
-    if config.data.evaluation:
-        evaluate = _dev_evaluation(config.data.evaluation)
+    if not distribution.is_chief():
+        return nullcontext()
+    return closing(callbacks.RunLog(config.output_dir, progress))
+
+
+def _callbacks(
+    config: Config,
+    last_step: int,
+    progress: "Progress",
+    log: "RunLog | None",
+    must_stop: Callable[[], bool],
+) -> list[Any]:
+    from simcse_tf import callbacks
+
+    training = config.training
+    watch: list[Any] = [callbacks.StepClock(progress, training.batch_size)]
+    if log and config.data.evaluation:
         watch.append(
             callbacks.STSEvaluation(
-                evaluate,
-                os.path.join(output, "best"),
+                _dev_evaluation(config.data.evaluation),
+                config.output_dir,
                 progress,
                 training.evaluate_every,
                 last_step,
             )
         )
+    if log:
+        watch.append(log)
     watch.append(
         callbacks.Checkpoint(
-            os.path.join(output, "last"), progress, training.checkpoint_every, last_step
+            config.output_dir if log else None,
+            training.keep,
+            must_stop,
+            progress,
+            training.checkpoint_every,
+            last_step,
         )
     )
-    watch.append(callbacks.RunLog(output, progress.step))
     return watch
 
 
@@ -264,82 +291,49 @@ def _check_evaluation_data(data_dir: str) -> None:
             sts.load_task(data_dir, task, split)
 
 
-def _check_output_dir(output: Path, config: Config, resume: bool) -> None:
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"output_dir {output}: {there} is not a writable directory")
-    begun = output / "config.json"
-    if not resume:
-        if begun.exists():
-            raise UserError(
-                f"output_dir {output} holds a run already: pass --resume to go on with "
-                "it, or choose another directory"
-            )
-        return
-    if not begun.exists():
-        raise UserError(f"--resume: output_dir {output} holds no run to go on with")
-    changed = _changed_keys(load_config(str(begun)), config)
-    if changed:
-        raise UserError(
-            f"--resume: {', '.join(changed)} differs from the run in {output}; what "
-            f"may differ is {', '.join(RESUMABLE_KEYS)}"
-        )
-
-
-def _changed_keys(old: Config, new: Config) -> list[str]:
-    before, after = _flat(old.model_dump()), _flat(new.model_dump())
-    return [
-        key for key in after if before[key] != after[key] and key not in RESUMABLE_KEYS
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _begin(output: Path, config: Config) -> None:
-    try:
-        with whole_file(output / "config.json") as path:
-            path.write_text(config.to_json(), "utf-8")
-    except OSError as error:
-        raise UserError(
-            f"output_dir: cannot write {output}: {error.strerror}"
-        ) from None
-
-
-def _report(source: "Source", steps: int, last_step: int, done: int) -> None:
+def _report(
+    source: "Source", steps: int, last_step: int, resume: bool, done: int
+) -> None:
     kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
     skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
     print(f"{len(source)} {kind}{skipped}; {steps} steps an epoch, {last_step} in all")
     if done:
         print(f"going on after step {done}")
+    elif resume:
+        print("no checkpoint yet: the run begins again")
 
 
-def _final_scores(config: Config, progress: "Progress") -> dict[str, float]:
+def _final_scores(config: Config, model: "SimCSE") -> dict[str, float]:
+    from simcse_tf import checkpoint
     from simcse_tf.encode import encoder
     from simcse_tf.evaluation import sts
     from simcse_tf.model import SimCSE, longest_input
+    from simcse_tf.run_directory import writing
 
     output, data_dir = Path(config.output_dir), config.data.evaluation
     if not data_dir:
+        # Nothing says that an earlier model was better.
+        with writing(output / "best"):
+            checkpoint.save_best(config.output_dir, model)
         return {}
     best = SimCSE.from_preset(str(output / "best"))
-    print(f"best: step {progress.best_step}, {progress.best:.2f} on dev")
+    _report_best(checkpoint.best_scores(config.output_dir))
     tasks = sts.available_tasks(data_dir, "test")
     if not tasks:
         return {}
     encode = encoder(best, longest_input(best.backbone), progress=True)
     scores = sts.evaluate_sts(encode, data_dir, tasks)
-    with whole_file(output / "test.json") as path:
+    with writing(output / "test.json"), whole_file(output / "test.json") as path:
         path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
     print(sts.format_table(scores))
     return scores
+
+
+def _report_best(scores: dict[str, float] | None) -> None:
+    from simcse_tf.callbacks import selection_score
+
+    if scores:
+        print(f"best: step {scores['step']}, {selection_score(scores):.2f} on dev")
 
 
 def _split_cpu(count: int, strategy: str) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from simcse_tf import cli
-from simcse_tf.errors import UserError
+from simcse_tf.errors import Stopped, UserError
 
 
 def exit_code(main):
@@ -30,6 +30,14 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys):
     [line] = capsys.readouterr().err.splitlines()
     assert "--n" in line
     assert "'many'" in line
+
+
+def test_a_run_that_was_told_to_stop_is_exit_code_75(capsys):
+    def main():
+        raise Stopped("stopped: go on")
+
+    assert exit_code(main) == 75
+    assert capsys.readouterr().err == "stopped: go on\n"
 
 
 def test_ctrl_c_is_exit_code_130(capsys):

@@ -57,6 +57,7 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "tpu": None,
             "evaluate_every": 125,
             "checkpoint_every": 500,
+            "keep": 1,
             "seed": 42,
         },
         "output_dir": "runs/x",

@@ -1,12 +1,19 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
-from simcse_tf.files import whole_directory, whole_file
+from simcse_tf import files
+from simcse_tf.files import check_room, clean_up, whole_directory, whole_file
 
 
-def test_a_directory_appears_whole_and_replaces_the_old_one(tmp_path):
+@pytest.mark.parametrize("kernel_can_swap", [True, False])
+def test_a_directory_appears_whole_and_replaces_the_old_one(
+    tmp_path, monkeypatch, kernel_can_swap
+):
+    if not kernel_can_swap:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     path = tmp_path / "deep" / "best"
     for text in ("old", "new"):
         with whole_directory(path) as directory:
@@ -47,3 +54,55 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["f"]
+
+
+def test_linux_swaps_directories_with_no_moment_between(tmp_path, monkeypatch):
+    with whole_directory(tmp_path / "best") as directory:
+        (directory / "f").write_text("old")
+    monkeypatch.delattr(Path, "rename")
+    with whole_directory(tmp_path / "best") as directory:
+        (directory / "f").write_text("new")
+    assert (tmp_path / "best" / "f").read_text() == "new"
+    assert os.listdir(tmp_path) == ["best"]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_what_a_killed_process_left_is_cleaned_up(tmp_path, written):
+    """It was killed between the two renames, or just after them."""
+    for name in (".best.old", ".best.new-x1", *(["best"] if written else [])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text(name)
+    (tmp_path / ".config.json.new-7").write_text("ha")
+    (tmp_path / ".last.new-7").symlink_to("nowhere")
+    (tmp_path / ".notes.old").write_text("the user's")
+    clean_up(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".notes.old", "best"]
+    expected = "best" if written else ".best.old"
+    assert (tmp_path / "best" / "f").read_text() == expected
+
+
+def test_a_removed_directory_is_never_there_in_part(tmp_path, monkeypatch):
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / "step-1" / "f").touch()
+    monkeypatch.setattr(files, "_discard", lambda path: None)  # killed
+    files.remove_directory(tmp_path / "step-1")
+    assert not (tmp_path / "step-1").exists()
+    monkeypatch.undo()
+    clean_up(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_is_replaced_as_a_file_is(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        with whole_file(tmp_path / "last") as link:
+            link.symlink_to(name)
+    assert os.readlink(tmp_path / "last") == "b"
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "last"]
+
+
+def test_room_that_is_not_there_is_an_error(tmp_path):
+    check_room(tmp_path, 2**20)
+    with pytest.raises(OSError, match="No space left|too large"):
+        check_room(tmp_path, 2**60)
+    assert os.listdir(tmp_path) == []
