@@ -1,29 +1,16 @@
 """The devices that a model trains on, and what its replicas tell each other."""
 
-import faulthandler
 import functools
-import json
-import os
-import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from simcse_tf.errors import PeerLost, UserError
+from simcse_tf import cluster
+from simcse_tf.errors import UserError
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
-
-# How long a worker waits for the others to start.
-JOIN_SECONDS = 600
-_CONNECT_SECONDS = 5
-
-_TF_CONFIG_EXAMPLE = (
-    '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
-    '"task": {"type": "worker", "index": 0}}'
-)
 
 
 def split_cpu(count: int) -> None:
@@ -60,7 +47,7 @@ def strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strate
     Raises:
         ValueError: If there is no such strategy.
         UserError: If `TF_CONFIG` is no cluster's, or there is no such TPU.
-        PeerLost: If a worker does not join within `JOIN_SECONDS`.
+        PeerLost: If a worker does not join within `cluster.JOIN_SECONDS`.
     """
     global _current
     _current = _make_strategy(name, tpu)
@@ -73,7 +60,7 @@ def _make_strategy(name: str, tpu: str | None) -> tf.distribute.Strategy:
             f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: {name!r}"
         )
     if name == "multi_worker":
-        return _join_cluster(_read_cluster(os.environ.get("TF_CONFIG", "")))
+        return cluster.join(cluster.own_cluster())
     if name == "tpu":
         return _connect_tpu(tpu)
     gpus = tf.config.list_logical_devices("GPU")
@@ -89,82 +76,6 @@ def _connect_tpu(name: str | None) -> tf.distribute.Strategy:
     except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UserError(f"training.tpu: cannot use TPU {name!r}: {error}") from error
     return tf.distribute.TPUStrategy(resolver)
-
-
-class Cluster(NamedTuple):
-    """The workers, each as host and port, and which of them this process is."""
-
-    workers: list[tuple[str, int]]
-    rank: int
-
-
-def _read_cluster(text: str) -> Cluster:
-    try:
-        config = json.loads(text)
-        jobs, task = config["cluster"], config["task"]
-        if not set(jobs) <= {"chief", "worker"}:
-            raise ValueError("a cluster has workers and at most one chief")
-        chiefs = jobs.get("chief", [])
-        workers = [
-            (host, int(port))
-            for host, _, port in (
-                address.rpartition(":") for address in chiefs + jobs["worker"]
-            )
-        ]
-        if len(set(workers)) < len(workers):
-            raise ValueError("two workers have one address")
-        if task["index"] not in range(len(jobs[task["type"]])):
-            raise ValueError(f"there is no {task['type']} {task['index']}")
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"training.strategy multi_worker: expected the environment variable "
-            f"TF_CONFIG to be like {_TF_CONFIG_EXAMPLE}, received "
-            f"{text or 'nothing'} ({type(error).__name__}: {error})"
-        ) from None
-    before = len(chiefs) if task["type"] == "worker" else 0
-    return Cluster(workers, before + task["index"])
-
-
-def _join_cluster(cluster: Cluster) -> tf.distribute.Strategy:
-    _await_workers(cluster)
-    # TensorFlow holds the interpreter until all have joined, for up to an hour; a
-    # worker that dies now is a case for this watchdog, which needs no interpreter.
-    faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    except tf.errors.OpError as error:
-        raise _peer_lost(error) from error
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-
-
-def _await_workers(cluster: Cluster) -> None:
-    """Waits until every worker listens; an own port says that this one does."""
-    deadline = time.monotonic() + JOIN_SECONDS
-    port = cluster.workers[cluster.rank][1]
-    dual = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    try:
-        server = socket.create_server(("", port), family=family, dualstack_ipv6=dual)
-    except (OSError, OverflowError) as error:
-        raise UserError(f"TF_CONFIG: cannot listen on port {port}: {error}") from None
-    with server:
-        for index, address in enumerate(cluster.workers):
-            while index != cluster.rank and not _listens(address):
-                if time.monotonic() > deadline:
-                    raise PeerLost(
-                        f"worker {index} of TF_CONFIG ({address[0]}:{address[1]}) has "
-                        f"not joined within {JOIN_SECONDS} seconds: start all workers"
-                    )
-                time.sleep(0.2)
-
-
-def _listens(address: tuple[str, int]) -> bool:
-    try:
-        with socket.create_connection(address, timeout=_CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 # === The workers, each a process ===
@@ -188,7 +99,7 @@ def every_worker(value: int) -> list[int]:
     workers = worker_count(_current)
     if _current is None or workers == 1:
         return [value]
-    rank = _read_cluster(os.environ["TF_CONFIG"]).rank
+    rank = cluster.own_cluster().rank
     own = tf.one_hot(rank, workers, on_value=value, dtype=tf.int64)
     return _worker_sum(_current)(own).numpy().tolist()
 
@@ -219,24 +130,9 @@ def lost_peers_told() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if worker_count(_current) == 1 or not _tells_of_peer(error):
+        if worker_count(_current) == 1 or not cluster.tells_of_peer(error):
             raise
-        raise _peer_lost(error) from error
-
-
-def _tells_of_peer(error: tf.errors.OpError) -> bool:
-    # The code is that of the first failure: a peer that started anew, for one, is a
-    # failed precondition.
-    kinds = (tf.errors.UnavailableError, tf.errors.AbortedError)
-    return isinstance(error, kinds) or "Collective ops is aborted" in error.message
-
-
-def _peer_lost(error: tf.errors.OpError) -> PeerLost:
-    reason = " ".join(error.message.split())
-    return PeerLost(
-        f"lost worker(s) of the cluster ({reason[:300]}): start all workers again with "
-        "--resume"
-    )
+        raise cluster.peer_lost(error) from error
 
 
 # === Data ===

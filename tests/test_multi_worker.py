@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from test_train import make_workspace, metrics
 
-from simcse_tf import SimCSE, distribution
+from simcse_tf import SimCSE, cluster, distribution
 from simcse_tf.errors import PeerLost, UserError
 
 # `simcse_tf.train`, which also keeps this process's weights, and dies if told to.
@@ -167,7 +167,7 @@ def test_a_lost_worker_ends_the_other_and_both_go_on_with_resume(workspace):
 def test_a_worker_that_never_joins_is_named(monkeypatch):
     ports = free_ports(2)
     monkeypatch.setenv("TF_CONFIG", tf_config(ports, 0))
-    monkeypatch.setattr(distribution, "JOIN_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "JOIN_SECONDS", 0.5)
     with pytest.raises(PeerLost, match=rf"worker 1 .*127\.0\.0\.1:{ports[1]}.*joined"):
         distribution.strategy("multi_worker")
 
