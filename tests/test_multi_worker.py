@@ -19,27 +19,23 @@ from simcse_tf.errors import PeerLost, UserError
 
 # `simcse_tf.train`, which also keeps this process's weights, and dies if told to.
 DRIVER = """
-import os, signal, sys
-import keras, numpy as np
-from simcse_tf import SimCSE, cli, train
+import os, signal
+import numpy as np
+from simcse_tf import callbacks, cli, train
 
-class Die(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.optimizer.iterations == int(os.environ["DIE_AFTER"]):
-            os.kill(os.getpid(), signal.SIGKILL)
+count, fit = callbacks.StepClock.on_train_batch_end, train.fit
 
-keras_fit, fit = SimCSE.fit, train.fit
-
-def mortal_fit(self, *args, callbacks, **kwargs):
-    return keras_fit(self, *args, callbacks=[Die()], verbose=0, **kwargs)
+def count_and_die(self, batch, logs=None):
+    count(self, batch, logs)
+    if self.progress.step == int(os.environ.get("DIE_AFTER", -1)):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 def kept_fit(model, *args):
     fit(model, *args)
     np.savez(os.environ["WEIGHTS"], *model.get_weights())
 
 train.fit = kept_fit
-if "DIE_AFTER" in os.environ:
-    SimCSE.fit = mortal_fit
+callbacks.StepClock.on_train_batch_end = count_and_die
 cli.run(train.main)
 """
 OVERRIDES = ("model.dropout=0.0", "training.evaluate_every=3")

@@ -148,7 +148,7 @@ def test_a_run_is_never_overwritten(short_run):
 def test_without_evaluation_data_the_last_model_is_the_best(short_run):
     out = short_run / "run"
     best, last = (SimCSE.from_preset(str(out / name)) for name in ("best", "last"))
-    for one, other in zip(best.get_weights(), last.get_weights(), strict=True):
+    for one, other in zip(best.trainable_weights, last.trainable_weights, strict=True):
         np.testing.assert_array_equal(one, other)
     assert not (out / "test.json").exists()
 
