@@ -35,7 +35,7 @@ PROCESSES.set_forkserver_preload(
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """Data and a config of 30 steps, 3 an epoch, whose best model changes.
+    """Data and a config of 18 steps, 3 an epoch, whose best model changes.
 
     A short vocabulary and batches of one length keep the processes quick.
     """
@@ -52,7 +52,7 @@ def workspace(tmp_path_factory):
     config = json.loads((directory / "config.json").read_text())
     config["model"]["max_length"] = 8
     config["training"] |= {
-        "epochs": 10,
+        "epochs": 6,
         "learning_rate": 3e-3,
         "evaluate_every": 3,
         "checkpoint_every": 2,
@@ -188,7 +188,7 @@ def test_ten_kills_leave_the_run_that_nothing_interrupts(workspace, whole):
     assert_same_run(run, whole)
     assert sorted(os.listdir(run)) == sorted(os.listdir(whole))
     assert not list(run.rglob(".*"))
-    assert sorted(os.listdir(run / "checkpoints")) == ["step-00000028", "step-00000030"]
+    assert sorted(os.listdir(run / "checkpoints")) == ["step-00000016", "step-00000018"]
 
 
 class StubModel:
@@ -270,7 +270,7 @@ def test_sigterm_saves_the_step_and_exits_with_a_code_of_its_own(workspace, whol
     wait_for_step(process, run, 7)
     process.terminate()
     assert ended(process) == 75
-    assert 7 <= assert_stopped(workspace, run) < 30
+    assert 7 <= assert_stopped(workspace, run) < 18
 
     assert ended(start(workspace, "stopped", "--resume")) == 0
     assert_same_run(run, whole)
@@ -342,12 +342,12 @@ def test_a_resumed_log_drops_later_steps_and_half_a_line(tmp_path):
 
 def test_a_finished_run_goes_on_when_there_are_more_epochs(workspace, whole):
     shutil.copytree(whole, workspace / "longer", symlinks=True)
-    arguments = ["--resume", "--set", "training.epochs=11"]
+    arguments = ["--resume", "--set", "training.epochs=7"]
     assert ended(start(workspace, "longer", *arguments)) == 0
     lines = metrics(workspace / "longer")
-    assert same_but_for_time(lines)[:30] == same_but_for_time(metrics(whole))
-    rates = [line["learning_rate"] for line in lines[30:]]
-    np.testing.assert_allclose(rates, [3e-3 * left / 33 for left in (3, 2, 1)], 1e-5)
+    assert same_but_for_time(lines)[:18] == same_but_for_time(metrics(whole))
+    rates = [line["learning_rate"] for line in lines[18:]]
+    np.testing.assert_allclose(rates, [3e-3 * left / 21 for left in (3, 2, 1)], 1e-5)
 
 
 def test_other_training_data_is_another_run(workspace, whole):
