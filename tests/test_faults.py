@@ -171,13 +171,13 @@ def test_ten_kills_leave_the_run_that_nothing_interrupts(workspace, whole):
     for kill in range(10):
         resume = ["--resume"] if (run / "config.json").exists() else []
         if kill % 2:
-            fault = functools.partial(die_writing, "killed", chance.randint(1, 150))
+            fault = functools.partial(die_writing, "killed", chance.randint(1, 100))
             process = start(workspace, "killed", *resume, fault=fault)
         else:
             process = start(workspace, "killed", *resume)
-            step = min(saved[-1:] or [0]) + chance.randint(1, 3)
+            step = (saved[-1] if saved else 0) + chance.randint(1, 2)
             wait_for_step(process, run, step)
-            time.sleep(chance.uniform(0, 0.3))
+            time.sleep(chance.uniform(0, 0.1))
             process.kill()
         assert ended(process) == -signal.SIGKILL
         half_written += any(run.rglob(".*.new-*"))
