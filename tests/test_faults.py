@@ -387,7 +387,6 @@ def test_a_checkpoint_holds_the_loss_scale(tmp_path, workspace):
     config = load_config(path, ["training.precision=mixed_float16"])
     config.model.preset = str(workspace / "preset")
     model = train.build_model(config, 18)
-    model.optimizer.build(model.trainable_variables)
     for step, scale in ((1, 32.0), (2, 64.0)):
         model.optimizer.dynamic_scale.assign(scale)
         checkpoint.save(str(tmp_path), model, checkpoint.Progress(step))
