@@ -144,15 +144,10 @@ def _prune(newest: Path, keep: int) -> None:
 
 
 def _variables(model: Any) -> list[tuple[str, keras.Variable]]:
-    # Built again, Keras' LossScaleOptimizer would begin with its first scale again.
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     # A metric decides nothing, and is another one on every replica.
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
     parts = {"model": own, "optimizer": model.optimizer.variables}
-    # Not by `path`, which tells too where an optimizer was built: before the first
-    # step or in it.
     return [
         (f"{part}/{index}/{variable.name}", variable)
         for part, variables in parts.items()
