@@ -17,25 +17,27 @@ from test_train import make_workspace, metrics
 from simcse_tf import SimCSE, cluster, distribution
 from simcse_tf.errors import PeerLost, UserError
 
-# `simcse_tf.train`, which also keeps this process's weights, and dies if told to.
+# `simcse_tf.train`, which also keeps this process's weights, and sends itself a signal
+# after a step if it is told to.
 DRIVER = """
-import os, signal
+import os
 import numpy as np
 from simcse_tf import callbacks, cli, train
 
 count, fit = callbacks.StepClock.on_train_batch_end, train.fit
+step, signal = map(int, os.environ.get("STEP_AND_SIGNAL", "0 0").split())
 
-def count_and_die(self, batch, logs=None):
+def count_and_kill(self, batch, logs=None):
     count(self, batch, logs)
-    if self.progress.step == int(os.environ.get("DIE_AFTER", -1)):
-        os.kill(os.getpid(), signal.SIGKILL)
+    if self.progress.step == step:
+        os.kill(os.getpid(), signal)
 
 def kept_fit(model, *args):
     fit(model, *args)
     np.savez(os.environ["WEIGHTS"], *model.get_weights())
 
 train.fit = kept_fit
-callbacks.StepClock.on_train_batch_end = count_and_die
+callbacks.StepClock.on_train_batch_end = count_and_kill
 cli.run(train.main)
 """
 OVERRIDES = ("model.dropout=0.0", "training.evaluate_every=3")
@@ -76,7 +78,8 @@ def start(workspace, name, *arguments, **environment):
     )
 
 
-def start_two(workspace, name, *flags, victim_environment=()):
+def start_two(workspace, name, *flags, step_and_signal=None):
+    """Both workers; the second sends itself the signal after the step."""
     ports = free_ports(2)
     overrides = [*OVERRIDES, f"output_dir={name}", "training.strategy=multi_worker"]
     return [
@@ -85,7 +88,11 @@ def start_two(workspace, name, *flags, victim_environment=()):
             f"{name}-{index}",
             *("--set", *overrides, *flags),
             TF_CONFIG=tf_config(ports, index),
-            **(dict(victim_environment) if index else {}),
+            **(
+                {"STEP_AND_SIGNAL": step_and_signal}
+                if index and step_and_signal
+                else {}
+            ),
         )
         for index in range(2)
     ]
@@ -142,8 +149,13 @@ def test_two_workers_give_the_run_of_one_process(workspace):
     assert SimCSE.from_preset(str(workspace / "two" / "best")).max_length == 32
 
 
-def test_a_lost_worker_ends_the_other_and_both_go_on_with_resume(workspace):
-    chief, victim = start_two(workspace, "cut", victim_environment={"DIE_AFTER": "5"})
+def test_stopped_and_lost_workers_end_together_and_go_on_with_resume(workspace):
+    for process in start_two(workspace, "cut", step_and_signal="3 15"):
+        _, stderr = process.communicate(timeout=LIMIT)
+        assert process.returncode == 75, stderr
+        assert stderr.endswith("stopped by SIGTERM after step 3: go on with --resume\n")
+
+    chief, victim = start_two(workspace, "cut", "--resume", step_and_signal="5 9")
     assert victim.wait(LIMIT) == -signal.SIGKILL
     died = time.monotonic()
     _, stderr = chief.communicate(timeout=LIMIT)
