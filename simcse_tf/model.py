@@ -218,9 +218,11 @@ class SimCSE(keras.Model):
         """
         super().compile(*args, **kwargs)
         self.micro_batch_size = micro_batch_size
-        # Before a step is traced: its loss is scaled by one of the variables.
-        with self.distribute_strategy.scope():
-            self.optimizer.build(self.trainable_variables)
+        # Before a step is traced: its loss is scaled by one of the variables. Built
+        # twice, Keras' LossScaleOptimizer would have two sets of them.
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         optimization.expect_summed_gradients(self.optimizer)
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -258,20 +260,18 @@ class SimCSE(keras.Model):
 
     def _step(self, views: list[Features], rows: Any) -> Step:
         """What a step on one replica's batch computes, `rows` examples at a time."""
-        dropout_seed, *masked_lm_seeds = self._draw_seeds(3)
+        dropout_seed, *mlm_seeds = self._draw_seeds(3)
 
         def encode(index: Any) -> tf.Tensor:
             seed = tf.random.fold_in(dropout_seed, index)
             return tf.stack(self._passes(self, _part(views, index, rows), seed))
 
-        masked_lm = lambda index: tf.zeros(())  # noqa: E731
-        if self.mlm_weight:
-            masked_lm = self._masked_lm(views, rows, *masked_lm_seeds)
+        mlm = self._masked_lm(views, rows, *mlm_seeds) if self.mlm_weight else _nothing
         replicas = self.distribute_strategy.num_replicas_in_sync
         return Step(
             encode,
             loss=self._contrastive_loss,
-            auxiliary=masked_lm,
+            auxiliary=mlm,
             scale=lambda loss: self.optimizer.scale_loss(loss / replicas),
             variables=self.trainable_variables,
         )
@@ -678,6 +678,10 @@ def _part(batch: Any, index: Any, rows: Any) -> Any:
     return tf.nest.map_structure(
         lambda tensor: tensor[index * rows : (index + 1) * rows], batch
     )
+
+
+def _nothing(index: Any) -> tf.Tensor:
+    return tf.zeros(())
 
 
 def _quotient(rows: tf.Tensor, micro_batch_size: int) -> tf.Tensor:
