@@ -2,8 +2,9 @@
 
     python benchmarks/step_profile.py --train triplets.csv --replicas 2
 
-Sums the time of every operation, wherever it ran; operations that only wait for
-others (loops, function calls, collectives' receivers) are left out.
+Sums the time of every operation, wherever it ran; operations that only hold others
+(loops, function calls) are left out. What replicas exchange contains the time for which
+one waits for the other.
 """
 
 import argparse
@@ -23,7 +24,7 @@ PARTS = (
     ("backward", ("gradient_tape/",)),
     ("forward", ("sim_cse",)),
 )
-CONTAINERS = ("While", "PartitionedCall", "If", "Collective", "Identity")
+CONTAINERS = ("While", "PartitionedCall", "If", "Identity")
 
 
 def part_of(name: str) -> str:
