@@ -18,8 +18,9 @@ WARM_UP, PROFILED = 4, 4
 # The first that an operation's name contains decides; the names are `tf.name_scope`s
 # of the model, of Keras' optimizers and of the gradient tape.
 PARTS = (
-    ("gather", ("gather_embeddings",)),
     ("gradient sum", ("sum_gradients",)),
+    # The gather's gradient is a reduction, and has no scope of its own.
+    ("gather", ("gather_embeddings", "/CollectiveReduce")),
     ("optimizer", ("adam/", "loss_scale_optimizer/", "AssignAddVariableOp")),
     ("backward", ("gradient_tape/",)),
     ("forward", ("sim_cse",)),
@@ -44,7 +45,7 @@ def operations(trace: str) -> Counter:
     seconds: Counter = Counter()
     for plane in space.planes:
         for line in plane.lines:
-            if not line.name.startswith(("tf_Compute", "python")):
+            if not line.name.startswith(("tf_Compute", "python", "collective_ops")):
                 continue
             for event in line.events:
                 about = plane.event_metadata[event.metadata_id]
