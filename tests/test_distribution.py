@@ -1,4 +1,5 @@
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -64,7 +65,7 @@ def train(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "replicas"),
-    [("sentences", 2), ("pairs", 2), ("triplets", 2), ("triplets", 4)],
+    itertools.product(COLUMNS, (2, 4)),
 )
 def test_replicas_compute_the_step_of_one_device(train, kind, replicas):
     one, many = train(kind, 1), train(kind, replicas)
