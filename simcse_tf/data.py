@@ -310,7 +310,6 @@ def batches(
         UserError: If the source holds fewer examples than a batch.
     """
     steps = steps_per_epoch(source, batch_size)
-
     rows = batch_size // parts
 
     def indices(count: tf.Tensor) -> tf.Tensor:

@@ -199,16 +199,17 @@ def replica_offset(rows: Any) -> Any:
 
 def sum_over_replicas(tensors: list[Any]) -> list[Any]:
     """The sum of all replicas' tensors, the same on every replica."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tensors
     with tf.name_scope("sum_gradients"):
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+        return _all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
 def mean_over_replicas(value: Any) -> Any:
     """The mean of all replicas' values, the same on every replica."""
+    return _all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def _all_reduce(how: tf.distribute.ReduceOp, values: Any) -> Any:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+        return values
+    return context.all_reduce(how, values)

@@ -152,16 +152,15 @@ def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> Non
     with safe_open(path, "numpy") as file:
         names = file.keys()
         found = {
-            part: file.get_tensor(name)
+            _MASKED_LM_TENSORS[part]: file.get_tensor(name)
             for name in names
             if (part := name.removeprefix("cls.predictions.")) in _MASKED_LM_TENSORS
         }
     if not found:
         return
-    named = {_MASKED_LM_TENSORS[part]: value for part, value in found.items()}
-    head._intermediate_dense.set_weights([named["kernel"].T, named["dense_bias"]])
-    head._intermediate_layer_norm.set_weights([named["gamma"], named["beta"]])
-    head._bias.assign(named["bias"])
+    head._intermediate_dense.set_weights([found["kernel"].T, found["dense_bias"]])
+    head._intermediate_layer_norm.set_weights([found["gamma"], found["beta"]])
+    head._bias.assign(found["bias"])
 
 
 def checkpoint_defaults(preset: str) -> Defaults:
