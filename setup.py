@@ -37,11 +37,19 @@ INSTALL_REQUIRES = [
     "tqdm>=4.66,<5",
 ]
 EXTRAS_REQUIRE = {
-    "eval": ["scikit-learn>=1.5,<2", "matplotlib>=3.9,<4"],
+    # Transfer tasks and retrieval, figures, the report, synonyms from WordNet.
+    "eval": [
+        "scikit-learn>=1.5,<2",
+        "matplotlib>=3.9,<4",
+        "jinja2>=3.1,<4",
+        "nltk>=3.9,<4",
+    ],
     "dev": [
         "pytest>=8,<10",
         "pytest-xdist>=3.6,<4",
         "hypothesis>=6.100,<7",
+        # Drives the Chromium that is installed, to look at the report.
+        "playwright>=1.49,<2",
         "ruff>=0.9",
         "mypy>=1.14",
         "packaging>=24",

@@ -47,6 +47,11 @@ class DataConfig(Section):
     evaluation: str | None = None
 
 
+class EvaluationConfig(Section):
+    geometry_every: Count | None = None
+    test: bool = True
+
+
 class TrainingConfig(Section):
     epochs: Count = 3
     # A batch of one has no negatives.
@@ -87,6 +92,7 @@ class Config(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     data: DataConfig
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     output_dir: Annotated[str, Field(min_length=1)]
 
     def to_json(self) -> str:

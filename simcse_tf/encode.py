@@ -24,6 +24,7 @@ def encode(
     max_length: int | None = None,
     progress: bool = False,
     out: np.ndarray | None = None,
+    normalize: bool = True,
 ) -> np.ndarray:
     """Embeds sentences faster than `predict`: sorted by length, little is padding.
 
@@ -37,10 +38,10 @@ def encode(
             `False`.
         out: Optional float32 array of shape `(n, embedding_dim)` to write to, e.g.
             a memory map.
+        normalize: bool. Whether rows are scaled to unit length. Defaults to `True`.
 
     Returns:
-        float32 array of shape `(n, embedding_dim)` in the order of `sentences`,
-        rows of unit length.
+        float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
     """
     import tensorflow as tf
     from tqdm import tqdm
@@ -57,17 +58,26 @@ def encode(
     ) as bar:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            out[rows] = model.embed(model.pad(tf.gather(tokens, rows)))
+            out[rows] = model.embed(
+                model.pad(tf.gather(tokens, rows)), normalize=normalize
+            )
             bar.update(len(rows))
     return out
 
 
 def encoder(
-    model: Any, max_length: int | None = None, progress: bool = False
+    model: Any,
+    max_length: int | None = None,
+    progress: bool = False,
+    normalize: bool = True,
 ) -> Callable[[list[str]], np.ndarray]:
     """`encode` of one model as a function of the sentences alone."""
     return lambda sentences: encode(
-        model, sentences, max_length=max_length, progress=progress
+        model,
+        sentences,
+        max_length=max_length,
+        progress=progress,
+        normalize=normalize,
     )
 
 

@@ -119,21 +119,25 @@ class SimCSE(keras.Model):
         self.seed_generator = keras.random.SeedGenerator()
         self.built = True
 
-    def call(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
+    def call(
+        self, inputs: Mapping[str, Any], training: bool = False, normalize: bool = True
+    ) -> tf.Tensor:
         """Embeds tokenized sentences.
 
         Args:
             inputs: What `preprocess` returns.
             training: bool. Whether dropout is on. Defaults to `False`.
+            normalize: bool. Whether to scale embeddings to unit length. Defaults to
+                `True`.
 
         Returns:
-            float32 tensor of shape `(n, embedding_dim)`, rows of unit length.
+            float32 tensor of shape `(n, embedding_dim)`.
         """
         states = self._states(inputs, training)
         pooled = pool(states, inputs["padding_mask"], self.pooling)
         if self.head is not None and (training or self.head_in_inference):
             pooled = self.head(pooled)
-        return unit_length(pooled)
+        return unit_length(pooled) if normalize else tf.cast(pooled, tf.float32)
 
     # === Strings to tokens ===
 
@@ -156,7 +160,8 @@ class SimCSE(keras.Model):
     def embed(self) -> Any:
         """`call` without dropout as a `tf.function`, on one device."""
         return tf.function(
-            lambda features: self(features, training=False), reduce_retracing=True
+            lambda features, normalize=True: self(features, normalize=normalize),
+            reduce_retracing=True,
         )
 
     @functools.cached_property

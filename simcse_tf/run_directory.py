@@ -28,6 +28,8 @@ RESUMABLE_KEYS = (
     "training.evaluate_every",
     "training.checkpoint_every",
     "training.keep",
+    "evaluation.geometry_every",
+    "evaluation.test",
 )
 
 

@@ -34,6 +34,13 @@ def test_rows_keep_the_order_of_the_sentences_and_equal_predict(model):
         )
 
 
+def test_without_normalization_only_the_lengths_differ(model):
+    raw = encode(model, SENTENCES, normalize=False)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    assert abs(lengths - 1).max() > 0.1
+    np.testing.assert_allclose(raw / lengths, encode(model, SENTENCES), atol=1e-6)
+
+
 def test_max_length_replaces_the_models_own(model):
     cut = encode(model, ["word " * 50], max_length=4)
     np.testing.assert_allclose(cut, model.predict(["word word"], verbose=0), atol=1e-6)
