@@ -1,0 +1,254 @@
+"""The sentences of a corpus nearest to a query, for one model or several.
+
+The paper's table 7 sets the retrieved top three of SBERT beside SimCSE's. No model
+is known here: any `encode(sentences)` does.
+"""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from simcse_tf.errors import UserError
+from simcse_tf.evaluation.sts import Encoder
+
+# Cosines computed at a time, 64 MiB of them.
+_AT_ONCE = 2**23
+# What float32 embeddings can tell apart. A difference in the last bits, such as
+# matrix products make, then decides no rank.
+_DECIMALS = 6
+_NARROWEST = 40
+_GAP = "  "
+_MARGIN = 5
+
+
+class Hit(NamedTuple):
+    """A sentence that was found, and its cosine similarity with the query."""
+
+    sentence: str
+    cosine: float
+
+
+class Example(NamedTuple):
+    """A query and what each model found for it, the nearest first."""
+
+    query: str
+    hits: dict[str, list[Hit]]
+
+
+def top_k(
+    queries: ArrayLike, corpus: ArrayLike, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` rows of `corpus` with the largest cosine similarity, by exact search.
+
+    Computed in float64, part of the corpus at a time. Cosines that agree to six
+    decimals are a tie, and the row that comes first in the corpus goes first. (A
+    library's brute-force search leaves the order of ties to chance.)
+
+    Args:
+        queries: `(q, dim)`, any real dtype and any length of the vectors; a vector
+            of length zero has similarity 0 with every vector.
+        corpus: `(n, dim)`.
+        k: int. At least 1.
+
+    Returns:
+        Row numbers in the corpus, int64 `(q, min(k, n))`, the nearest first, and
+        their cosines to six decimals, float64 of the same shape.
+
+    Raises:
+        ValueError: The arrays are not two matrices of one width, or `k` is below 1.
+    """
+    queries, corpus = np.asarray(queries), np.asarray(corpus)
+    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
+        raise ValueError(
+            "`queries` and `corpus` must be of shapes (q, dim) and (n, dim). "
+            f"Received: {queries.shape} and {corpus.shape}"
+        )
+    if k < 1:
+        raise ValueError(f"`k` must be 1 or more. Received: {k}")
+    queries = _unit_length(queries)
+    indices = np.empty((len(queries), 0), np.int64)
+    cosines = np.empty((len(queries), 0))
+    rows = max(1, _AT_ONCE // max(1, len(queries)))
+    for start in range(0, len(corpus), rows):
+        part = _unit_length(corpus[start : start + rows])
+        found = np.round(queries @ part.T, _DECIMALS)
+        numbers = np.arange(start, start + len(part))
+        cosines = np.concatenate([cosines, found], axis=1)
+        indices = np.concatenate(
+            [indices, np.broadcast_to(numbers, found.shape)], axis=1
+        )
+        # Stable, and earlier parts stand to the left: a tie keeps the corpus' order.
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        cosines = np.take_along_axis(cosines, best, axis=1)
+        indices = np.take_along_axis(indices, best, axis=1)
+    return indices, cosines
+
+
+def examples(
+    models: Mapping[str, Encoder],
+    queries: Sequence[str],
+    corpus: Sequence[str],
+    k: int = 3,
+) -> list[Example]:
+    """What each model retrieves for each query, as in the paper's table 7.
+
+    A sentence that stands in the corpus more than once counts once, and a query is
+    not its own answer where the corpus holds it.
+
+    Args:
+        models: The encoder of each model by its name: it maps n strings to an array
+            `(n, dim)`, and is called once.
+        queries: At least one sentence.
+        corpus: At least one sentence.
+        k: int. Sentences for each query; fewer where the corpus has fewer. Defaults
+            to `3`.
+
+    Returns:
+        An `Example` for each query, in their order.
+
+    Raises:
+        ValueError: There is no query or no corpus, `k` is below 1, or an encoder
+            returned another shape.
+    """
+    if not queries or not corpus:
+        raise ValueError("retrieval needs at least one query and one sentence")
+    answers = list(dict.fromkeys(corpus))
+    sentences = list(dict.fromkeys([*answers, *queries]))
+    rows = {sentence: row for row, sentence in enumerate(sentences)}
+    found: list[Example] = [Example(query, {}) for query in queries]
+    for name, encode in models.items():
+        embeddings = np.asarray(encode(sentences))
+        if embeddings.ndim != 2 or len(embeddings) != len(sentences):
+            raise ValueError(
+                f"encode must return an array ({len(sentences)}, dim) for "
+                f"{len(sentences)} sentences, received shape {embeddings.shape}"
+            )
+        # One more than asked for, since the query may be among them.
+        indices, cosines = top_k(
+            embeddings[[rows[query] for query in queries]],
+            embeddings[: len(answers)],
+            k + 1,
+        )
+        for example, numbers, values in zip(found, indices, cosines, strict=True):
+            hits = [
+                Hit(answers[number], float(value))
+                for number, value in zip(numbers, values, strict=True)
+                if answers[number] != example.query
+            ]
+            example.hits[name] = hits[:k]
+    return found
+
+
+def load_sentences(path: str | Path) -> list[str]:
+    """Reads a text file with a sentence a line; blank lines are left out.
+
+    Raises:
+        UserError: It cannot be read, is not UTF-8, or holds no sentence.
+    """
+    try:
+        # Only a newline ends a line: `str.splitlines` would also cut at the line
+        # separators that occur inside sentences.
+        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from None
+    sentences = [" ".join(line.split()) for line in lines]
+    sentences = [sentence for sentence in sentences if sentence]
+    if not sentences:
+        raise UserError(f"{path} holds no sentence, expected one a line")
+    return sentences
+
+
+def format_text(examples: Sequence[Example], width: int | None = None) -> str:
+    """Examples for a terminal, the models side by side.
+
+    Args:
+        examples: As `examples` returns them.
+        width: Optional int. Characters a line. Defaults to the terminal's.
+
+    Returns:
+        Lines without a final newline.
+    """
+    width = max(_NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
+    blocks = []
+    for example in examples:
+        query = textwrap.wrap(
+            example.query, width, initial_indent="Query: ", subsequent_indent=" " * 7
+        )
+        lines = _side_by_side(list(example.hits), width, "")
+        for rank, hits in enumerate(_ranks(example), start=1):
+            cells = [f"{hit.cosine:.3f} {hit.sentence}" if hit else "-" for hit in hits]
+            lines += _side_by_side(cells, width, f"#{rank}", hanging=len("0.000 "))
+        blocks.append("\n".join([*query, *lines]))
+    return "\n\n".join(blocks)
+
+
+def format_markdown(examples: Sequence[Example]) -> str:
+    """Examples as Markdown: for each query a table with a column for each model.
+
+    Args:
+        examples: As `examples` returns them. What Markdown or HTML would read as
+            markup is escaped.
+
+    Returns:
+        Lines without a final newline.
+    """
+    blocks = []
+    for example in examples:
+        names = [_escape(name) for name in example.hits]
+        lines = [
+            f"**Query:** {_escape(example.query)}",
+            "",
+            _row(["", *names]),
+            _row(["---"] * (1 + len(names))),
+        ]
+        for rank, hits in enumerate(_ranks(example), start=1):
+            cells = [
+                f"{_escape(hit.sentence)} ({hit.cosine:.3f})" if hit else "-"
+                for hit in hits
+            ]
+            lines.append(_row([f"#{rank}", *cells]))
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _unit_length(rows: np.ndarray) -> np.ndarray:
+    rows = rows.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms != 0)
+
+
+def _ranks(example: Example) -> Iterator[tuple[Hit | None, ...]]:
+    return zip_longest(*example.hits.values())
+
+
+def _side_by_side(
+    cells: Sequence[str], width: int, label: str, hanging: int = 0
+) -> list[str]:
+    """Wraps each cell to a column of its own, after a margin with the label."""
+    column = (width - _MARGIN - len(_GAP) * (len(cells) - 1)) // len(cells)
+    wrapped = [
+        textwrap.wrap(cell, column, subsequent_indent=" " * hanging) for cell in cells
+    ]
+    lines = []
+    for parts in zip_longest(*wrapped, fillvalue=""):
+        row = _GAP.join(part.ljust(column) for part in parts)
+        lines.append((label.ljust(_MARGIN) + row).rstrip())
+        label = ""
+    return lines
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", " ".join(text.split()))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,88 @@
+"""`python -m simcse_tf.retrieve`: what one or two models find in a corpus."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from simcse_tf.cli import Parser, run
+from simcse_tf.errors import UserError
+from simcse_tf.files import whole_file
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    models = [arguments.model]
+    if arguments.compare:
+        models.append(arguments.compare)
+    if len(set(models)) < len(models):
+        raise UserError(f"--compare: expected another model than {arguments.model}")
+    if arguments.k < 1:
+        raise UserError(f"--k: expected 1 or more, received {arguments.k}")
+
+    from simcse_tf.evaluation import retrieval
+
+    queries = retrieval.load_sentences(arguments.queries)
+    corpus = retrieval.load_sentences(arguments.corpus)
+    _tell_what_is_left_out(queries, corpus)
+    examples = retrieval.examples(
+        {model: _encoder(model) for model in models}, queries, corpus, arguments.k
+    )
+    if arguments.format == "markdown":
+        text = retrieval.format_markdown(examples)
+    else:
+        text = retrieval.format_text(examples)
+    if arguments.output:
+        _write(arguments.output, text)
+    else:
+        print(text)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "simcse_tf.retrieve",
+        description="The sentences of a corpus nearest to each query.",
+    )
+    parser.add_argument("--model", required=True, help="directory, preset or handle")
+    parser.add_argument("--compare", metavar="MODEL", help="another one, side by side")
+    parser.add_argument("--queries", required=True, metavar="FILE.txt")
+    parser.add_argument("--corpus", required=True, metavar="FILE.txt")
+    parser.add_argument("--k", type=int, default=3, help="sentences for each query")
+    parser.add_argument("--format", choices=("text", "markdown"), default="text")
+    parser.add_argument("--output", metavar="FILE", help="default: stdout")
+    return parser
+
+
+def _tell_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> None:
+    distinct = set(corpus)
+    if len(distinct) < len(corpus):
+        print(
+            f"--corpus: {len(corpus)} sentences, {len(distinct)} of them different: "
+            "each counts once",
+            file=sys.stderr,
+        )
+    known = len(distinct & set(queries))
+    if known:
+        print(
+            f"{known} queries stand in the corpus: a query is not its own answer",
+            file=sys.stderr,
+        )
+
+
+def _encoder(name: str) -> Any:
+    from simcse_tf.encode import encoder
+    from simcse_tf.model import SimCSE, longest_input
+
+    model = SimCSE.from_preset(name)
+    return encoder(model, longest_input(model.backbone), progress=True)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_text(text + "\n", "utf-8")
+    except OSError as error:
+        raise UserError(f"--output: cannot write {path}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    run(main)
