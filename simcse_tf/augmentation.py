@@ -95,9 +95,9 @@ def _check_wordnet() -> None:
 
     try:
         wordnet.ensure_loaded()
-    except LookupError:
+    except (LookupError, OSError):
         raise UserError(
-            "data.augmentation synonym: NLTK finds no WordNet; "
+            "data.augmentation synonym: NLTK finds no whole WordNet; "
             "`python -m nltk.downloader wordnet` fetches it, or NLTK_DATA names the "
             "directory that holds corpora/wordnet"
         ) from None

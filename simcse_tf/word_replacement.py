@@ -1,7 +1,7 @@
 """Replacing words by what a masked language model predicts in their place."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
@@ -103,7 +103,7 @@ class WordReplacer:
                 own_ids = next(pieces)[1:-1]
                 if is_hidden and len(ids) < limit - 1:
                     gaps.append(_Gap(row, len(ids), word, own_ids))
-                    ids.append(tokenizer.mask_token_id)
+                    ids.append(cast(int, tokenizer.mask_token_id))
                 else:
                     ids.extend(own_ids)
             token_ids.append([*ids[: limit - 1], tokenizer.sep_token_id])
