@@ -130,6 +130,37 @@ class STSEvaluation(StepCallback):
                 )
 
 
+class GeometryEvaluation(StepCallback):
+    """Adds alignment and uniformity to the logs; the first time after step 1.
+
+    Args:
+        evaluate: Function of the model that returns both.
+        progress: A `Progress`, kept up to date by a `StepClock`.
+        every: int. Steps from one evaluation to the next.
+        last_step: int. The run's last step, counted from 1.
+
+    Reference:
+        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), figure 2
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[keras.Model], Scores],
+        progress: Progress,
+        every: int,
+        last_step: int,
+    ):
+        super().__init__(progress, every, last_step)
+        self.evaluate = evaluate
+
+    def is_due(self) -> bool:
+        # Where the model came from is the trajectory's first point.
+        return self.progress.step == 1 or super().is_due()
+
+    def act(self, logs: dict[str, Any]) -> None:
+        logs.update(self.evaluate(self.model))
+
+
 def selection_score(scores: Scores) -> float:
     """What decides which model is the best."""
     return scores.get(SELECTION_TASK, scores["avg"])

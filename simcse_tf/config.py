@@ -18,6 +18,7 @@ class Section(BaseModel):
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -30,20 +31,28 @@ class ModelConfig(Section):
     head_in_inference: bool = True
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     max_length: Annotated[int, Field(ge=3)] = 32
+    encoders: Literal["shared", "dual"] = "shared"
 
 
 class ObjectiveConfig(Section):
-    kind: Literal["contrastive"] = "contrastive"
+    kind: Literal["contrastive", "next_sentence"] = "contrastive"
+    next_k: Count = 1
+    same_mask: bool = False
     temperature: Positive = 0.05
     hard_negative_weight: float = 0.0
     mlm_weight: Annotated[float, Field(ge=0)] = 0.0
-    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    mlm_probability: Share = 0.15
 
 
 class DataConfig(Section):
     train: Annotated[str, Field(min_length=1)]
     shuffle: bool = True
     seed: Seed = 42
+    augmentation: Literal[
+        "none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"
+    ] = "none"
+    augmentation_rate: Share = 0.1
+    augmentation_model: str | None = None
     evaluation: str | None = None
 
 
@@ -95,6 +104,36 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     output_dir: Annotated[str, Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> "Config":
+        own_positive = (
+            self.objective.kind == "contrastive" and self.data.augmentation == "none"
+        )
+        shared = self.model.encoders == "shared"
+        if self.objective.kind == "next_sentence" and self.data.augmentation != "none":
+            raise ValueError(
+                "data.augmentation: expected none with objective.kind next_sentence, "
+                "whose positives are other sentences; received "
+                f"{self.data.augmentation}"
+            )
+        if self.objective.same_mask and not (own_positive and shared):
+            raise ValueError(
+                "objective.same_mask: two passes share a mask where one encoder reads "
+                "the same sentence twice; expected objective.kind contrastive, "
+                "data.augmentation none and model.encoders shared"
+            )
+        if self.objective.mlm_weight and not shared:
+            raise ValueError(
+                "objective.mlm_weight: expected 0 with model.encoders dual, received "
+                f"{self.objective.mlm_weight}"
+            )
+        if self.evaluation.geometry_every and not self.data.evaluation:
+            raise ValueError(
+                "evaluation.geometry_every: needs STS-B's dev pairs, and "
+                "data.evaluation is null"
+            )
+        return self
+
     def to_json(self) -> str:
         """The config as JSON text, every default written out."""
         return self.model_dump_json(indent=2) + "\n"
@@ -115,7 +154,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         UserError: If the file is missing or no JSON object, a key is unknown (the
             nearest known one is named) or a value is not what the key takes.
     """
-    values = _read(path)
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object, received {values!r}")
     for override in overrides:
         _apply(values, override)
     return parse_config(values, path)
@@ -129,11 +170,16 @@ def parse_config(values: dict[str, Any], source: str = "config") -> Config:
         raise UserError(f"{source}: {_explain(error)}") from None
 
 
-def _read(path: str) -> dict[str, Any]:
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: If it cannot be read or is no JSON.
+    """
     try:
-        values = json.loads(Path(path).read_text("utf-8"))
+        return json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read the config {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
     except json.JSONDecodeError as error:
@@ -141,9 +187,6 @@ def _read(path: str) -> dict[str, Any]:
             f"{path} is not valid JSON: {error.msg} at line {error.lineno}, "
             f"column {error.colno}"
         ) from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object, received {values!r}")
-    return values
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -170,7 +213,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "value_error":
-        return f"{key}: {first['ctx']['error']}"
+        # A section's name; what several sections decide together names its keys.
+        return ": ".join(filter(None, (key, str(first["ctx"]["error"]))))
     message = first["msg"].removeprefix("Input should be ")
     return f"{key}: expected {message}, received {json.dumps(first['input'])}"
 

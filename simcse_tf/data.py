@@ -37,8 +37,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Sequence[int]) -> list[Row]:
-        """The examples at `indices`, each a tuple of `columns` UTF-8 texts."""
+    def read(self, indices: Sequence[int], epoch: int) -> list[Row]:
+        """The examples at `indices`, each a tuple of `columns` UTF-8 texts.
+
+        Those of a file are the same in every epoch; a source that draws positives
+        draws others in each.
+        """
         ...
 
 
@@ -108,7 +112,7 @@ class FileSource:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def read(self, indices: Sequence[int]) -> list[Row]:
+    def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         return [
             self._parse(self._text[self._starts[index] : self._ends[index]])
             for index in indices
@@ -269,7 +273,7 @@ class TFDSSource:
     def __len__(self) -> int:
         return len(self._examples)
 
-    def read(self, indices: Sequence[int]) -> list[Row]:
+    def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         examples = self._examples.__getitems__([int(index) for index in indices])
         return [tuple(example[name] for name in self._names) for example in examples]
 
@@ -312,21 +316,21 @@ def batches(
     steps = steps_per_epoch(source, batch_size)
     rows = batch_size // parts
 
-    def indices(count: tf.Tensor) -> tf.Tensor:
+    def indices(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step, part = count // len(own_parts), count % len(own_parts) + own_parts.start
         epoch, position = step // steps, step % steps * batch_size + part * rows
         order = position + tf.range(rows, dtype=tf.int64)
-        if not shuffle:
-            return order
-        return tf.random.experimental.index_shuffle(
-            order, tf.stack([seed, epoch]), len(source) - 1
-        )
+        if shuffle:
+            order = tf.random.experimental.index_shuffle(
+                order, tf.stack([seed, epoch]), len(source) - 1
+            )
+        return order, epoch
 
-    def read(order: np.ndarray) -> np.ndarray:
-        return np.array(source.read(order.tolist()), dtype=object)
+    def read(order: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        return np.array(source.read(order.tolist(), int(epoch)), dtype=object)
 
-    def columns(order: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        texts = tf.numpy_function(read, [order], tf.string)
+    def columns(order: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        texts = tf.numpy_function(read, [order, epoch], tf.string)
         return tuple(tf.unstack(tf.ensure_shape(texts, (rows, source.columns)), axis=1))
 
     first, last = first_step * len(own_parts), last_step * len(own_parts)

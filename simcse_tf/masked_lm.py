@@ -1,15 +1,45 @@
-"""The masked-language-model objective that SimCSE can train beside its own."""
+"""BERT's masked language model: the objective that SimCSE can train beside its own."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
+
+from simcse_tf.errors import UserError
+from simcse_tf.tokenizer import BertTokenizer
 
 # Of the tokens to be predicted, BERT replaces most by [MASK], some by a random
 # token, and leaves the rest as they are.
 MASKED, RANDOM = 0.8, 0.1
 NOT_PREDICTED = -1
+
+
+def masked_lm_head(
+    backbone: keras_hub.models.Backbone, tokenizer: BertTokenizer
+) -> keras_hub.layers.MaskedLMHead:
+    """A fresh head that predicts tokens from a BERT's states.
+
+    Args:
+        backbone: The BERT, whose token embedding the head shares.
+        tokenizer: The backbone's.
+
+    Raises:
+        UserError: If the vocabulary has no `[MASK]`.
+    """
+    if tokenizer.mask_token_id is None:
+        raise UserError("the masked language model needs a [MASK] in the vocabulary")
+    head = keras_hub.layers.MaskedLMHead(
+        token_embedding=backbone.token_embedding,
+        intermediate_activation="gelu",
+        layer_norm_epsilon=1e-12,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        dtype=backbone.dtype_policy,
+        name="masked_lm_head",
+    )
+    head.build((None, None, backbone.token_embedding.output_dim))
+    return head
 
 
 def mask_tokens(

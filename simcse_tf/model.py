@@ -17,7 +17,12 @@ from simcse_tf.errors import UserError
 from simcse_tf.files import whole_directory
 from simcse_tf.gradients import Step, cached_gradients, direct_gradients
 from simcse_tf.losses import contrastive_loss, unit_length
-from simcse_tf.masked_lm import NOT_PREDICTED, mask_tokens, masked_lm_loss
+from simcse_tf.masked_lm import (
+    NOT_PREDICTED,
+    mask_tokens,
+    masked_lm_head,
+    masked_lm_loss,
+)
 from simcse_tf.pooling import layers_read, pool
 from simcse_tf.tokenizer import BertTokenizer
 
@@ -26,6 +31,7 @@ Features = Mapping[str, tf.Tensor]
 CONFIG_FILE = "simcse.json"
 HEAD_FILE = "head.safetensors"
 HEAD_INITS = ("random", "pretrained")
+ENCODERS = ("shared", "dual")
 
 
 @keras.saving.register_keras_serializable("simcse_tf")
@@ -59,9 +65,17 @@ class SimCSE(keras.Model):
             it out. Defaults to `0.0`: none.
         mlm_probability: float. With which a token is hidden and to be predicted.
             Defaults to `0.15`.
+        encoders: string. `"shared"`: one encoder for anchors and positives.
+            `"dual"`: positives and hard negatives have one of their own, which
+            starts from the same backbone, is used in training only and left out of
+            a saved preset. Defaults to `"shared"`.
+        same_mask: bool. Whether the passes of a step share one dropout mask: the
+            paper's "fixed 0.1", which has nothing to learn from. Defaults to
+            `False`.
 
     Raises:
-        ValueError: If the pooling is unknown or the backbone cannot serve it.
+        ValueError: If the pooling is unknown or the backbone cannot serve it, or
+            `encoders` is unknown.
         UserError: If `max_length` is out of the backbone's range, or the
             vocabulary has no `[MASK]` for the masked language model.
 
@@ -90,6 +104,8 @@ class SimCSE(keras.Model):
         exact_gelu: bool = False,
         mlm_weight: float = 0.0,
         mlm_probability: float = 0.15,
+        encoders: str = "shared",
+        same_mask: bool = False,
         **kwargs: Any,
     ):
         kwargs.setdefault("dtype", backbone.dtype_policy)
@@ -104,6 +120,11 @@ class SimCSE(keras.Model):
         self.exact_gelu = exact_gelu
         if exact_gelu:
             _set_exact_gelu(backbone)
+        if encoders not in ENCODERS:
+            raise ValueError(
+                f"`encoders` must be one of {', '.join(ENCODERS)}. "
+                f"Received: {encoders!r}"
+            )
         self.mlm_weight = mlm_weight
         self.mlm_probability = mlm_probability
         self.micro_batch_size: int | None = None
@@ -114,7 +135,12 @@ class SimCSE(keras.Model):
         self._states = _layer_outputs(backbone, pooling)
         self.embedding_dim = int(_sequence_output(backbone).shape[-1])
         self.head = _mlp_head(self.embedding_dim, self) if pooling == "cls" else None
-        self.masked_lm_head = _masked_lm_head(self) if mlm_weight else None
+        self.masked_lm_head = (
+            masked_lm_head(backbone, tokenizer) if mlm_weight else None
+        )
+        self.encoders = encoders
+        self.same_mask = same_mask
+        self.positive_encoder = self._copy() if encoders == "dual" else None
         self._dropout_states = dropout.random_states(self)
         self.seed_generator = keras.random.SeedGenerator()
         self.built = True
@@ -138,6 +164,12 @@ class SimCSE(keras.Model):
         if self.head is not None and (training or self.head_in_inference):
             pooled = self.head(pooled)
         return unit_length(pooled) if normalize else tf.cast(pooled, tf.float32)
+
+    def _copy(self) -> "SimCSE":
+        """Another encoder on a copy of the backbone; its head is a fresh one."""
+        backbone = type(self.backbone).from_config(self.backbone.get_config())
+        backbone.set_weights(self.backbone.get_weights())
+        return SimCSE(backbone, self.tokenizer, **self._settings())
 
     # === Strings to tokens ===
 
@@ -260,7 +292,14 @@ class SimCSE(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         data, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        embeddings = tf.stack([self(view, training=False) for view in _views(data)])
+        views = _views(data)
+        encoders = self._encoders(len(views))
+        embeddings = tf.stack(
+            [
+                encode(view, training=False)
+                for encode, view in zip(encoders, views, strict=True)
+            ]
+        )
         return self._logs(self._contrastive_loss(embeddings), tf.shape(embeddings)[1])
 
     def _step(self, views: list[Features], rows: Any) -> Step:
@@ -269,7 +308,8 @@ class SimCSE(keras.Model):
 
         def encode(index: Any) -> tf.Tensor:
             seed = tf.random.fold_in(dropout_seed, index)
-            return tf.stack(self._passes(self, _part(views, index, rows), seed))
+            part = _part(views, index, rows)
+            return tf.stack(self._passes(self._encoders(len(part)), part, seed))
 
         mlm = self._masked_lm(views, rows, *mlm_seeds) if self.mlm_weight else _nothing
         replicas = self.distribute_strategy.num_replicas_in_sync
@@ -287,13 +327,20 @@ class SimCSE(keras.Model):
         seed = tf.random.fold_in(seed, distribution.replica_offset(1))
         return tf.unstack(tf.random.split(seed, count))
 
+    def _encoders(self, columns: int) -> list[Callable[..., tf.Tensor]]:
+        """What encodes the anchors, the positives and the hard negatives."""
+        return [self, *[self.positive_encoder or self] * (columns - 1)]
+
     def _passes(
-        self, encode: Callable[..., tf.Tensor], views: list[Features], seed: tf.Tensor
+        self,
+        encoders: list[Callable[..., tf.Tensor]],
+        views: list[Features],
+        seed: tf.Tensor,
     ) -> list[tf.Tensor]:
         """Encodes every view in training mode, under dropout masks of its own."""
         outputs = []
-        for column, view in enumerate(views):
-            column_seed = tf.random.fold_in(seed, column)
+        for column, (encode, view) in enumerate(zip(encoders, views, strict=True)):
+            column_seed = tf.random.fold_in(seed, 0 if self.same_mask else column)
             with dropout.masks_of(column_seed, self._dropout_states):
                 outputs.append(encode(view, training=True))
         return outputs
@@ -327,7 +374,7 @@ class SimCSE(keras.Model):
         def loss(index: Any) -> tf.Tensor:
             part, part_labels = _part((masked, labels), index, rows)
             seed = tf.random.fold_in(dropout_seed, index)
-            states = self._passes(self._last_states, part, seed)
+            states = self._passes([self._last_states] * len(part), part, seed)
             losses = [
                 masked_lm_loss(self.masked_lm_head, *pair)
                 for pair in zip(states, part_labels, strict=True)
@@ -478,6 +525,8 @@ class SimCSE(keras.Model):
             **self._settings(),
             "mlm_weight": self.mlm_weight,
             "mlm_probability": self.mlm_probability,
+            "encoders": self.encoders,
+            "same_mask": self.same_mask,
         }
 
     @classmethod
@@ -559,8 +608,10 @@ class SimCSE(keras.Model):
         tokenizer = presets.load_tokenizer(preset)
         given = {key: value for key, value in settings.items() if value is not None}
         model = cls(backbone, tokenizer, **(_saved_settings(preset, backbone) | given))
-        if model.head is not None:
-            _initialize_head(model.head, head_init, Path(preset) / HEAD_FILE, backbone)
+        for each in filter(None, (model, model.positive_encoder)):
+            if each.head is not None:
+                saved_head = Path(preset) / HEAD_FILE
+                _initialize_head(each.head, head_init, saved_head, backbone)
         if model.masked_lm_head is not None:
             presets.load_masked_lm_head(model.masked_lm_head, preset)
         return model
@@ -695,21 +746,6 @@ def _quotient(rows: tf.Tensor, micro_batch_size: int) -> tf.Tensor:
         [tf.debugging.assert_equal(rows % micro_batch_size, 0, message)]
     ):
         return rows // micro_batch_size
-
-
-def _masked_lm_head(model: "SimCSE") -> keras_hub.layers.MaskedLMHead:
-    if model.tokenizer.mask_token_id is None:
-        raise UserError("the masked language model needs a [MASK] in the vocabulary")
-    head = keras_hub.layers.MaskedLMHead(
-        token_embedding=model.backbone.token_embedding,
-        intermediate_activation="gelu",
-        layer_norm_epsilon=1e-12,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        dtype=model.dtype_policy,
-        name="masked_lm_head",
-    )
-    head.build((None, None, model.embedding_dim))
-    return head
 
 
 def _mlp_head(width: int, model: keras.Model) -> keras.layers.Dense:

@@ -24,14 +24,14 @@ _SENTENCE_TRANSFORMERS_POOLING = {
 
 
 _MASKED_LM_TENSORS = {
-    "transform.dense.weight": "kernel",
-    "transform.dense.bias": "dense_bias",
-    "transform.LayerNorm.weight": "gamma",
-    "transform.LayerNorm.bias": "beta",
+    "cls.predictions.transform.dense.weight": "kernel",
+    "cls.predictions.transform.dense.bias": "dense_bias",
+    "cls.predictions.transform.LayerNorm.weight": "gamma",
+    "cls.predictions.transform.LayerNorm.bias": "beta",
     # As checkpoints of the first releases have it.
-    "transform.LayerNorm.gamma": "gamma",
-    "transform.LayerNorm.beta": "beta",
-    "bias": "bias",
+    "cls.predictions.transform.LayerNorm.gamma": "gamma",
+    "cls.predictions.transform.LayerNorm.beta": "beta",
+    "cls.predictions.bias": "bias",
 }
 
 
@@ -138,29 +138,32 @@ def save_tokenizer(tokenizer: BertTokenizer, directory: str) -> None:
     ).save_to_preset(directory)
 
 
-def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> None:
+def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> bool:
     """Gives a masked-LM head the weights that a local Hugging Face checkpoint holds.
 
     Args:
         head: A built head on the embedding of that checkpoint's backbone. It stays
             as it is where the checkpoint has none.
         preset: string. As `resolve` returns it.
+
+    Returns:
+        Whether the checkpoint has them.
     """
     path = Path(preset) / "model.safetensors"
     if not path.is_file():
-        return
+        return False
     with safe_open(path, "numpy") as file:
-        names = file.keys()
         found = {
-            _MASKED_LM_TENSORS[part]: file.get_tensor(name)
-            for name in names
-            if (part := name.removeprefix("cls.predictions.")) in _MASKED_LM_TENSORS
+            part: file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118, as `safe_open` is no mapping
+            if (part := _MASKED_LM_TENSORS.get(name))
         }
     if not found:
-        return
+        return False
     head._intermediate_dense.set_weights([found["kernel"].T, found["dense_bias"]])
     head._intermediate_layer_norm.set_weights([found["gamma"], found["beta"]])
     head._bias.assign(found["bias"])
+    return True
 
 
 def checkpoint_defaults(preset: str) -> Defaults:

@@ -33,8 +33,8 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
 
     Returns:
         Test scores (Spearman times 100) of the best checkpoint by task, and their
-        mean as `"avg"`; empty without evaluation data, and on workers other than
-        the chief.
+        mean as `"avg"`; empty without evaluation data or with `evaluation.test`
+        off, and on workers other than the chief.
 
     Raises:
         UserError: If the data, the model or the output directory cannot be used, or
@@ -49,7 +49,7 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
 
 
 def _train(config: Config, resume: bool) -> dict[str, float]:
-    from simcse_tf import checkpoint, data, distribution, run_directory
+    from simcse_tf import checkpoint, distribution, run_directory
 
     # Before anything else, since TensorFlow must not have started yet.
     strategy = distribution.strategy(config.training.strategy, config.training.tpu)
@@ -57,12 +57,8 @@ def _train(config: Config, resume: bool) -> dict[str, float]:
     output, chief = Path(config.output_dir), distribution.is_chief()
     if chief:
         run_directory.check(output, config, resume)
-    source = data.open_source(config.data.train)
+    source, last_step = checked_data(config)
     progress = _progress(config, resume, len(source))
-    steps = data.steps_per_epoch(source, config.training.batch_size)
-    last_step = config.training.max_steps or steps * config.training.epochs
-    if config.data.evaluation:
-        _check_evaluation_data(config.data.evaluation)
 
     with strategy.scope():
         model = build_model(config, last_step)
@@ -71,12 +67,38 @@ def _train(config: Config, resume: bool) -> dict[str, float]:
     _check_same_step(output, progress.step)
     if chief:
         run_directory.begin(output, config)
-        _report(source, steps, last_step, resume, progress.step)
+        _report(source, config, last_step, resume, progress.step)
     fit(model, source, config, last_step, progress)
     scores = _final_scores(config, model) if chief else {}
     # A worker that left before the others would count as lost.
     distribution.any_worker(False)
     return scores
+
+
+def checked_data(config: Config) -> tuple["Source", int]:
+    """Opens all data that a run needs.
+
+    Returns:
+        The training examples, and the run's last step, counted from 1.
+
+    Raises:
+        UserError: If something about them is wrong.
+    """
+    from simcse_tf import data, positives
+
+    source = positives.training_source(config)
+    steps = data.steps_per_epoch(source, config.training.batch_size)
+    if config.data.evaluation:
+        _check_evaluation_data(config.data.evaluation)
+    if config.evaluation.geometry_every:
+        _geometry_pairs(config)
+    return source, config.training.max_steps or steps * config.training.epochs
+
+
+def _geometry_pairs(config: Config) -> Any:
+    from simcse_tf.evaluation import sts
+
+    return sts.load_task(str(config.data.evaluation), "STSBenchmark", "dev")
 
 
 def _progress(config: Config, resume: bool, examples: int) -> "Progress":
@@ -111,6 +133,8 @@ def build_model(config: Config, last_step: int) -> "SimCSE":
         hard_negative_weight=config.objective.hard_negative_weight,
         mlm_weight=config.objective.mlm_weight,
         mlm_probability=config.objective.mlm_probability,
+        encoders=config.model.encoders,
+        same_mask=config.objective.same_mask,
     )
     schedule = optimization.LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
@@ -225,6 +249,15 @@ def _callbacks(
                 last_step,
             )
         )
+    if log and config.evaluation.geometry_every:
+        watch.append(
+            callbacks.GeometryEvaluation(
+                _geometry_evaluation(config),
+                progress,
+                config.evaluation.geometry_every,
+                last_step,
+            )
+        )
     if log:
         watch.append(log)
     watch.append(
@@ -248,6 +281,17 @@ def _dev_evaluation(data_dir: str) -> Any:
     tasks = sts.available_tasks(data_dir, "dev")
     return lambda model: sts.evaluate_sts(
         encoder(model, longest_input(model.backbone)), data_dir, tasks, "dev"
+    )
+
+
+def _geometry_evaluation(config: Config) -> Any:
+    from simcse_tf.encode import encoder
+    from simcse_tf.evaluation import geometry
+    from simcse_tf.model import longest_input
+
+    pairs = _geometry_pairs(config)
+    return lambda model: geometry.stsb_geometry(
+        encoder(model, longest_input(model.backbone)), pairs
     )
 
 
@@ -292,8 +336,11 @@ def _check_evaluation_data(data_dir: str) -> None:
 
 
 def _report(
-    source: "Source", steps: int, last_step: int, resume: bool, done: int
+    source: "Source", config: Config, last_step: int, resume: bool, done: int
 ) -> None:
+    from simcse_tf import data
+
+    steps = data.steps_per_epoch(source, config.training.batch_size)
     kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
     skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
     print(f"{len(source)} {kind}{skipped}; {steps} steps an epoch, {last_step} in all")
@@ -319,7 +366,7 @@ def _final_scores(config: Config, model: "SimCSE") -> dict[str, float]:
     best = SimCSE.from_preset(str(output / "best"))
     _report_best(checkpoint.best_scores(config.output_dir))
     tasks = sts.available_tasks(data_dir, "test")
-    if not tasks:
+    if not tasks or not config.evaluation.test:
         return {}
     encode = encoder(best, longest_input(best.backbone), progress=True)
     scores = sts.evaluate_sts(encode, data_dir, tasks)

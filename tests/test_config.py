@@ -34,15 +34,26 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "head_in_inference": True,
             "dropout": 0.1,
             "max_length": 32,
+            "encoders": "shared",
         },
         "objective": {
             "kind": "contrastive",
+            "next_k": 1,
+            "same_mask": False,
             "temperature": 0.05,
             "hard_negative_weight": 0.0,
             "mlm_weight": 0.0,
             "mlm_probability": 0.15,
         },
-        "data": {"train": "t.txt", "shuffle": True, "seed": 42, "evaluation": None},
+        "data": {
+            "train": "t.txt",
+            "shuffle": True,
+            "seed": 42,
+            "augmentation": "none",
+            "augmentation_rate": 0.1,
+            "augmentation_model": None,
+            "evaluation": None,
+        },
         "training": {
             "epochs": 3,
             "batch_size": 512,
@@ -60,6 +71,7 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "keep": 1,
             "seed": 42,
         },
+        "evaluation": {"geometry_every": None, "test": True},
         "output_dir": "runs/x",
     }
 
