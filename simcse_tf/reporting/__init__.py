@@ -1,0 +1,1 @@
+"""What `simcse_tf.report` says of a run: collected, measured, drawn, and set."""
