@@ -8,13 +8,13 @@ Reference:
       intervals (chapter 13), tests that follow from intervals (chapter 15).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simcse_tf.evaluation.sts import METRICS, Part
+from simcse_tf.evaluation.sts import METRICS, Pairs, Part, average_parts
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -104,6 +104,59 @@ def compare(
     fewest = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p_value = min(1.0, 2 * (1 + int(fewest)) / (1 + resamples))
     return Comparison(float(a - b), *_percentiles(differences, confidence), p_value)
+
+
+def intervals(
+    similarities: Mapping[str, ArrayLike],
+    loaded: Mapping[str, Pairs],
+    metric: str = "spearman",
+    aggregation: str = "all",
+) -> dict[str, tuple[float, float]]:
+    """The interval of each task's score, and of their mean as `"avg"`.
+
+    Args:
+        similarities: `(n,)` of each task by its name, as `sts.similarities` returns
+            them.
+        loaded: The pairs of each task by its name.
+        metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
+        aggregation: `"all"`, `"mean"` or `"wmean"`; see `sts.score`. Defaults to
+            `"all"`.
+    """
+    return {
+        name: confidence_interval(values, gold, metric=metric, parts=parts)
+        for name, [values], gold, parts in _tables([similarities], loaded, aggregation)
+    }
+
+
+def comparisons(
+    similarities_a: Mapping[str, ArrayLike],
+    similarities_b: Mapping[str, ArrayLike],
+    loaded: Mapping[str, Pairs],
+    metric: str = "spearman",
+    aggregation: str = "all",
+) -> dict[str, Comparison]:
+    """`compare` of each task, and of their mean as `"avg"`; see `intervals`."""
+    models = [similarities_a, similarities_b]
+    return {
+        name: compare(a, b, gold, metric=metric, parts=parts)
+        for name, [a, b], gold, parts in _tables(models, loaded, aggregation)
+    }
+
+
+def _tables(
+    models: Sequence[Mapping[str, ArrayLike]],
+    loaded: Mapping[str, Pairs],
+    aggregation: str,
+) -> Iterator[tuple[str, list[np.ndarray], np.ndarray, list[Part]]]:
+    groups = {task: [task] for task in loaded} | {"avg": list(loaded)}
+    for name, tasks in groups.items():
+        pairs = [loaded[task] for task in tasks]
+        yield (
+            name,
+            [np.concatenate([model[task] for task in tasks]) for model in models],
+            np.concatenate([p.scores for p in pairs]),
+            average_parts(pairs, aggregation),
+        )
 
 
 def _percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,6 +41,7 @@ __all__ = [
     "Encoder",
     "Pairs",
     "Part",
+    "all_scores",
     "available_tasks",
     "average_parts",
     "cosine_similarity",
@@ -164,6 +165,36 @@ def score(
         weight * correlation(similarity[part], pairs.scores[part])
         for part, weight in parts(pairs, aggregation)
     )
+
+
+def all_scores(similarity: ArrayLike, pairs: Pairs) -> dict[str, Any]:
+    """A task's scores by every metric and aggregation, and those of its subsets.
+
+    Args:
+        similarity: `(n,)`, what the model says of each pair.
+        pairs: The n pairs.
+
+    Returns:
+        `"pairs"`, their number; by metric the score by aggregation, such as
+        `["spearman"]["all"]`; and of each of the `"subsets"`, by its name, the number
+        of pairs and the score by metric. Scores are times 100.
+    """
+    similarity = np.asarray(similarity)
+    subsets = {
+        name: {
+            "pairs": subset.stop - subset.start,
+            **{
+                metric: 100.0 * correlation(similarity[subset], pairs.scores[subset])
+                for metric, correlation in METRICS.items()
+            },
+        }
+        for name, subset in pairs.subsets.items()
+    }
+    scores = {
+        metric: {a: score(similarity, pairs, metric, a) for a in AGGREGATIONS}
+        for metric in METRICS
+    }
+    return {"pairs": len(pairs), **scores, "subsets": subsets}
 
 
 def parts(pairs: Pairs, aggregation: str = "all") -> list[Part]:

@@ -25,7 +25,6 @@ import numpy as np
 
 from simcse_tf.errors import UserError
 from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
-from simcse_tf.evaluation.tables import format_rows
 from simcse_tf.evaluation.transfer_files import (
     TASKS,
     Examples,
@@ -45,7 +44,6 @@ __all__ = [
     "Result",
     "evaluate_examples",
     "evaluate_transfer",
-    "format_models",
     "known_names",
     "load_task",
     "load_tasks",
@@ -176,19 +174,6 @@ def scores(results: Mapping[str, Result], split: str = "test") -> dict[str, floa
         if result.f1 is not None and not dev:
             found[f"{task}_f1"] = 100 * result.f1
     return {**found, "transfer_avg": average}
-
-
-def format_models(models: Mapping[str, Mapping[str, float]]) -> str:
-    """A table of the paper's form (table E.1): a line per model.
-
-    Args:
-        models: The scores of each model by its name, as `scores` returns them. Where a
-            model lacks a score, the table has a dash.
-
-    Returns:
-        Lines of equal width, two decimals, without a final newline.
-    """
-    return format_rows(list(models.items()), LABELS)
 
 
 def _features(once: EncodedOnce, examples: Examples, task: str) -> _Data:
