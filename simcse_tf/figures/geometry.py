@@ -16,20 +16,14 @@ from simcse_tf.figures import style
 from simcse_tf.figures.style import Theme
 
 # Smaller ones, beside the largest, are rounding.
-_SMALLEST_RATIO = 1e-6
+_SMALLEST_RATIO = 1e-5
 # From here on a linear axis shows no difference any more.
 _LOGARITHMIC_BELOW = 0.01
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # A run's ends in a trajectory.
-_FIRST: dict[str, Any] = {
-    "markersize": 6,
-    "markerfacecolor": "none",
-    "markeredgewidth": 0.9,
-}
-_LAST: dict[str, Any] = {
-    "markersize": 9,
-    "markerfacecolor": "none",
-    "markeredgewidth": 1.4,
-}
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "none"}
+_FIRST = _HOLLOW | {"markersize": 6, "markeredgewidth": 0.9}
+_LAST = _HOLLOW | {"markersize": 9, "markeredgewidth": 1.4}
 
 
 class Trajectory(NamedTuple):
@@ -49,8 +43,7 @@ class Trajectory(NamedTuple):
 def trajectory(runs: Mapping[str, Trajectory], *, theme: str = "light") -> Figure:
     """Alignment over uniformity while runs train, points coloured by step.
 
-    A run has its own marker; a hollow one is its first point, a large framed one its
-    last.
+    Each run has its own marker and line, its first and its last point a frame.
 
     Args:
         runs: A `Trajectory` by the run's name.
@@ -78,13 +71,13 @@ def trajectory(runs: Mapping[str, Trajectory], *, theme: str = "light") -> Figur
         axes.set_ylim(style.limits(together[:, 1], least=0.01))
         style.plain_ticks(axes.xaxis, 7)
         style.plain_ticks(axes.yaxis, 6)
-        if len(together):
+        if not len(together):
+            style.no_data(axes, colours)
+        elif np.ptp(together[:, 0]):
             bar = figure.colorbar(scale, ax=axes, aspect=30, pad=0.02)
             bar.outline.set_visible(False)
             bar.set_label("Training step")
             style.step_ticks(bar.ax.yaxis, 6)
-        else:
-            style.no_data(axes, colours)
         style.legend(figure, *_trajectory_legend(list(runs), colours))
         return style.finish(figure)
 
@@ -115,7 +108,8 @@ def _draw_run(
     axes.scatter(
         uniformity,
         alignment,
-        s=14,
+        # Small where there are many: they would cover each other.
+        s=np.clip(800 / max(len(steps), 1), 4, 14),
         color=scale.to_rgba(steps),
         marker=style.marker(i),
         zorder=3,
@@ -196,5 +190,10 @@ def _ratio_axis(axes: Axes, ratios: np.ndarray) -> None:
     axes.set_yscale("log")
     axes.set_ylim(smallest / 1.3, 1.3)
     axes.yaxis.set_major_locator(LogLocator(10, numticks=8))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_power))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _power(ratio: float, _: int) -> str:
+    power = round(np.log10(ratio))
+    return "1" if power == 0 else "10" + str(power).translate(_SUPERSCRIPT)

@@ -17,7 +17,7 @@ Interval = tuple[float, float]
 
 _LABELS = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "avg": "Avg."}
 # Height of a row of numbers, in inches, and of what is above and below all rows.
-_ROW, _FRAME = 0.16, 0.55
+_ROW, _FRAME = 0.145, 0.55
 _NAME_WIDTH = 170
 _MEAN: dict[str, Any] = {"marker": "D", "markersize": 5, "linestyle": ""}
 _DEVIATION: dict[str, Any] = {"linewidth": 5, "alpha": 0.35, "solid_capstyle": "butt"}
@@ -70,7 +70,8 @@ def sts_scores(
                 seen += [score, *(interval or ())]
         middles = [t * pitch + (len(models) - 1) / 2 for t in range(len(tasks))]
         names = [_LABELS.get(task, task) for task in tasks]
-        _rows(axes, middles, names, pitch, label)
+        texts = labels(names, _NAME_WIDTH, style.TEXT, lines=2)
+        _rows(axes, middles, texts, pitch, label, colours)
         axes.set_xlim(style.limits(seen, least=2, margin=0.04))
         handles = [
             Line2D(
@@ -134,13 +135,14 @@ def sweep(
         )
     seeds = [style.finite(list(values)) for values in scores]
     with style.themed(theme) as colours:
-        pitch = 1.9
+        texts = labels(settings, _NAME_WIDTH, style.TEXT, lines=3)
+        pitch = 1.3 + 0.7 * max(text.count("\n") for text in texts)
         figure = style.new(_FRAME + _ROW * pitch * len(settings))
         axes = figure.add_subplot()
         for i, values in enumerate(seeds):
             _draw_seeds(axes, i * pitch, values, colours)
         rows = [i * pitch for i in range(len(settings))]
-        _rows(axes, rows, settings, pitch, label)
+        _rows(axes, rows, texts, pitch, label, colours)
         axes.set_xlim(style.limits(np.concatenate(seeds), least=0.5))
         handles = [
             Line2D([], [], color=colours.colour(0), **look)
@@ -179,16 +181,18 @@ def _beside(axes: Axes, row: float, text: str) -> None:
 
 
 def _rows(
-    axes: Axes, places: Sequence[float], names: Sequence[str], pitch: float, label: str
+    axes: Axes,
+    places: Sequence[float],
+    texts: Sequence[str],
+    pitch: float,
+    label: str,
+    theme: Theme,
 ) -> None:
     """Names the rows, the first on top, with a line between two."""
-    texts = labels(names, _NAME_WIDTH, style.TEXT, lines=2)
-    axes.set_yticks(places, texts, size=style.TEXT, color=axes.xaxis.label.get_color())
+    axes.set_yticks(places, texts, size=style.TEXT, color=theme.text)
     axes.set_ylim(places[-1] + pitch / 2, places[0] - pitch / 2)
     axes.grid(visible=False, axis="y")
     for place in places[1:]:
-        axes.axhline(
-            place - pitch / 2, color=axes.spines["left"].get_edgecolor(), lw=0.3
-        )
+        axes.axhline(place - pitch / 2, color=theme.grid, linewidth=0.8)
     axes.set_xlabel(fitted(label, 200, style.TEXT, lines=2))
     style.plain_ticks(axes.xaxis, 6)

@@ -17,7 +17,7 @@ LEVELS = ("0–1", "1–2", "2–3", "3–4", "4–5")
 _HEIGHT = 1.35
 # No bump is narrower: cosines that are all but equal have no density to draw.
 _LEAST_BANDWIDTH = 0.005
-_GRID = 400
+_GRID = 160
 
 
 def cosine_density(
@@ -115,5 +115,5 @@ def _label(figure: Figure, panels: np.ndarray, cosines: np.ndarray) -> None:
     first.set_ylim(-0.15, len(LEVELS) - 1 + _HEIGHT + 0.1)
     first.set_yticks(range(len(LEVELS)), LEVELS)
     style.plain_ticks(first.xaxis)
-    figure.supxlabel("Cosine similarity", size=style.TEXT)
+    figure.supxlabel("Cosine similarity (bar: median)", size=style.TEXT)
     figure.supylabel("Human score", size=style.TEXT)

@@ -32,14 +32,14 @@ class Theme(NamedTuple):
     muted: str
     grid: str
     series: tuple[str, ...]
-    # The part of viridis, which is even in lightness, that stands out.
+    # The part of plasma, whose lightness grows evenly, that stands out.
     scale: tuple[float, float]
 
     def colour(self, i: int) -> str:
         return self.series[i % len(self.series)]
 
     def colormap(self) -> LinearSegmentedColormap:
-        colours = matplotlib.colormaps["viridis"](np.linspace(*self.scale, 256))
+        colours = matplotlib.colormaps["plasma"](np.linspace(*self.scale, 256))
         return LinearSegmentedColormap.from_list("steps", colours)
 
 
@@ -50,7 +50,7 @@ THEMES = {
         muted="#57606a",
         grid="#e4e7eb",
         series=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#222222", "#7a3e00"),
-        scale=(0.0, 0.72),
+        scale=(0.0, 0.62),
     ),
     "dark": Theme(
         background="#14171c",
@@ -58,7 +58,7 @@ THEMES = {
         muted="#a3abb5",
         grid="#2b313a",
         series=("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f5f5f5", "#f0e442"),
-        scale=(0.4, 1.0),
+        scale=(0.42, 1.0),
     ),
 }
 MARKERS = "osD^vP"
@@ -228,9 +228,13 @@ def plain_ticks(axis: Any, count: int = 5) -> None:
 
 
 def step_ticks(axis: Any, count: int = 5) -> None:
-    """Ticks at whole numbers, thousands grouped."""
-    axis.set_major_locator(MaxNLocator(count, integer=True))
-    axis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    """Ticks at whole numbers, thousands grouped, millions as such."""
+    axis.set_major_locator(MaxNLocator(count, integer=True, min_n_ticks=1))
+    axis.set_major_formatter(FuncFormatter(_steps))
+
+
+def _steps(step: float, _: int) -> str:
+    return f"{step:,.0f}" if step < 1e6 else f"{step / 1e6:g}M"
 
 
 def number(value: float) -> str:

@@ -1,6 +1,7 @@
 """What a run logs: loss, dev score, learning rate, throughput."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,14 +15,15 @@ _DEV = "dev_STSBenchmark"
 # The axis' name, the least difference it shows, and whether the values are noisy.
 _PANELS = {
     "loss": ("Training loss", 1e-3, True),
-    _DEV: ("STS-B dev, Spearman × 100", 0.1, False),
+    _DEV: ("STS-B dev\nSpearman × 100", 0.1, False),
     "learning_rate": ("Learning rate", 1e-9, False),
     "examples_per_second": ("Examples per second", 1.0, True),
 }
 # A mean is over one part in so many of the steps.
 _SMOOTHING = 30
 # A line of more points is drawn with this many: enough for print.
-_MOST_POINTS = 2000
+_MOST_POINTS = 1000
+_PALE: dict[str, Any] = {"linewidth": 0.5, "linestyle": "-", "zorder": 1.5}
 
 
 def training_curves(
@@ -50,8 +52,10 @@ def training_curves(
         columns = min(2, len(series)) or 1
         figure = style.new(2.1 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        steps = [row["step"] for rows in runs.values() for row in rows]
         for axes, (key, curves) in zip(panels, series.items(), strict=False):
             _draw_panel(axes, key, curves, window, colours)
+            axes.set_xlim(style.limits(steps, least=1, margin=0.03))
         for axes in panels[len(series) :]:
             style.no_data(axes, colours) if not series else axes.remove()
         figure.supxlabel("Training step", size=style.TEXT)
@@ -108,17 +112,16 @@ def _draw_panel(
     for i, (steps, values) in enumerate(curves):
         look = style.line(theme, i) | {"marker": "o" if len(steps) == 1 else None}
         if noisy and window > 1 and len(steps):
-            pale = {"linewidth": 0.5, "alpha": 0.35, "linestyle": "-"}
+            pale = _PALE | {"alpha": 0.4 / len(curves) ** 0.5}
             axes.plot(*_thin(steps, values), **look | pale)
             values = _moving_average(values, window)
         axes.plot(*_thin(steps, values), **look)
     if key == _DEV:
         _mark_best(axes, curves, theme)
     if noisy and window > 1:
-        axes.set_title(f"bold: mean over {window} steps", loc="right", size=style.SMALL)
-        axes.title.set_color(theme.muted)
+        note = f"bold: mean over {window} steps"
+        axes.set_title(note, loc="right", size=style.SMALL, color=theme.muted)
     axes.set_ylabel(name)
-    axes.set_xlim(style.limits(np.concatenate([c[0] for c in curves]), 1, margin=0.03))
     every = np.concatenate([c[1] for c in curves])
     axes.set_ylim(style.limits(every, least, margin=0.1))
     style.step_ticks(axes.xaxis)
