@@ -48,10 +48,9 @@ def training_curves(
     with style.themed(theme) as colours:
         every = {key: _curves(runs, key) for key in _PANELS}
         series = {k: c for k, c in every.items() if any(len(run[0]) for run in c)}
-        rows = max(1, -(-len(series) // 2))
-        columns = min(2, len(series)) or 1
-        figure = style.new(2.1 * rows)
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        down, across = max(1, -(-len(series) // 2)), min(2, len(series)) or 1
+        figure = style.new(2.1 * down)
+        panels = figure.subplots(down, across, squeeze=False).ravel()
         steps = [row["step"] for rows in runs.values() for row in rows]
         for axes, (key, curves) in zip(panels, series.items(), strict=False):
             _draw_panel(axes, key, curves, window, colours)
@@ -149,9 +148,8 @@ def _with_best(names: list[str], dev: list[tuple[np.ndarray, np.ndarray]]) -> li
     """The runs' names, with the best dev score and its step."""
     texts = []
     for name, (steps, values) in zip(names, dev, strict=True):
-        best = values.argmax() if len(values) else None
-        score = (
-            "" if best is None else f" · best {values[best]:.2f} at {steps[best]:,.0f}"
-        )
-        texts.append(name + score)
+        if len(values):
+            best = values.argmax()
+            name += f" · best {values[best]:.2f} at {steps[best]:,.0f}"
+        texts.append(name)
     return texts
