@@ -154,7 +154,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
         UserError: If the file is missing or no JSON object, a key is unknown (the
             nearest known one is named) or a value is not what the key takes.
     """
-    values = _read(path)
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object, received {values!r}")
     for override in overrides:
         _apply(values, override)
     return parse_config(values, path)
@@ -168,11 +170,16 @@ def parse_config(values: dict[str, Any], source: str = "config") -> Config:
         raise UserError(f"{source}: {_explain(error)}") from None
 
 
-def _read(path: str) -> dict[str, Any]:
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: If it cannot be read or is no JSON.
+    """
     try:
-        values = json.loads(Path(path).read_text("utf-8"))
+        return json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read the config {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
     except json.JSONDecodeError as error:
@@ -180,9 +187,6 @@ def _read(path: str) -> dict[str, Any]:
             f"{path} is not valid JSON: {error.msg} at line {error.lineno}, "
             f"column {error.colno}"
         ) from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object, received {values!r}")
-    return values
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
