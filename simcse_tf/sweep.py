@@ -180,10 +180,8 @@ def train_all(runs: Sequence[Run], steps: Sequence[int]) -> None:
             bar.update(begin + count - bar.n)
 
 
-def _train(
-    each: Run, show: Callable[[int], None], must_stop: Callable[[], bool]
-) -> None:
-    """Runs `simcse_tf.train`, or goes on with a run that was begun."""
+def _train(each: Run, must_stop: Callable[[], bool]) -> Iterator[int]:
+    """Runs `simcse_tf.train`, or goes on with it; yields how many steps are done."""
     each.directory.mkdir(parents=True, exist_ok=True)
     log = each.directory / LOG_FILE
     config = each.directory / "planned.json"
