@@ -242,7 +242,8 @@ def format_table(table: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     columns = [column for column in _COLUMNS if column in present]
     rows = [["setting", *columns]]
     for setting, scores in table.items():
-        rows.append([setting, *(_mean_and_deviation(scores[c]) for c in columns)])
+        name = setting.replace("|", r"\|")
+        rows.append([name, *(_mean_and_deviation(scores[c]) for c in columns)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(
         1, [widths[0] * "-", *((width - 1) * "-" + ":" for width in widths[1:])]
