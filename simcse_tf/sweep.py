@@ -172,19 +172,16 @@ def train_all(runs: Sequence[Run], steps: Sequence[int]) -> None:
     ):
         for each, count in zip(runs, steps, strict=True):
             bar.set_postfix_str(f"{each.setting}, seed {each.seed}")
-            end = bar.n + count
+            begin = bar.n
             if not (each.directory / RESULT_FILE).is_file():
-                _train(
-                    each, lambda done, begin=bar.n: _show(bar, begin + done), must_stop
-                )
+                for done in _train(each, must_stop):
+                    bar.update(begin + done - bar.n)
                 _write_json(each.directory / RESULT_FILE, _scores(each.directory))
-            _show(bar, end)
+            bar.update(begin + count - bar.n)
 
 
-def _train(
-    each: Run, show: Callable[[int], None], must_stop: Callable[[], bool]
-) -> None:
-    """Runs `simcse_tf.train`, or goes on with a run that was begun."""
+def _train(each: Run, must_stop: Callable[[], bool]) -> Iterator[int]:
+    """Runs `simcse_tf.train`, or goes on with it; yields how many steps are done."""
     each.directory.mkdir(parents=True, exist_ok=True)
     log = each.directory / LOG_FILE
     config = each.directory / "planned.json"
@@ -245,7 +242,8 @@ def format_table(table: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     columns = [column for column in _COLUMNS if column in present]
     rows = [["setting", *columns]]
     for setting, scores in table.items():
-        rows.append([setting, *(_mean_and_deviation(scores[c]) for c in columns)])
+        name = setting.replace("|", r"\|")
+        rows.append([name, *(_mean_and_deviation(scores[c]) for c in columns)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(
         1, [widths[0] * "-", *((width - 1) * "-" + ":" for width in widths[1:])]

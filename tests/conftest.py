@@ -1,5 +1,6 @@
 """What the tests share: real data where it is, real weights, and a small model."""
 
+import json
 import os
 from pathlib import Path
 
@@ -70,3 +71,31 @@ SENTENCES = [
     "The train to Lyon leaves at noon.",
     "Children build a castle of sand.",
 ]
+
+
+def make_workspace(tmp_path, small_preset):
+    """A directory with data and a config of two short epochs."""
+    lines = [f"{text} {i}" for i in range(3) for text in SENTENCES]
+    (tmp_path / "train.txt").write_text("\n".join([*lines, "", "last"]))
+    sts = tmp_path / "senteval" / "STS" / "STSBenchmark"
+    sts.mkdir(parents=True)
+    for split in ("dev", "test"):
+        rows = [
+            f"g\tf\ty\t{i}\t{i % 6}\t{a}\t{b}"
+            for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))
+        ]
+        (sts / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
+    config = {
+        "model": {"preset": str(small_preset)},
+        "data": {"train": "train.txt", "evaluation": "senteval"},
+        "training": {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "evaluate_every": 2,
+            "checkpoint_every": 4,
+        },
+        "output_dir": "run",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path

@@ -4,7 +4,7 @@ import keras_hub
 import pytest
 from conftest import MINILM, ROOT
 
-from simcse_tf.config import load_config
+from simcse_tf.config import load_config, parse_config
 from simcse_tf.errors import UserError
 
 MINIMAL = {
@@ -151,7 +151,7 @@ def test_a_broken_file_is_told_with_its_name(write, text, message):
 
 
 def test_a_missing_file_is_told():
-    with pytest.raises(UserError, match=r"cannot read the config nowhere\.json"):
+    with pytest.raises(UserError, match=r"cannot read nowhere\.json"):
         load_config("nowhere.json")
 
 
@@ -179,3 +179,39 @@ def test_the_papers_runs_have_the_papers_numbers(
     assert (training.epochs, training.weight_decay) == (epochs, 0)
     assert config.model.head_in_inference is head_in_inference
     assert config.objective.temperature == 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"objective": {"kind": "next_sentence"}, "data": {"augmentation": "crop"}},
+            "^config: data.augmentation: expected none with .*next_sentence",
+        ),
+        (
+            {"objective": {"same_mask": True}, "data": {"augmentation": "crop"}},
+            "^config: objective.same_mask: .* data.augmentation none",
+        ),
+        (
+            {"objective": {"same_mask": True}, "model": {"encoders": "dual"}},
+            "^config: objective.same_mask: .* model.encoders shared",
+        ),
+        (
+            {"objective": {"mlm_weight": 0.1}, "model": {"encoders": "dual"}},
+            "^config: objective.mlm_weight: expected 0 with model.encoders dual",
+        ),
+        (
+            {"evaluation": {"geometry_every": 10}},
+            "^config: evaluation.geometry_every: .* data.evaluation is null",
+        ),
+    ],
+)
+def test_keys_that_exclude_each_other_are_told(values, message):
+    config = {
+        **values,
+        "model": {"preset": "p", **values.get("model", {})},
+        "data": {"train": "t.txt", **values.get("data", {})},
+        "output_dir": "o",
+    }
+    with pytest.raises(UserError, match=message):
+        parse_config(config)

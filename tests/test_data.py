@@ -233,9 +233,9 @@ def test_only_the_own_parts_are_read(numbers):
         def __len__(self):
             return len(numbers)
 
-        def read(self, indices):
+        def read(self, indices, epoch):
             read.extend(indices)
-            return numbers.read(indices)
+            return numbers.read(indices, epoch)
 
     drawn(Watched(), 4, 0, 2, shuffle=False, parts=4, own_parts=range(2, 4))
     assert read == [2, 3, 6, 7]

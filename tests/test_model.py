@@ -190,6 +190,63 @@ def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(small_preset):
     assert losses[0] != losses[1]
 
 
+def test_passes_that_share_a_mask_are_equal(small_preset):
+    from simcse_tf.losses import contrastive_loss
+
+    batch = load(small_preset).prepare(tf.constant(SENTENCES))
+    for same_mask in (True, False):
+        model = load(small_preset, dropout=0.3, same_mask=same_mask)
+        first, second = model._passes([model, model], [batch["anchor"]] * 2, (1, 2))
+        assert np.array_equal(first, second) == same_mask
+        assert not np.allclose(first, model(batch["anchor"]), atol=0.01)
+        if same_mask:
+            model.compile(optimizer=keras.optimizers.SGD(0.0))
+            logs = model.train_on_batch(batch, return_dict=True)
+            # Each embedding's own positive is itself: nobody's is nearer.
+            assert logs["loss"] < contrastive_loss(first, tf.reverse(first, [0]))
+
+
+def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
+    small_preset, tmp_path
+):
+    from simcse_tf import checkpoint
+
+    def build():
+        model = load(small_preset, head_init="random", encoders="dual")
+        model.compile(optimizer=keras.optimizers.Adam(1e-3))
+        return model
+
+    model = build()
+    anchors, positives = model.backbone, model.positive_encoder.backbone
+    start = model.backbone.get_weights()
+    for one, other in zip(start, positives.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    heads = [m.head.get_weights()[0] for m in (model, model.positive_encoder)]
+    assert not np.array_equal(*heads)
+    batch = model.prepare(tf.constant(SENTENCES))
+    model.train_on_batch(batch)
+    for backbone in (anchors, positives):
+        moved = zip(start, backbone.get_weights(), strict=True)
+        assert any(not np.array_equal(old, new) for old, new in moved)
+    assert len(model.trainable_variables) == 2 * len(
+        load(small_preset).trainable_variables
+    )
+
+    # A checkpoint holds both encoders; a preset the anchors' alone.
+    checkpoint.save(str(tmp_path), model, checkpoint.Progress(1, 8))
+    restored = build()
+    checkpoint.restore(str(tmp_path), restored)
+    losses = [m.train_on_batch(batch) for m in (model, restored)]
+    assert losses[0] == losses[1]
+    saved = SimCSE.from_preset(str(tmp_path / "last"))
+    assert saved.positive_encoder is None
+    alone = SimCSE(anchors, model.tokenizer, max_length=model.max_length)
+    alone.head.set_weights(model.head.get_weights())
+    np.testing.assert_array_equal(
+        alone.predict(SENTENCES, verbose=0), model.predict(SENTENCES, verbose=0)
+    )
+
+
 def test_a_triplet_step_uses_temperature_and_hard_negative_weight(small_preset):
     from simcse_tf.losses import contrastive_loss
 
@@ -364,6 +421,8 @@ def test_settings_that_do_not_fit_are_told(small_preset):
         load(small_preset, head_init="zeros")
     with pytest.raises(ValueError, match="pooling"):
         load(small_preset, pooling="max")
+    with pytest.raises(ValueError, match="`encoders` must be one of shared, dual"):
+        load(small_preset, encoders="three")
 
 
 def test_a_directory_with_a_broken_config_is_told(tmp_path):

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, SENTENCES
+from conftest import ROOT, make_workspace
 
 from simcse_tf import SimCSE, callbacks, checkpoint, optimization
 from simcse_tf.encode import encoder
-from simcse_tf.evaluation import sts
+from simcse_tf.evaluation import geometry, sts
 
 
 def run(*arguments, cwd=ROOT):
@@ -38,34 +38,6 @@ def short_run(tmp_path_factory, small_preset):
     workspace = make_workspace(tmp_path_factory.mktemp("short"), small_preset)
     train(workspace, "training.max_steps=2", "data.evaluation=null")
     return workspace
-
-
-def make_workspace(tmp_path, small_preset):
-    """A directory with data and a config of two short epochs."""
-    lines = [f"{text} {i}" for i in range(3) for text in SENTENCES]
-    (tmp_path / "train.txt").write_text("\n".join([*lines, "", "last"]))
-    sts = tmp_path / "senteval" / "STS" / "STSBenchmark"
-    sts.mkdir(parents=True)
-    for split in ("dev", "test"):
-        rows = [
-            f"g\tf\ty\t{i}\t{i % 6}\t{a}\t{b}"
-            for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))
-        ]
-        (sts / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
-    config = {
-        "model": {"preset": str(small_preset)},
-        "data": {"train": "train.txt", "evaluation": "senteval"},
-        "training": {
-            "epochs": 2,
-            "batch_size": 8,
-            "learning_rate": 1e-3,
-            "evaluate_every": 2,
-            "checkpoint_every": 4,
-        },
-        "output_dir": "run",
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
 
 
 def train(workspace, *overrides, flags=()):
@@ -156,6 +128,33 @@ def test_without_evaluation_data_the_last_model_is_the_best(short_run):
 def test_max_steps_also_sets_the_length_of_the_schedule(short_run):
     rates = [line["learning_rate"] for line in metrics(short_run / "run")]
     np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-5)
+
+
+def test_geometry_is_logged_from_the_first_step_on_and_the_test_can_be_left_out(
+    workspace,
+):
+    train(workspace, "evaluation.geometry_every=4", "evaluation.test=false")
+    lines = metrics(workspace / "run")
+    assert [line["step"] for line in lines if "alignment" in line] == [1, 4, 6]
+    model = SimCSE.from_preset(str(workspace / "run" / "last"))
+    pairs = sts.load_task(workspace / "senteval", "STSBenchmark", "dev")
+    found = geometry.stsb_geometry(encoder(model), pairs)
+    assert lines[-1]["alignment"] == pytest.approx(found["alignment"], abs=1e-5)
+    assert lines[-1]["uniformity"] == pytest.approx(found["uniformity"], abs=1e-5)
+    assert not (workspace / "run" / "test.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "examples"),
+    [
+        (["objective.kind=next_sentence", "model.encoders=dual"], "23 pairs"),
+        (["data.augmentation=word_deletion"], "25 pairs"),
+    ],
+)
+def test_the_papers_baselines_train_from_a_config(workspace, overrides, examples):
+    done = train(workspace, *overrides, "training.max_steps=2", "evaluation.test=false")
+    assert examples in done.stdout
+    assert len(metrics(workspace / "run")) == 2
 
 
 def test_the_log_tells_the_loss_scale_and_the_steps_it_skipped():
