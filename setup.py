@@ -67,6 +67,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["simcse_tf", "simcse_tf.*"]),
+    package_data={"simcse_tf.reporting": ["*.j2"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

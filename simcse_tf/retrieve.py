@@ -63,7 +63,7 @@ def _tell_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> Non
     known = len(distinct & set(queries))
     if known:
         print(
-            f"{known} queries stand in the corpus: a query is not its own answer",
+            f"queries that stand in the corpus: {known}; a query is not its own answer",
             file=sys.stderr,
         )
 

@@ -115,8 +115,9 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
 
     (wheel,) = tmp_path.glob("simcse_tf-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    modules = {path.relative_to(ROOT) for path in (ROOT / "simcse_tf").rglob("*.py")}
-    assert {path.as_posix() for path in modules} <= set(names)
+    sources = [*(ROOT / "simcse_tf").rglob("*.py"), *(ROOT / "simcse_tf").rglob("*.j2")]
+    assert ROOT / "simcse_tf/reporting/page.html.j2" in sources
+    assert {path.relative_to(ROOT).as_posix() for path in sources} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"simcse_tf"}
     assert any(name.endswith("LICENSE") for name in names)
 

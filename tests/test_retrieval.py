@@ -208,7 +208,7 @@ def test_the_command_sets_two_models_side_by_side(
     told = capsys.readouterr()
     assert told.out == ""
     assert "9 sentences, 8 of them different" in told.err
-    assert "1 queries stand in the corpus" in told.err
+    assert "queries that stand in the corpus: 1;" in told.err
 
     command("--model", small_preset)
     printed = capsys.readouterr().out

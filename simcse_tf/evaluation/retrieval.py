@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.errors import UserError
-from simcse_tf.evaluation.sts import Encoder
+from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
+from simcse_tf.evaluation.text_files import read_lines, words
 
 # Cosines computed at a time, 64 MiB of them.
 _AT_ONCE = 2**23
@@ -120,22 +121,12 @@ def examples(
     if not queries or not corpus:
         raise ValueError("retrieval needs at least one query and one sentence")
     answers = list(dict.fromkeys(corpus))
-    sentences = list(dict.fromkeys([*answers, *queries]))
-    rows = {sentence: row for row, sentence in enumerate(sentences)}
     found: list[Example] = [Example(query, {}) for query in queries]
     for name, encode in models.items():
-        embeddings = np.asarray(encode(sentences))
-        if embeddings.ndim != 2 or len(embeddings) != len(sentences):
-            raise ValueError(
-                f"encode must return an array ({len(sentences)}, dim) for "
-                f"{len(sentences)} sentences, received shape {embeddings.shape}"
-            )
+        once = EncodedOnce(encode)
+        once([*answers, *queries])
         # One more than asked for, since the query may be among them.
-        indices, cosines = top_k(
-            embeddings[[rows[query] for query in queries]],
-            embeddings[: len(answers)],
-            k + 1,
-        )
+        indices, cosines = top_k(once(queries), once(answers), k + 1)
         for example, numbers, values in zip(found, indices, cosines, strict=True):
             hits = [
                 Hit(answers[number], float(value))
@@ -152,15 +143,7 @@ def load_sentences(path: str | Path) -> list[str]:
     Raises:
         UserError: It cannot be read, is not UTF-8, or holds no sentence.
     """
-    try:
-        # Only a newline ends a line: `str.splitlines` would also cut at the line
-        # separators that occur inside sentences.
-        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from None
-    sentences = [" ".join(line.split()) for line in lines]
+    sentences = [words(line) for line in read_lines(Path(path))]
     sentences = [sentence for sentence in sentences if sentence]
     if not sentences:
         raise UserError(f"{path} holds no sentence, expected one a line")
@@ -247,7 +230,7 @@ def _side_by_side(
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", words(text))
 
 
 def _row(cells: Sequence[str]) -> str:

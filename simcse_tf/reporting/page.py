@@ -132,7 +132,10 @@ class Report:
         """The run's data and speed."""
         run, config = self.run, self.run.config
         batch_size = config.training.batch_size
-        facts = {"Training data": config.data.train}
+        facts = {
+            "Started from": config.model.preset,
+            "Training data": config.data.train,
+        }
         if run.examples:
             suffix = os.path.splitext(config.data.train)[1].lower()
             kind = _KINDS.get(suffix, "examples")

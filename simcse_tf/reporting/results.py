@@ -118,13 +118,22 @@ def read_inputs(
             benchmark = sts.load_task(data_dir, BENCHMARK, "dev")
     if data_dir and "transfer" in kinds:
         examples = transfer.load_tasks(data_dir, transfer.TASKS)
+    given = {
+        "queries": retrieval.load_sentences(queries) if queries else [],
+        "corpus": retrieval.load_sentences(corpus) if corpus else [],
+    }
+    if not tasks and len(missing := [name for name in given if not given[name]]) == 1:
+        raise UserError(
+            f"--{missing[0]}: expected a file, since no STS task is loaded to take "
+            "sentences from"
+        )
     sentences = list(dict.fromkeys(_sentences(tasks.values())))
     return Inputs(
         tasks,
         benchmark,
         examples,
-        retrieval.load_sentences(queries) if queries else _some_queries(tasks),
-        retrieval.load_sentences(corpus) if corpus else sentences,
+        given["queries"] or _some_queries(tasks),
+        given["corpus"] or sentences,
     )
 
 
@@ -206,18 +215,12 @@ def subset_rows(
     for task, pairs in loaded.items():
         if len(pairs.subsets) < 2:
             continue
-        similarities = [model.similarities[task] for model in models]
+        found = [sts.all_scores(model.similarities[task], pairs) for model in models]
         for name, part in pairs.subsets.items():
-            scores = [
-                100 * sts.spearman(similarity[part], pairs.scores[part])
-                for similarity in similarities
-            ]
+            scores = [each["subsets"][name]["spearman"] for each in found]
             rows.append(SubsetRow(task, name, part.stop - part.start, scores, False))
         for aggregation in sts.AGGREGATIONS:
-            scores = [
-                sts.score(similarity, pairs, aggregation=aggregation)
-                for similarity in similarities
-            ]
+            scores = [each["spearman"][aggregation] for each in found]
             rows.append(SubsetRow(task, aggregation, len(pairs), scores, True))
     return rows
 
