@@ -39,9 +39,9 @@ STEPS = 6
 def write_sts13(directory):
     """Three subsets, with sentences that are markup."""
     directory.mkdir(parents=True)
-    for name in ("FNWN", "headlines", "OnWN"):
+    for shift, name in enumerate(("FNWN", "headlines", "OnWN"), start=1):
         sentences = [*SENTENCES, *HOSTILE]
-        pairs = zip(sentences, sentences[1:] + sentences[:1], strict=True)
+        pairs = zip(sentences, sentences[shift:] + sentences[:shift], strict=True)
         lines = ["\t".join(pair) for pair in pairs]
         scores = [str(i % 6) for i in range(len(lines))]
         (directory / f"STS.input.{name}.txt").write_text("\n".join(lines))

@@ -220,7 +220,7 @@ def duration(seconds: float) -> str:
 def _compared(difference: Comparison, name: str) -> str:
     tested = (
         f"95% interval of the difference {signed(difference.low)} to "
-        f"{signed(difference.high)}, p = {p_value(difference.p_value)}"
+        f"{signed(difference.high)}, p\u00a0=\u00a0{p_value(difference.p_value)}"
     )
     points = difference.difference
     if difference.p_value >= _SIGNIFICANT:
