@@ -16,6 +16,10 @@ import time
 import warnings
 from pathlib import Path
 
+# The products are too small to be shared, and on a busy machine threads wait for each
+# other. NumPy reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 
 FILES = {
@@ -68,16 +72,20 @@ def read_mrpc(data):
     return splits
 
 
+def in_order(task, examples):
+    """SentEval encodes in this order, and the folds depend on it."""
+    if task == "MRPC":
+        examples.sort(key=lambda e: (len(e[0][0]), len(e[0][1]), e[1]))
+    else:
+        examples.sort(key=lambda e: (len(e[0]), e[1]))
+
+
 def read(data):
     tasks = {task: read_binary(data, task) for task in FILES}
-    tasks |= {"SST2": read_sst(data), "TREC": read_trec(data)}
-    for splits in tasks.values():
-        # SentEval encodes in this order, and the folds depend on it.
+    tasks |= {"SST2": read_sst(data), "TREC": read_trec(data), "MRPC": read_mrpc(data)}
+    for task, splits in tasks.items():
         for examples in splits:
-            examples.sort(key=lambda example: (len(example[0]), example[1]))
-    tasks["MRPC"] = read_mrpc(data)
-    for examples in tasks["MRPC"]:
-        examples.sort(key=lambda e: (len(e[0][0]), len(e[0][1]), e[1]))
+            in_order(task, examples)
     return tasks
 
 

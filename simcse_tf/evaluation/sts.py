@@ -159,6 +159,8 @@ def score(
     Reference:
         - Gao et al. 2021, appendix B, on what published results aggregate.
     """
+    if metric not in METRICS:
+        raise ValueError(f"metric: expected one of {[*METRICS]}, received {metric!r}")
     similarity = np.asarray(similarity)
     correlation = METRICS[metric]
     return 100.0 * math.fsum(
