@@ -72,7 +72,7 @@ def trajectory(runs: Mapping[str, Trajectory], *, theme: str = "light") -> Figur
         style.plain_ticks(axes.xaxis, 7)
         style.plain_ticks(axes.yaxis, 6)
         if not len(together):
-            style.no_data(axes, colours)
+            style.empty(axes, colours)
         elif np.ptp(together[:, 0]):
             bar = figure.colorbar(scale, ax=axes, aspect=30, pad=0.02)
             bar.outline.set_visible(False)
@@ -168,7 +168,7 @@ def singular_values(models: Mapping[str, ArrayLike], *, theme: str = "light") ->
         style.step_ticks(axes.xaxis, 8)
         _ratio_axis(axes, np.concatenate(ratios))
         if not np.isfinite(np.concatenate(ratios)).any():
-            style.no_data(axes, colours)
+            style.empty(axes, colours)
         handles = [Line2D([], [], **style.line(colours, i)) for i in range(len(ratios))]
         style.legend(figure, handles, list(models))
         return style.finish(figure)

@@ -136,7 +136,7 @@ def sweep(
     seeds = [style.finite(list(values)) for values in scores]
     with style.themed(theme) as colours:
         texts = labels(settings, _NAME_WIDTH, style.TEXT, lines=3)
-        pitch = 1.3 + 0.7 * max(text.count("\n") for text in texts)
+        pitch = 1.3 + 0.9 * max(text.count("\n") for text in texts)
         figure = style.new(_FRAME + _ROW * pitch * len(settings))
         axes = figure.add_subplot()
         for i, values in enumerate(seeds):

@@ -92,7 +92,7 @@ def _draw_levels(axes: Axes, levels: list[np.ndarray], theme: Theme) -> None:
             top = np.interp(median, grid, height) if len(grid) else i + 0.3
             axes.plot([median] * 2, [i, top], color=theme.text, zorder=depth, lw=1.4)
     if not any(map(len, levels)):
-        axes.text(0, 2.5, "no data", ha="center", va="center", color=theme.muted)
+        style.no_data(axes, theme)
 
 
 def _density(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -189,6 +189,7 @@ def _columns(names: Sequence[str], width: float) -> tuple[int, list[str]]:
 
 
 def no_data(axes: Axes, theme: Theme) -> None:
+    """Says so in the middle of the axes."""
     axes.text(
         0.5,
         0.5,
@@ -198,6 +199,11 @@ def no_data(axes: Axes, theme: Theme) -> None:
         va="center",
         color=theme.muted,
     )
+
+
+def empty(axes: Axes, theme: Theme) -> None:
+    """Axes without data, nor ticks that would stand for nothing."""
+    no_data(axes, theme)
     axes.set(xticks=[], yticks=[])
 
 

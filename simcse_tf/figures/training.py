@@ -56,7 +56,7 @@ def training_curves(
             _draw_panel(axes, key, curves, window, colours)
             axes.set_xlim(style.limits(steps, least=1, margin=0.03))
         for axes in panels[len(series) :]:
-            style.no_data(axes, colours) if not series else axes.remove()
+            style.empty(axes, colours) if not series else axes.remove()
         figure.supxlabel("Training step", size=style.TEXT)
         handles = [Line2D([], [], **style.line(colours, i)) for i in range(len(runs))]
         style.legend(figure, handles, _with_best(list(runs), every[_DEV]))
