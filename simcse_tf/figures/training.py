@@ -1,0 +1,155 @@
+"""What a run logs: loss, dev score, learning rate, throughput."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from simcse_tf.figures import style
+from simcse_tf.figures.style import Theme
+
+_DEV = "dev_STSBenchmark"
+# The axis' name, the least difference it shows, and whether the values are noisy.
+_PANELS = {
+    "loss": ("Training loss", 1e-3, True),
+    _DEV: ("STS-B dev\nSpearman × 100", 0.1, False),
+    "learning_rate": ("Learning rate", 1e-9, False),
+    "examples_per_second": ("Examples per second", 1.0, True),
+}
+# A mean is over one part in so many of the steps.
+_SMOOTHING = 30
+# A line of more points is drawn with this many: enough for print.
+_MOST_POINTS = 1000
+_PALE: dict[str, Any] = {"linewidth": 0.5, "linestyle": "-", "zorder": 1.5}
+
+
+def training_curves(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], *, theme: str = "light"
+) -> Figure:
+    """Loss, dev score, learning rate and throughput by training step.
+
+    What is noisy has a pale line, and a bold one with its moving average. The best
+    dev score has a mark. A panel without any value is left out.
+
+    Args:
+        runs: The rows of `metrics.jsonl` by the run's name: `"step"`, and any of
+            `"loss"`, `"dev_STSBenchmark"`, `"learning_rate"` and
+            `"examples_per_second"`. A row may lack any of them, or have `None`.
+        theme: `"light"` or `"dark"`. Defaults to `"light"`.
+
+    Raises:
+        ValueError: There is no run or no such theme.
+    """
+    style.not_empty("runs", runs)
+    window = _window(max(map(len, runs.values())))
+    with style.themed(theme) as colours:
+        every = {key: _curves(runs, key) for key in _PANELS}
+        series = {k: c for k, c in every.items() if any(len(run[0]) for run in c)}
+        down, across = max(1, -(-len(series) // 2)), min(2, len(series)) or 1
+        figure = style.new(2.1 * down)
+        panels = figure.subplots(down, across, squeeze=False).ravel()
+        steps = [row["step"] for rows in runs.values() for row in rows]
+        for axes, (key, curves) in zip(panels, series.items(), strict=False):
+            _draw_panel(axes, key, curves, window, colours)
+            axes.set_xlim(style.limits(steps, least=1, margin=0.03))
+        for axes in panels[len(series) :]:
+            style.empty(axes, colours) if not series else axes.remove()
+        figure.supxlabel("Training step", size=style.TEXT)
+        handles = [Line2D([], [], **style.line(colours, i)) for i in range(len(runs))]
+        style.legend(figure, handles, _with_best(list(runs), every[_DEV]))
+        return style.finish(figure)
+
+
+def _curves(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], key: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The steps and values of each run where `key` has one."""
+    curves = []
+    for rows in runs.values():
+        pairs = [(row["step"], row.get(key)) for row in rows]
+        steps, values = np.array(pairs, np.float64).reshape(-1, 2).T
+        there = np.isfinite(values)
+        curves.append((steps[there], values[there]))
+    return curves
+
+
+def _window(rows: int) -> int:
+    """An odd number of steps."""
+    return 2 * (rows // _SMOOTHING // 2) + 1
+
+
+def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean of `window` values around each, of fewer at both ends."""
+    ones = np.ones(window)
+    sums = np.convolve(values, ones)
+    counts = np.convolve(np.ones(len(values)), ones)
+    margin = window // 2
+    return (sums / counts)[margin : margin + len(values)]
+
+
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest point of each stretch of a long line."""
+    if len(x) <= _MOST_POINTS:
+        return x, y
+    stretches = np.array_split(np.arange(len(x)), _MOST_POINTS // 2)
+    kept = {s[pick(y[s])] for s in stretches for pick in (np.argmin, np.argmax)}
+    places = sorted(kept | {0, len(x) - 1})
+    return x[places], y[places]
+
+
+def _draw_panel(
+    axes: Axes,
+    key: str,
+    curves: list[tuple[np.ndarray, np.ndarray]],
+    window: int,
+    theme: Theme,
+) -> None:
+    name, least, noisy = _PANELS[key]
+    for i, (steps, values) in enumerate(curves):
+        look = style.line(theme, i) | {"marker": "o" if len(steps) == 1 else None}
+        if noisy and window > 1 and len(steps):
+            pale = _PALE | {"alpha": 0.4 / len(curves) ** 0.5}
+            axes.plot(*_thin(steps, values), **look | pale)
+            values = _moving_average(values, window)
+        axes.plot(*_thin(steps, values), **look)
+    if key == _DEV:
+        _mark_best(axes, curves, theme)
+    if noisy and window > 1:
+        note = f"bold: mean over {window} steps"
+        axes.set_title(note, loc="right", size=style.SMALL, color=theme.muted)
+    axes.set_ylabel(name)
+    every = np.concatenate([c[1] for c in curves])
+    axes.set_ylim(style.limits(every, least, margin=0.1))
+    style.step_ticks(axes.xaxis)
+    style.plain_ticks(axes.yaxis)
+
+
+def _mark_best(
+    axes: Axes, curves: list[tuple[np.ndarray, np.ndarray]], theme: Theme
+) -> None:
+    for i, (steps, values) in enumerate(curves):
+        if len(values):
+            best = values.argmax()
+            axes.plot(
+                steps[best],
+                values[best],
+                marker="*",
+                markersize=9,
+                color=theme.colour(i),
+                markeredgecolor=theme.text,
+                markeredgewidth=0.6,
+            )
+
+
+def _with_best(names: list[str], dev: list[tuple[np.ndarray, np.ndarray]]) -> list[str]:
+    """The runs' names, with the best dev score and its step."""
+    texts = []
+    for name, (steps, values) in zip(names, dev, strict=True):
+        if len(values):
+            best = values.argmax()
+            name += f" · best {values[best]:.2f} at {steps[best]:,.0f}"
+        texts.append(name)
+    return texts
