@@ -1,22 +1,24 @@
-"""Packages that only some commands need, told in one line where they are missing."""
+"""The packages that only part of `simcse_tf` needs, `simcse-tf[eval]`."""
 
-import importlib.util
+from importlib.util import find_spec
 
 from simcse_tf.errors import UserError
 
 
 def require(*modules: str) -> None:
-    """Checks that optional packages are installed, before any work begins.
+    """Answers a missing optional package with how to install it.
+
+    Nothing is imported, so this takes no time at the start of a command line.
 
     Args:
-        *modules: Names as they are imported, such as `"sklearn"`.
+        modules: Names that are imported, such as `"sklearn"`.
 
     Raises:
-        UserError: If one is missing; it says how to install it.
+        UserError: One of them is not installed.
     """
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise UserError(
-            f"{', '.join(missing)} not installed: "
-            "`pip install 'simcse-tf[eval]'` brings what this needs"
+            f"this needs {', '.join(missing)}, which an optional extra brings: "
+            'pip install "simcse-tf[eval]"'
         )

@@ -1,10 +1,13 @@
+import itertools
 import json
 import re
 import subprocess
 import sys
 
 import pytest
-from conftest import MINILM, ROOT
+from conftest import MINILM, ROOT, SENTENCES, make_preset
+
+from simcse_tf.evaluation import significance, sts, transfer
 
 PUBLISHED = {
     "STS12": 72.37,
@@ -53,6 +56,118 @@ def test_dev_split_and_task_names(data_dir, small_preset, tmp_path):
     assert list(json.loads(out.read_text())) == ["SICKRelatedness", "avg"]
 
 
+def write_tasks(root):
+    """STS-B, both splits, and CR: small enough for a random model in a test."""
+    pairs = list(itertools.combinations(SENTENCES, 2))[:20]
+    for split in ("dev", "test"):
+        path = root / "STS/STSBenchmark" / f"sts-{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"g\tf\ty\t1\t{i % 6}\t{a}\t{b}" for i, (a, b) in enumerate(pairs)]
+        path.write_text("\n".join(rows) + "\n")
+    (root / "CR").mkdir()
+    for name, word in (("pos", "good"), ("neg", "bad")):
+        lines = [f"{word} {sentence}\n" for sentence in SENTENCES * 3]
+        (root / "CR" / f"custrev.{name}").write_text("".join(lines))
+    return root
+
+
+def raw_encoder(preset):
+    """What the command line is to take: embeddings as they come, sentences not cut."""
+    from simcse_tf import SimCSE
+    from simcse_tf.encode import encoder
+    from simcse_tf.model import longest_input
+
+    model = SimCSE.from_preset(str(preset), pooling="avg")
+    return encoder(model, longest_input(model.backbone), normalize=False)
+
+
+def test_sts_and_transfer_tasks_of_two_models_in_one_run(small_preset, tmp_path):
+    data = write_tasks(tmp_path / "data")
+    other = make_preset(tmp_path / "other", layers=1)
+    out, details = tmp_path / "out.json", tmp_path / "new" / "details.json"
+    done = run(
+        *("--model", small_preset, "--compare", other, "--pooling", "avg"),
+        *("--data", data, "--tasks", "cr,stsb", "--fast"),
+        *("--json", out, "--details", details),
+    )
+    assert done.returncode == 0, done.stderr
+
+    pairs = sts.load_tasks(data, ["STSBenchmark"])
+    expected = []
+    for preset in (small_preset, other):
+        encode = raw_encoder(preset)
+        result = transfer.evaluate_transfer(encode, data, ["CR"], folds=5)
+        scores = sts.evaluate_pairs(encode, pairs) | transfer.scores(result)
+        expected.append((sts.similarities(encode, pairs), scores))
+    (one, scores), (two, other_scores) = expected
+
+    found = json.loads(out.read_text())
+    assert list(found) == ["STSBenchmark", "avg", "CR", "transfer_avg"]
+    assert found == pytest.approx(scores, abs=1e-3)
+
+    whole = json.loads(details.read_text())
+    assert [model["model"] for model in whole["models"]] == [
+        str(small_preset),
+        str(other),
+    ]
+    assert whole["models"][0]["scores"] == found
+    assert whole["models"][1]["scores"] == pytest.approx(other_scores, abs=1e-3)
+    low, high = whole["models"][0]["intervals"]["STSBenchmark"]
+    assert [low, high] == pytest.approx(
+        significance.intervals(one, pairs)["STSBenchmark"], abs=1e-3
+    )
+    assert whole["models"][0]["sts"]["STSBenchmark"]["pairs"] == 20
+    difference = significance.comparisons(one, two, pairs)["STSBenchmark"]
+    assert whole["differences"]["STSBenchmark"] == pytest.approx(
+        difference._asdict(), abs=1e-3
+    )
+    assert set(whole["models"][0]["transfer"]["CR"]["seconds"]) == (
+        {"encoding", "fitting"}
+    )
+
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["STS-B", "Avg."]
+    score = f"{scores['STSBenchmark']:.2f}"
+    assert lines[1] == [str(small_preset), score, score]
+    assert lines[2] == ["95%", "from", *[f"{low:.2f}"] * 2]
+    assert [f"{difference.difference:.2f}"] * 2 == lines[7][1:]
+    assert lines[10] == ["p", *[f"{difference.p_value:.3f}"] * 2]
+    assert lines[11] == ["CR", "Avg."]
+    assert lines[15] == ["CR", "Total"]
+
+
+def test_transfer_tasks_alone_and_their_dev_accuracy(small_preset, tmp_path):
+    data = write_tasks(tmp_path / "data")
+    out = tmp_path / "out.json"
+    done = run(
+        *("--model", small_preset, "--pooling", "avg", "--data", data),
+        *("--tasks", "CR", "--split", "dev", "--fast", "--json", out),
+    )
+    assert done.returncode == 0, done.stderr
+    encode = raw_encoder(small_preset)
+    [result] = transfer.evaluate_transfer(encode, data, ["CR"], folds=5).values()
+    found = json.loads(out.read_text())
+    assert list(found) == ["CR", "transfer_avg", "avg"]
+    for value in found.values():
+        assert value == pytest.approx(100 * result.dev_accuracy, abs=1e-3)
+    assert result.dev_accuracy != result.accuracy
+    assert f"{100 * result.dev_accuracy:.2f}" in done.stdout
+
+
+def test_metric_and_aggregation(data_dir, small_preset, tmp_path):
+    out = tmp_path / "out.json"
+    done = run(
+        *("--model", small_preset, "--pooling", "avg"),
+        *("--data", data_dir / "senteval", "--tasks", "STS13", "--json", out),
+        *("--metric", "pearson", "--aggregation", "wmean"),
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = sts.load_tasks(data_dir / "senteval", ["STS13"])
+    [similarity] = sts.similarities(raw_encoder(small_preset), pairs).values()
+    expected = sts.score(similarity, pairs["STS13"], "pearson", "wmean")
+    assert json.loads(out.read_text())["STS13"] == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -61,6 +176,12 @@ def test_dev_split_and_task_names(data_dir, small_preset, tmp_path):
         (["--tasks", "STS12", "--split", "dev"], "STS12 has only a test split"),
         (["--pooling", "max"], "--pooling: invalid choice"),
         (["--model", "nowhere"], "no model 'nowhere'"),
+        (["--compare", "nowhere"], "no model 'nowhere'"),
+        (["--tasks", "sts,transfr"], "'transfr': did you mean 'transfer'"),
+        (["--tasks", "STS-B,MR"], "MR: .*rt-polarity.pos does not exist"),
+        (["--metric", "kendall"], "--metric: invalid choice"),
+        (["--json", "."], "--json: cannot write .: it is a directory"),
+        (["--details", f"{__file__}/x"], "--details: .* is not a writable directory"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):

@@ -1,17 +1,20 @@
 """The STS tasks: what is read, how it is scored, how mistakes are told."""
 
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from simcse_tf.errors import UserError
 from simcse_tf.evaluation import sts
+from simcse_tf.evaluation.encoded import EncodedOnce
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("SIMCSE_DATA", ROOT.parent / "shared" / "data"), "senteval")
@@ -347,6 +350,173 @@ def test_cosine_is_bounded_symmetric_and_blind_to_length(arrays, scale):
     np.testing.assert_allclose(scaled, cosine, atol=1e-12)
     with_itself = sts.cosine_similarity(a, a)
     np.testing.assert_allclose(with_itself, np.any(a != 0, axis=-1), atol=1e-12)
+
+
+def test_pearson_is_the_linear_correlation():
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(2, 50))
+    assert sts.pearson(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
+    assert sts.pearson(3 * x + 1, x) == pytest.approx(1)
+    with pytest.warns(RuntimeWarning, match="rank nothing"):
+        assert sts.pearson(np.ones(3), [1, 2, 3]) == 0
+
+
+def subsets_of(*sizes):
+    ends = np.cumsum([0, *sizes]).tolist()
+    return {str(i): slice(a, b) for i, (a, b) in enumerate(itertools.pairwise(ends))}
+
+
+@st.composite
+def scored_subsets(draw):
+    """A task of two to four subsets, none of them constant on either side."""
+    sizes = draw(st.lists(st.integers(3, 12), min_size=2, max_size=4))
+    column = st.lists(st.integers(-8, 8), min_size=12, max_size=12, unique=True)
+    x, y = (
+        np.concatenate([draw(column)[:size] for size in sizes]).astype(np.float64)
+        for _ in range(2)
+    )
+    return x, sts.Pairs([], [], y, subsets_of(*sizes))
+
+
+@given(scored_subsets(), st.sampled_from(["spearman", "pearson"]))
+def test_aggregations_are_sentevals(task, metric):
+    similarity, pairs = task
+    of_subset = [
+        {
+            "spearman": independent_spearman,
+            "pearson": lambda x, y: np.corrcoef(x, y)[0, 1],
+        }[metric](similarity[subset], pairs.scores[subset])
+        for subset in pairs.subsets.values()
+    ]
+    sizes = [s.stop - s.start for s in pairs.subsets.values()]
+    expected = {
+        "mean": 100 * np.average(of_subset),
+        "wmean": 100 * np.average(of_subset, weights=sizes),
+    }
+    for aggregation, value in expected.items():
+        found = sts.score(similarity, pairs, metric, aggregation)
+        assert found == pytest.approx(value, abs=1e-9)
+        bounds = 100 * min(of_subset) - 1e-9, 100 * max(of_subset) + 1e-9
+        assert bounds[0] <= found <= bounds[1]
+
+
+@given(scored_subsets(), st.randoms(use_true_random=False))
+def test_the_order_of_pairs_does_not_count(task, random):
+    similarity, pairs = task
+    rows = []
+    for subset in pairs.subsets.values():
+        shuffled = list(range(subset.start, subset.stop))
+        random.shuffle(shuffled)
+        rows += shuffled
+    moved = sts.Pairs([], [], pairs.scores[rows], pairs.subsets)
+    for metric in sts.METRICS:
+        for aggregation in sts.AGGREGATIONS:
+            rule = (metric, aggregation)
+            found = sts.score(similarity[rows], moved, *rule)
+            assert found == pytest.approx(sts.score(similarity, pairs, *rule))
+
+
+def test_subsets_of_one_size_weigh_the_same():
+    draw = np.random.default_rng(1)
+    x, y = draw.normal(size=(2, 30))
+    pairs = sts.Pairs([], [], y, subsets_of(10, 10, 10))
+    found = [sts.score(x, pairs, "pearson", rule) for rule in sts.AGGREGATIONS]
+    assert found[1] == pytest.approx(found[2])
+    assert found[0] != pytest.approx(found[1])
+
+
+def test_without_subsets_every_aggregation_is_the_same():
+    pairs = sts.Pairs([], [], np.array([1.0, 3.0, 2.0]))
+    found = {sts.score([1, 2, 3], pairs, aggregation=a) for a in sts.AGGREGATIONS}
+    assert found == {50.0}
+
+
+def test_a_subset_that_ranks_nothing_counts_as_zero():
+    pairs = sts.Pairs([], [], np.array([1.0, 2, 1, 2]), subsets_of(2, 2))
+    with pytest.warns(RuntimeWarning, match="rank nothing"):
+        found = sts.score([1, 2, 7, 7], pairs, aggregation="mean")
+    assert found == pytest.approx(50)
+
+
+def test_unknown_rules_are_refused():
+    pairs = sts.Pairs([], [], np.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match="aggregation: expected .* 'median'"):
+        sts.score([1, 2], pairs, aggregation="median")
+    with pytest.raises(ValueError, match="metric: expected .* 'kendall'"):
+        sts.score([1, 2], pairs, metric="kendall")
+
+
+def test_parts_of_an_average_add_up_to_the_mean_of_the_tasks():
+    draw = np.random.default_rng(2)
+    x, y = draw.normal(size=(2, 50))
+    tasks = {
+        "one": (x[:20], sts.Pairs([], [], y[:20], subsets_of(5, 15))),
+        "two": (x[20:], sts.Pairs([], [], y[20:], subsets_of(10, 10, 10))),
+    }
+    pairs = [pairs for _, pairs in tasks.values()]
+    for aggregation in sts.AGGREGATIONS:
+        scores = {
+            name: sts.score(similarity, pairs, aggregation=aggregation)
+            for name, (similarity, pairs) in tasks.items()
+        }
+        parts = sts.average_parts(pairs, aggregation)
+        found = sum(100 * w * sts.spearman(x[part], y[part]) for part, w in parts)
+        assert found == pytest.approx(sts.with_average(scores)["avg"])
+
+
+@needs_real_data
+@pytest.mark.parametrize("task", sts.TASKS)
+def test_all_scores_of_real_data_equal_scipys(task):
+    loaded = sts.load_tasks(REAL, [task])
+    similarity = sts.similarities(hashed_bag_of_words, loaded)[task]
+    pairs = loaded[task]
+    found = sts.all_scores(similarity, pairs)
+    assert found["pairs"] == len(pairs)
+    assert list(found["subsets"]) == list(pairs.subsets)
+    references = {"spearman": scipy.stats.spearmanr, "pearson": scipy.stats.pearsonr}
+    for metric, reference in references.items():
+        whole = 100 * reference(similarity, pairs.scores).statistic
+        assert found[metric]["all"] == pytest.approx(whole, abs=1e-9)
+        for name, subset in pairs.subsets.items():
+            part = 100 * reference(similarity[subset], pairs.scores[subset]).statistic
+            assert found["subsets"][name][metric] == pytest.approx(part, abs=1e-9)
+        subsets = [(s[metric], s["pairs"]) for s in found["subsets"].values()]
+        values, sizes = zip(*subsets, strict=True)
+        assert found[metric]["mean"] == pytest.approx(np.mean(values))
+        assert found[metric]["wmean"] == pytest.approx(
+            np.average(values, weights=sizes)
+        )
+
+
+def test_pairs_read_before_score_as_pairs_read_by_evaluate_sts(tmp_path):
+    write_sts13(tmp_path)
+    write_stsb(tmp_path, (5, "c", "c"), (2, "d", "new one"), (0, "b c", "c"))
+    tasks = ["STSBenchmark", "STS13"]
+    loaded = sts.load_tasks(tmp_path, tasks)
+    assert list(loaded) == tasks
+    scores = sts.evaluate_pairs(hashed_bag_of_words, loaded)
+    assert scores == sts.evaluate_sts(hashed_bag_of_words, tmp_path, tasks)
+    for task, similarity in sts.similarities(hashed_bag_of_words, loaded).items():
+        a, b = (
+            hashed_bag_of_words(side)
+            for side in (loaded[task].sentences_a, loaded[task].sentences_b)
+        )
+        np.testing.assert_array_equal(similarity, sts.cosine_similarity(a, b))
+        assert scores[task] == sts.score(similarity, loaded[task])
+
+
+def test_what_was_encoded_before_is_not_encoded_again():
+    calls = []
+
+    def encode(sentences):
+        calls.append(sentences)
+        return hashed_bag_of_words(sentences)
+
+    once = EncodedOnce(encode)
+    for sentences in (["a", "b", "a"], ["b"], ["c", "a", "d"]):
+        found = once(sentences)
+        np.testing.assert_array_equal(found, hashed_bag_of_words(sentences))
+    assert calls == [["a", "b"], ["c", "d"]]
 
 
 def test_table_has_the_columns_of_the_paper():

@@ -4,184 +4,72 @@ Semantic textual similarity: people scored how alike two sentences mean, the
 encoder's cosine similarity should rank the pairs as they did. The protocol is the
 paper's (Gao et al. 2021, appendix B): no regressor on top, Spearman's correlation,
 and the "all" aggregation, one correlation over all of a task's subsets together.
+Older work took Pearson's correlation, or the mean over subsets; both are here too.
 
-The files are read where SentEval keeps them; no model is known here.
+No model is known here.
 """
 
-import codecs
-import difflib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 
-from simcse_tf.errors import UserError
-
-TASKS = (
-    "STS12",
-    "STS13",
-    "STS14",
-    "STS15",
-    "STS16",
-    "STSBenchmark",
-    "SICKRelatedness",
+from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
+from simcse_tf.evaluation.sts_files import (
+    SPLITS,
+    TASKS,
+    Pairs,
+    available_tasks,
+    known_names,
+    load_task,
+    load_tasks,
+    resolve_tasks,
 )
-SPLITS = ("train", "dev", "test")
+from simcse_tf.evaluation.tables import format_rows
 
-# Spelled out, because a subset that went missing would otherwise change the score
-# without a word. STS13 has no SMT, which is not freely available (as in SentEval).
-_SUBSETS = {
-    "STS12": (
-        "MSRpar",
-        "MSRvid",
-        "SMTeuroparl",
-        "surprise.OnWN",
-        "surprise.SMTnews",
-    ),
-    "STS13": ("FNWN", "headlines", "OnWN"),
-    "STS14": (
-        "deft-forum",
-        "deft-news",
-        "headlines",
-        "images",
-        "OnWN",
-        "tweet-news",
-    ),
-    "STS15": (
-        "answers-forums",
-        "answers-students",
-        "belief",
-        "headlines",
-        "images",
-    ),
-    "STS16": (
-        "answer-answer",
-        "headlines",
-        "plagiarism",
-        "postediting",
-        "question-question",
-    ),
-}
-_SICK_FILES = {
-    "train": "SICK_train.txt",
-    "dev": "SICK_trial.txt",
-    "test": "SICK_test_annotated.txt",
-}
-_LABELS = {"STSBenchmark": "STS-B", "SICKRelatedness": "SICK-R", "avg": "Avg."}
-_NAMES = {task.lower(): task for task in TASKS} | {
-    "sts-b": "STSBenchmark",
-    "stsb": "STSBenchmark",
-    "sick-r": "SICKRelatedness",
-    "sickr": "SICKRelatedness",
+__all__ = [
+    "AGGREGATIONS",
+    "LABELS",
+    "METRICS",
+    "SPLITS",
+    "TASKS",
+    "Encoder",
+    "Pairs",
+    "Part",
+    "all_scores",
+    "available_tasks",
+    "average_parts",
+    "cosine_similarity",
+    "evaluate_pairs",
+    "evaluate_sts",
+    "format_models",
+    "format_table",
+    "known_names",
+    "load_task",
+    "load_tasks",
+    "parts",
+    "pearson",
+    "resolve_tasks",
+    "score",
+    "similarities",
+    "spearman",
+    "with_average",
+]
+
+AGGREGATIONS = ("all", "mean", "wmean")
+# The paper's names of the columns.
+LABELS = {task: task for task in TASKS} | {
+    "STSBenchmark": "STS-B",
+    "SICKRelatedness": "SICK-R",
+    "avg": "Avg.",
 }
 
-Encoder: TypeAlias = Callable[[list[str]], ArrayLike]
-_ScoredPair: TypeAlias = tuple[str, str, float]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The scored sentence pairs of one split of a task.
-
-    Attributes:
-        sentences_a: The first sentence of each of n pairs.
-        sentences_b: The second sentence of each pair.
-        scores: float64 `(n,)`, the human scores: 0 to 5 (SICK: 1 to 5).
-        subsets: Where each subset of the task lies in the three above.
-    """
-
-    sentences_a: list[str]
-    sentences_b: list[str]
-    scores: np.ndarray
-    subsets: dict[str, slice] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
-def resolve_tasks(names: Sequence[str], split: str = "test") -> list[str]:
-    """Turns what a user typed into task names.
-
-    Args:
-        names: Names in any case: those of `TASKS`, the aliases `STS-B`, `STSB`,
-            `SICK-R` and `SICKR`, or `sts` for every task that has `split`.
-        split: `"train"`, `"dev"` or `"test"`.
-
-    Returns:
-        Names of `TASKS` in the order given, each once.
-
-    Raises:
-        UserError: A name is unknown; the message gives the nearest known one.
-    """
-    tasks: dict[str, None] = {}
-    for name in names:
-        key = name.strip().lower()
-        if key == "sts":
-            tasks.update(dict.fromkeys(_tasks_with(split)))
-        elif key in _NAMES:
-            tasks[_NAMES[key]] = None
-        else:
-            near = difflib.get_close_matches(key, ["sts", *_NAMES], n=1, cutoff=0)
-            known = _NAMES.get(near[0], near[0])
-            raise UserError(
-                f"unknown task {name!r}: did you mean {known!r}? "
-                f"Known: sts, {', '.join(TASKS)}"
-            )
-    return list(tasks)
-
-
-def available_tasks(data_dir: str | Path, split: str = "test") -> list[str]:
-    """The tasks whose files for `split` are in `data_dir`, in the order of `TASKS`.
-
-    Args:
-        data_dir: The directory that holds `STS/` and `SICK/`.
-        split: `"train"`, `"dev"` or `"test"`. STS12 to STS16 have only `"test"`.
-
-    Returns:
-        Names of `TASKS`; an empty list where there are none.
-
-    Raises:
-        UserError: There is no such split.
-    """
-    return [t for t in _tasks_with(split) if _task_path(data_dir, t, split).exists()]
-
-
-def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
-    """Reads the scored pairs of one task, all of its subsets concatenated.
-
-    A pair without a human score (an empty gold line) is left out. Runs of white
-    space in a sentence become one space, as in SentEval.
-
-    Args:
-        data_dir: The directory that holds `STS/` and `SICK/`.
-        task: One of `TASKS`.
-        split: `"train"`, `"dev"` or `"test"`. STS12 to STS16 have only `"test"`.
-
-    Raises:
-        UserError: The task or split does not exist, a file is missing, or a line
-            is malformed or not UTF-8; the message names the file and the line.
-    """
-    if task not in TASKS:
-        raise UserError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
-    if task not in _tasks_with(split):
-        raise UserError(f"{task} has only a test split, received split {split!r}")
-    path = _task_path(data_dir, task, split)
-    if not path.exists():
-        raise UserError(
-            f"{task}: {path} does not exist; expected a SentEval directory, "
-            f"one that holds STS/ and SICK/, received {data_dir}"
-        )
-    if task == "STSBenchmark":
-        return _join({task: _read_table(path, score=4, sentences=(5, 6))})
-    if task == "SICKRelatedness":
-        return _join({task: _read_table(path, score=3, sentences=(1, 2), header=True)})
-    return _join({name: _read_subset(path, name) for name in _SUBSETS[task]})
+Part: TypeAlias = tuple[slice, float]
 
 
 def evaluate_sts(
@@ -207,29 +95,148 @@ def evaluate_sts(
         UserError: No task was named, or as `load_task`.
         ValueError: `encode` returned another shape.
     """
-    if not tasks:
-        raise UserError(f"no STS task to evaluate, expected some of {', '.join(TASKS)}")
-    loaded = {task: load_task(data_dir, task, split) for task in tasks}
-    rows: dict[str, int] = {}
-    for pairs in loaded.values():
-        for sentence in (*pairs.sentences_a, *pairs.sentences_b):
-            rows.setdefault(sentence, len(rows))
-    embeddings = np.asarray(encode(list(rows)))
-    if embeddings.ndim != 2 or len(embeddings) != len(rows):
-        raise ValueError(
-            f"encode must return an array ({len(rows)}, dim) for {len(rows)} "
-            f"sentences, received shape {embeddings.shape}"
-        )
+    return evaluate_pairs(encode, load_tasks(data_dir, tasks, split))
 
-    scores: dict[str, float] = {}
-    for task, pairs in loaded.items():
-        similarity = cosine_similarity(
-            embeddings[[rows[s] for s in pairs.sentences_a]],
-            embeddings[[rows[s] for s in pairs.sentences_b]],
+
+def evaluate_pairs(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, float]:
+    """`evaluate_sts` of pairs that `load_tasks` has read."""
+    return with_average(
+        {
+            task: score(similarity, loaded[task])
+            for task, similarity in similarities(encode, loaded).items()
+        }
+    )
+
+
+def similarities(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, np.ndarray]:
+    """Cosine similarity of each pair's two embeddings.
+
+    Args:
+        encode: Maps n strings to an array `(n, dim)`; any length of the vectors.
+            Called once, with every distinct sentence of all tasks.
+        loaded: The pairs of each task by its name, as `load_tasks` returns them.
+
+    Returns:
+        float64 `(n,)` of each task by its name.
+
+    Raises:
+        ValueError: `encode` returned another shape.
+    """
+    once = EncodedOnce(encode)
+    once(
+        [
+            sentence
+            for pairs in loaded.values()
+            for sentence in (*pairs.sentences_a, *pairs.sentences_b)
+        ]
+    )
+    return {
+        task: cosine_similarity(once(pairs.sentences_a), once(pairs.sentences_b))
+        for task, pairs in loaded.items()
+    }
+
+
+def score(
+    similarity: ArrayLike,
+    pairs: Pairs,
+    metric: str = "spearman",
+    aggregation: str = "all",
+) -> float:
+    """A task's score: correlation with the human scores, times 100.
+
+    Args:
+        similarity: `(n,)`, what the model says of each pair.
+        pairs: The n pairs.
+        metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
+        aggregation: How the task's subsets become one number. `"all"`: one
+            correlation over all pairs; `"mean"`: the mean of the subsets'
+            correlations; `"wmean"`: their mean weighted by their numbers of pairs.
+            Defaults to `"all"`.
+
+    Returns:
+        A number from -100 to 100.
+
+    Reference:
+        - Gao et al. 2021, appendix B, on what published results aggregate.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric: expected one of {[*METRICS]}, received {metric!r}")
+    similarity = np.asarray(similarity)
+    correlation = METRICS[metric]
+    return 100.0 * math.fsum(
+        weight * correlation(similarity[part], pairs.scores[part])
+        for part, weight in parts(pairs, aggregation)
+    )
+
+
+def all_scores(similarity: ArrayLike, pairs: Pairs) -> dict[str, Any]:
+    """A task's scores by every metric and aggregation, and those of its subsets.
+
+    Args:
+        similarity: `(n,)`, what the model says of each pair.
+        pairs: The n pairs.
+
+    Returns:
+        `"pairs"`, their number; by metric the score by aggregation, such as
+        `["spearman"]["all"]`; and of each of the `"subsets"`, by its name, the number
+        of pairs and the score by metric. Scores are times 100.
+    """
+    similarity = np.asarray(similarity)
+    subsets = {
+        name: {
+            "pairs": subset.stop - subset.start,
+            **{
+                metric: 100.0 * correlation(similarity[subset], pairs.scores[subset])
+                for metric, correlation in METRICS.items()
+            },
+        }
+        for name, subset in pairs.subsets.items()
+    }
+    scores = {
+        metric: {a: score(similarity, pairs, metric, a) for a in AGGREGATIONS}
+        for metric in METRICS
+    }
+    return {"pairs": len(pairs), **scores, "subsets": subsets}
+
+
+def parts(pairs: Pairs, aggregation: str = "all") -> list[Part]:
+    """Where a task's correlations are taken, and their weights in its score.
+
+    Args:
+        pairs: The pairs of a task.
+        aggregation: One of `AGGREGATIONS`; see `score`. Defaults to `"all"`.
+
+    Returns:
+        Slices of the pairs with weights that add up to 1.
+    """
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(
+            f"aggregation: expected one of {AGGREGATIONS}, received {aggregation!r}"
         )
-        scores[task] = 100.0 * spearman(similarity, pairs.scores)
-    scores["avg"] = math.fsum(scores.values()) / len(scores)
-    return scores
+    if aggregation == "all" or not pairs.subsets:
+        return [(slice(0, len(pairs)), 1.0)]
+    subsets = list(pairs.subsets.values())
+    if aggregation == "mean":
+        return [(subset, 1 / len(subsets)) for subset in subsets]
+    return [(s, (s.stop - s.start) / len(pairs)) for s in subsets]
+
+
+def average_parts(tasks: Iterable[Pairs], aggregation: str = "all") -> list[Part]:
+    """The `parts` of the mean over tasks, their pairs in one row one after another."""
+    tasks = list(tasks)
+    found: list[Part] = []
+    offset = 0
+    for pairs in tasks:
+        for part, weight in parts(pairs, aggregation):
+            shifted = slice(part.start + offset, part.stop + offset)
+            found.append((shifted, weight / len(tasks)))
+        offset += len(pairs)
+    return found
+
+
+def with_average(scores: Mapping[str, float]) -> dict[str, float]:
+    """Adds the mean of all scores, as `"avg"`."""
+    return {**scores, "avg": math.fsum(scores.values()) / len(scores)}
 
 
 def cosine_similarity(a: ArrayLike, b: ArrayLike) -> np.ndarray:
@@ -264,15 +271,24 @@ def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
         A number from -1 to 1.
     """
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    ranks = all(v.size > 1 and np.isfinite(v).all() and np.ptp(v) > 0 for v in (x, y))
-    if not ranks:
-        warnings.warn(
-            "constant or non-finite similarities rank nothing: correlation set to 0",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return 0.0
-    return float(spearmanr(x, y).statistic)
+    return float(spearmanr(x, y).statistic) if _defined(x, y) else 0.0
+
+
+def pearson(predicted: ArrayLike, gold: ArrayLike) -> float:
+    """Pearson's linear correlation; 0.0 where undefined, as `spearman`.
+
+    Args:
+        predicted: `(n,)`.
+        gold: `(n,)`.
+
+    Returns:
+        A number from -1 to 1.
+    """
+    x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
+    return float(pearsonr(x, y).statistic) if _defined(x, y) else 0.0
+
+
+METRICS = {"spearman": spearman, "pearson": pearson}
 
 
 def format_table(scores: Mapping[str, float]) -> str:
@@ -290,130 +306,15 @@ def format_models(models: Mapping[str, Mapping[str, float]]) -> str:
     Returns:
         Lines of equal width, two decimals, without a final newline.
     """
-    present = set().union(*models.values())
-    columns = [column for column in (*TASKS, "avg") if column in present]
-    margin = max(map(len, models), default=0)
-    lines = [_format_row("", [_LABELS.get(c, c) for c in columns], margin)]
-    for name, scores in models.items():
-        cells = [f"{scores[c]:.2f}" if c in scores else "-" for c in columns]
-        lines.append(_format_row(name, cells, margin))
-    return "\n".join(lines)
+    return format_rows(list(models.items()), LABELS)
 
 
-def _format_row(name: str, cells: Sequence[str], margin: int) -> str:
-    return name.ljust(margin) + "".join(cell.rjust(8) for cell in cells)
-
-
-def _tasks_with(split: str) -> list[str]:
-    if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}, expected one of {', '.join(SPLITS)}")
-    return [task for task in TASKS if split == "test" or task not in _SUBSETS]
-
-
-def _task_path(data_dir: str | Path, task: str, split: str) -> Path:
-    if task == "STSBenchmark":
-        return Path(data_dir, "STS", task, f"sts-{split}.csv")
-    if task == "SICKRelatedness":
-        return Path(data_dir, "SICK", _SICK_FILES[split])
-    return Path(data_dir, "STS", f"{task}-en-test")
-
-
-def _join(subsets: Mapping[str, Sequence[_ScoredPair]]) -> Pairs:
-    pairs: list[_ScoredPair] = []
-    slices = {}
-    for name, scored in subsets.items():
-        slices[name] = slice(len(pairs), len(pairs) + len(scored))
-        pairs.extend(scored)
-    return Pairs(
-        [a for a, _, _ in pairs],
-        [b for _, b, _ in pairs],
-        np.array([score for _, _, score in pairs], np.float64),
-        slices,
-    )
-
-
-def _read_subset(directory: Path, name: str) -> list[_ScoredPair]:
-    inputs, gold = (directory / f"STS.{kind}.{name}.txt" for kind in ("input", "gs"))
-    lines, golds = list(_read_lines(inputs)), list(_read_lines(gold))
-    if len(lines) != len(golds):
-        raise UserError(
-            f"{inputs} has {len(lines)} lines and {gold} {len(golds)}, "
-            "expected one score, or an empty line, for each pair"
+def _defined(x: np.ndarray, y: np.ndarray) -> bool:
+    defined = all(v.size > 1 and np.isfinite(v).all() and np.ptp(v) > 0 for v in (x, y))
+    if not defined:
+        warnings.warn(
+            "constant or non-finite similarities rank nothing: correlation set to 0",
+            RuntimeWarning,
+            stacklevel=3,
         )
-    pairs = []
-    for number, (line, score) in enumerate(zip(lines, golds, strict=True), start=1):
-        if score.strip():
-            a, b = _columns(line, 2, inputs, number)[:2]
-            pairs.append((_words(a), _words(b), _score(score, gold, number)))
-    return _not_empty(pairs, gold)
-
-
-def _read_table(
-    path: Path, score: int, sentences: tuple[int, int], header: bool = False
-) -> list[_ScoredPair]:
-    width = 1 + max(score, *sentences)
-    pairs = []
-    for number, line in enumerate(_read_lines(path), start=1):
-        columns = _columns(line, width, path, number)
-        if header and number == 1:
-            _expect_header(columns, path)
-            continue
-        a, b = (_words(columns[i]) for i in sentences)
-        pairs.append((a, b, _score(columns[score], path, number)))
-    return _not_empty(pairs, path)
-
-
-def _read_lines(path: Path) -> Iterator[str]:
-    try:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    # Only a newline ends a line: `str.splitlines` would also cut at the line
-    # separators that occur inside sentences, and shift pairs against scores.
-    lines = data.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield line.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {number}: not UTF-8 ({error})") from error
-
-
-def _columns(line: str, width: int, path: Path, number: int) -> list[str]:
-    # Quotes are part of the text, not of the format, so no CSV reader here.
-    columns = line.split("\t")
-    if len(columns) < width:
-        raise UserError(
-            f"{path}, line {number}: expected {width} tab-separated columns, "
-            f"received {len(columns)}"
-        )
-    return columns
-
-
-def _words(sentence: str) -> str:
-    return " ".join(sentence.split())
-
-
-def _score(text: str, path: Path, number: int) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise UserError(f"{path}, line {number}: expected a score, received {text!r}")
-    return score
-
-
-def _expect_header(columns: Sequence[str], path: Path) -> None:
-    if columns[1:4] != ["sentence_A", "sentence_B", "relatedness_score"]:
-        raise UserError(
-            f"{path}, line 1: expected a header with pair_ID, sentence_A, sentence_B, "
-            f"relatedness_score, received {', '.join(columns)!r}"
-        )
-
-
-def _not_empty(pairs: list[_ScoredPair], path: Path) -> list[_ScoredPair]:
-    if not pairs:
-        raise UserError(f"{path} holds no scored pair")
-    return pairs
+    return defined

@@ -1,0 +1,229 @@
+"""How certain an STS score, or the difference of two models, is: the bootstrap.
+
+The pairs are drawn again with replacement, many times, and the score is taken of each
+draw. With several parts (see `sts.parts`) each is drawn from by itself.
+
+Reference:
+    - Efron and Tibshirani 1993, An Introduction to the Bootstrap: percentile
+      intervals (chapter 13), tests that follow from intervals (chapter 15).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from simcse_tf.evaluation.sts import METRICS, Pairs, Part, average_parts
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+
+_Side: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+
+class Comparison(NamedTuple):
+    """How much one model scores above another on the same pairs.
+
+    Attributes:
+        difference: float. The one's score less the other's, times 100.
+        low: float. Lower end of the interval of the difference.
+        high: float. Upper end.
+        p_value: float. Two-sided: twice the share of draws in which the difference
+            is zero or has the other sign, the pairs themselves counted as one more
+            such draw, and at most 1. Hence 1 for equal models, never 0, and below
+            0.05 about where the 95% interval leaves zero out.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def confidence_interval(
+    similarity: ArrayLike,
+    gold: ArrayLike,
+    *,
+    metric: str = "spearman",
+    parts: Sequence[Part] | None = None,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The bootstrap's percentile interval of a score.
+
+    Args:
+        similarity: `(n,)`, what the model says of each pair.
+        gold: `(n,)`, what people say.
+        metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
+        parts: Optional slices with weights, of which the score is the weighted sum of
+            correlations (`sts.parts`). Defaults to one correlation over all pairs.
+        confidence: float between 0 and 1. Defaults to `0.95`.
+        resamples: int. How often pairs are drawn. Defaults to `1000`.
+        seed: int. Equal seeds give equal intervals. Defaults to `0`.
+
+    Returns:
+        Its lower and upper end, times 100. A draw whose correlation is undefined
+        counts as 0, as in `sts.spearman`.
+    """
+    _, [scores] = _scores([similarity], gold, metric, parts, resamples, seed)
+    return _percentiles(scores, confidence)
+
+
+def compare(
+    similarity_a: ArrayLike,
+    similarity_b: ArrayLike,
+    gold: ArrayLike,
+    *,
+    metric: str = "spearman",
+    parts: Sequence[Part] | None = None,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """The paired bootstrap test: both models are scored on the same draws.
+
+    Args:
+        similarity_a: `(n,)`, what the one model says of each pair.
+        similarity_b: `(n,)`, what the other says.
+        gold: `(n,)`, what people say.
+        metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
+        parts: As in `confidence_interval`.
+        confidence: float between 0 and 1. Defaults to `0.95`.
+        resamples: int. How often pairs are drawn. Defaults to `1000`.
+        seed: int. Defaults to `0`.
+
+    Returns:
+        A `Comparison`, of a less b.
+    """
+    (a, b), (scores_a, scores_b) = _scores(
+        [similarity_a, similarity_b], gold, metric, parts, resamples, seed
+    )
+    differences = scores_a - scores_b
+    fewest = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    p_value = min(1.0, 2 * (1 + int(fewest)) / (1 + resamples))
+    return Comparison(float(a - b), *_percentiles(differences, confidence), p_value)
+
+
+def intervals(
+    similarities: Mapping[str, ArrayLike],
+    loaded: Mapping[str, Pairs],
+    metric: str = "spearman",
+    aggregation: str = "all",
+) -> dict[str, tuple[float, float]]:
+    """The interval of each task's score, and of their mean as `"avg"`.
+
+    Args:
+        similarities: `(n,)` of each task by its name, as `sts.similarities` returns
+            them.
+        loaded: The pairs of each task by its name.
+        metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
+        aggregation: `"all"`, `"mean"` or `"wmean"`; see `sts.score`. Defaults to
+            `"all"`.
+    """
+    return {
+        name: confidence_interval(values, gold, metric=metric, parts=parts)
+        for name, [values], gold, parts in _tables([similarities], loaded, aggregation)
+    }
+
+
+def comparisons(
+    similarities_a: Mapping[str, ArrayLike],
+    similarities_b: Mapping[str, ArrayLike],
+    loaded: Mapping[str, Pairs],
+    metric: str = "spearman",
+    aggregation: str = "all",
+) -> dict[str, Comparison]:
+    """`compare` of each task, and of their mean as `"avg"`; see `intervals`."""
+    models = [similarities_a, similarities_b]
+    return {
+        name: compare(a, b, gold, metric=metric, parts=parts)
+        for name, [a, b], gold, parts in _tables(models, loaded, aggregation)
+    }
+
+
+def _tables(
+    models: Sequence[Mapping[str, ArrayLike]],
+    loaded: Mapping[str, Pairs],
+    aggregation: str,
+) -> Iterator[tuple[str, list[np.ndarray], np.ndarray, list[Part]]]:
+    groups = {task: [task] for task in loaded} | {"avg": list(loaded)}
+    for name, tasks in groups.items():
+        pairs = [loaded[task] for task in tasks]
+        yield (
+            name,
+            [np.concatenate([model[task] for task in tasks]) for model in models],
+            np.concatenate([p.scores for p in pairs]),
+            average_parts(pairs, aggregation),
+        )
+
+
+def _percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
+    low, high = np.percentile(scores, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)
+
+
+def _scores(
+    similarities: Sequence[ArrayLike],
+    gold: ArrayLike,
+    metric: str,
+    parts: Sequence[Part] | None,
+    resamples: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each model's score `(models,)` and those of the draws `(models, resamples)`."""
+    if metric not in METRICS:
+        raise ValueError(
+            f"metric: expected one of {list(METRICS)}, received {metric!r}"
+        )
+    generator = np.random.default_rng(seed)
+    values = [np.asarray(v, np.float64) for v in (gold, *similarities)]
+    scores = np.zeros((len(similarities), 1 + resamples))
+    for part, weight in parts or [(slice(None), 1.0)]:
+        sides = [_side(v[part], metric) for v in values]
+        size = len(values[0][part])
+        for draw in range(1 + resamples):
+            # A draw is how often each pair is in it. The first one is the pairs.
+            counts = (
+                np.bincount(generator.integers(size, size=size), minlength=size)
+                if draw
+                else np.ones(size, np.int64)
+            )
+            people, *models = (side(counts) for side in sides)
+            correlations = [_correlation(model, people, counts) for model in models]
+            scores[:, draw] += weight * np.array(correlations)
+    scores *= 100
+    return scores[:, 0], scores[:, 1:]
+
+
+def _side(values: np.ndarray, metric: str) -> _Side:
+    """One side of a correlation as a function of how often each pair was drawn."""
+    if not np.isfinite(values).all():
+        # Ranks nothing, as a constant does.
+        values = np.zeros_like(values)
+    if metric == "pearson":
+        return lambda counts: values
+    _, places = np.unique(values, return_inverse=True)
+    return lambda counts: _ranks(places, counts)
+
+
+def _ranks(places: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Ranks within a draw, ties with their mean rank, without sorting it.
+
+    Args:
+        places: int `(n,)`: place of each pair's value among the distinct values.
+        counts: int `(n,)`: how often each pair was drawn.
+    """
+    ties = np.bincount(places, weights=counts)
+    return (np.cumsum(ties) - (ties - 1) / 2)[places]
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> float:
+    drawn = counts > 0
+    x, y, counts = x[drawn], y[drawn], counts[drawn]
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    x, y = (v - np.average(v, weights=counts) for v in (x, y))
+    weighted = counts * x
+    return float(weighted @ y / np.sqrt((weighted @ x) * ((counts * y) @ y)))

@@ -1,0 +1,265 @@
+"""The files of the seven STS tasks, where SentEval keeps them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from simcse_tf.errors import UserError
+from simcse_tf.evaluation.text_files import columns, read_lines, resolve_names, words
+
+TASKS = (
+    "STS12",
+    "STS13",
+    "STS14",
+    "STS15",
+    "STS16",
+    "STSBenchmark",
+    "SICKRelatedness",
+)
+SPLITS = ("train", "dev", "test")
+
+# Spelled out, because a subset that went missing would otherwise change the score
+# without a word. STS13 has no SMT, which is not freely available (as in SentEval).
+_SUBSETS = {
+    "STS12": (
+        "MSRpar",
+        "MSRvid",
+        "SMTeuroparl",
+        "surprise.OnWN",
+        "surprise.SMTnews",
+    ),
+    "STS13": ("FNWN", "headlines", "OnWN"),
+    "STS14": (
+        "deft-forum",
+        "deft-news",
+        "headlines",
+        "images",
+        "OnWN",
+        "tweet-news",
+    ),
+    "STS15": (
+        "answers-forums",
+        "answers-students",
+        "belief",
+        "headlines",
+        "images",
+    ),
+    "STS16": (
+        "answer-answer",
+        "headlines",
+        "plagiarism",
+        "postediting",
+        "question-question",
+    ),
+}
+_SICK_FILES = {
+    "train": "SICK_train.txt",
+    "dev": "SICK_trial.txt",
+    "test": "SICK_test_annotated.txt",
+}
+_NAMES = {task.lower(): task for task in TASKS} | {
+    "sts-b": "STSBenchmark",
+    "stsb": "STSBenchmark",
+    "sick-r": "SICKRelatedness",
+    "sickr": "SICKRelatedness",
+}
+
+_ScoredPair: TypeAlias = tuple[str, str, float]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The scored sentence pairs of one split of a task.
+
+    Attributes:
+        sentences_a: The first sentence of each of n pairs.
+        sentences_b: The second sentence of each pair.
+        scores: float64 `(n,)`, the human scores: 0 to 5 (SICK: 1 to 5).
+        subsets: Where each subset of the task lies in the three above.
+    """
+
+    sentences_a: list[str]
+    sentences_b: list[str]
+    scores: np.ndarray
+    subsets: dict[str, slice] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def resolve_tasks(names: Sequence[str], split: str = "test") -> list[str]:
+    """Turns what a user typed into task names.
+
+    Args:
+        names: Names in any case: those of `TASKS`, the aliases `STS-B`, `STSB`,
+            `SICK-R` and `SICKR`, or `sts` for every task that has `split`.
+        split: `"train"`, `"dev"` or `"test"`.
+
+    Returns:
+        Names of `TASKS` in the order given, each once.
+
+    Raises:
+        UserError: A name is unknown; the message gives the nearest known one.
+    """
+    return resolve_names(names, known_names(split))
+
+
+def known_names(split: str = "test") -> dict[str, list[str]]:
+    """The tasks that each name a user may type stands for.
+
+    Args:
+        split: `"train"`, `"dev"` or `"test"`.
+    """
+    single = {name: [task] for name, task in _NAMES.items()}
+    return {"sts": _tasks_with(split)} | single
+
+
+def available_tasks(data_dir: str | Path, split: str = "test") -> list[str]:
+    """The tasks whose files for `split` are in `data_dir`, in the order of `TASKS`.
+
+    Args:
+        data_dir: The directory that holds `STS/` and `SICK/`.
+        split: `"train"`, `"dev"` or `"test"`. STS12 to STS16 have only `"test"`.
+
+    Returns:
+        Names of `TASKS`; an empty list where there are none.
+
+    Raises:
+        UserError: There is no such split.
+    """
+    return [t for t in _tasks_with(split) if _task_path(data_dir, t, split).exists()]
+
+
+def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
+    """Reads the scored pairs of one task, all of its subsets concatenated.
+
+    A pair without a human score (an empty gold line) is left out. Runs of white
+    space in a sentence become one space, as in SentEval.
+
+    Args:
+        data_dir: The directory that holds `STS/` and `SICK/`.
+        task: One of `TASKS`.
+        split: `"train"`, `"dev"` or `"test"`. STS12 to STS16 have only `"test"`.
+
+    Raises:
+        UserError: The task or split does not exist, a file is missing, or a line
+            is malformed or not UTF-8; the message names the file and the line.
+    """
+    if task not in TASKS:
+        raise UserError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
+    if task not in _tasks_with(split):
+        raise UserError(f"{task} has only a test split, received split {split!r}")
+    path = _task_path(data_dir, task, split)
+    if not path.exists():
+        raise UserError(
+            f"{task}: {path} does not exist; expected a SentEval directory, "
+            f"one that holds STS/ and SICK/, received {data_dir}"
+        )
+    if task == "STSBenchmark":
+        return _join({task: _read_table(path, score=4, sentences=(5, 6))})
+    if task == "SICKRelatedness":
+        return _join({task: _read_table(path, score=3, sentences=(1, 2), header=True)})
+    return _join({name: _read_subset(path, name) for name in _SUBSETS[task]})
+
+
+def load_tasks(
+    data_dir: str | Path, tasks: Sequence[str], split: str = "test"
+) -> dict[str, Pairs]:
+    """Reads several tasks; see `load_task`.
+
+    Returns:
+        The pairs of each task by its name, in the order of `tasks`.
+
+    Raises:
+        UserError: No task was named, or as `load_task`.
+    """
+    if not tasks:
+        raise UserError(f"no STS task to evaluate, expected some of {', '.join(TASKS)}")
+    return {task: load_task(data_dir, task, split) for task in tasks}
+
+
+def _tasks_with(split: str) -> list[str]:
+    if split not in SPLITS:
+        raise UserError(f"unknown split {split!r}, expected one of {', '.join(SPLITS)}")
+    return [task for task in TASKS if split == "test" or task not in _SUBSETS]
+
+
+def _task_path(data_dir: str | Path, task: str, split: str) -> Path:
+    if task == "STSBenchmark":
+        return Path(data_dir, "STS", task, f"sts-{split}.csv")
+    if task == "SICKRelatedness":
+        return Path(data_dir, "SICK", _SICK_FILES[split])
+    return Path(data_dir, "STS", f"{task}-en-test")
+
+
+def _join(subsets: Mapping[str, Sequence[_ScoredPair]]) -> Pairs:
+    pairs: list[_ScoredPair] = []
+    slices = {}
+    for name, scored in subsets.items():
+        slices[name] = slice(len(pairs), len(pairs) + len(scored))
+        pairs.extend(scored)
+    return Pairs(
+        [a for a, _, _ in pairs],
+        [b for _, b, _ in pairs],
+        np.array([score for _, _, score in pairs], np.float64),
+        slices,
+    )
+
+
+def _read_subset(directory: Path, name: str) -> list[_ScoredPair]:
+    inputs, gold = (directory / f"STS.{kind}.{name}.txt" for kind in ("input", "gs"))
+    lines, golds = list(read_lines(inputs)), list(read_lines(gold))
+    if len(lines) != len(golds):
+        raise UserError(
+            f"{inputs} has {len(lines)} lines and {gold} {len(golds)}, "
+            "expected one score, or an empty line, for each pair"
+        )
+    pairs = []
+    for number, (line, score) in enumerate(zip(lines, golds, strict=True), start=1):
+        if score.strip():
+            a, b = columns(line, 2, inputs, number)[:2]
+            pairs.append((words(a), words(b), _score(score, gold, number)))
+    return _not_empty(pairs, gold)
+
+
+def _read_table(
+    path: Path, score: int, sentences: tuple[int, int], header: bool = False
+) -> list[_ScoredPair]:
+    width = 1 + max(score, *sentences)
+    pairs = []
+    for number, line in enumerate(read_lines(path), start=1):
+        cells = columns(line, width, path, number)
+        if header and number == 1:
+            _expect_header(cells, path)
+            continue
+        a, b = (words(cells[i]) for i in sentences)
+        pairs.append((a, b, _score(cells[score], path, number)))
+    return _not_empty(pairs, path)
+
+
+def _score(text: str, path: Path, number: int) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{path}, line {number}: expected a score, received {text!r}")
+    return score
+
+
+def _expect_header(cells: Sequence[str], path: Path) -> None:
+    if cells[1:4] != ["sentence_A", "sentence_B", "relatedness_score"]:
+        raise UserError(
+            f"{path}, line 1: expected a header with pair_ID, sentence_A, sentence_B, "
+            f"relatedness_score, received {', '.join(cells)!r}"
+        )
+
+
+def _not_empty(pairs: list[_ScoredPair], path: Path) -> list[_ScoredPair]:
+    if not pairs:
+        raise UserError(f"{path} holds no scored pair")
+    return pairs
