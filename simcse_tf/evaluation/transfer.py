@@ -68,7 +68,6 @@ _SEED = 1111
 # scikit-learn's own limit of 100 would end some fits before they reach its tolerance.
 _MAX_ITERATIONS = 1000
 
-
 # Features and labels.
 _Data: TypeAlias = tuple[np.ndarray, np.ndarray]
 _Fold: TypeAlias = tuple[_Data, _Data]
@@ -140,6 +139,8 @@ def evaluate_examples(
     results = {}
     for task, splits in loaded.items():
         start = time.perf_counter()
+        # In one call, which an encoder can sort by length.
+        once([s for e in splits.values() for column in e.sentences for s in column])
         data = {split: _features(once, e, task) for split, e in splits.items()}
         encoded = time.perf_counter()
         total = folds ** (3 - len(data))
@@ -180,8 +181,8 @@ def _features(once: EncodedOnce, examples: Examples, task: str) -> _Data:
     columns = [once(sentences) for sentences in examples.sentences]
     if not all(np.isfinite(column).all() for column in columns):
         raise UserError(
-            f"{task}: the model's embeddings hold NaN or infinity, from which nothing "
-            "can be learned; was its training stopped for that?"
+            f"{task}: expected finite embeddings, received some with NaN or infinity; "
+            "choose another checkpoint"
         )
     if len(columns) == 1:
         return columns[0], examples.labels
