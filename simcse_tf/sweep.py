@@ -134,8 +134,7 @@ def check(runs: Sequence[Run]) -> list[int]:
     Raises:
         UserError: If a run could not begin or go on, or has nothing to compare.
     """
-    from simcse_tf import run_directory
-    from simcse_tf.train import checked_data
+    from simcse_tf import run_data, run_directory
 
     steps: dict[str, int] = {}
     for each in runs:
@@ -147,7 +146,7 @@ def check(runs: Sequence[Run]) -> list[int]:
         begun = (each.directory / "config.json").exists()
         run_directory.check(each.directory, each.config, resume=begun)
         if each.setting not in steps:
-            steps[each.setting] = checked_data(each.config)[1]
+            steps[each.setting] = run_data.open_data(each.config).last_step
     return [steps[each.setting] for each in runs]
 
 

@@ -14,10 +14,14 @@ from simcse_tf.errors import UserError
 from simcse_tf.files import whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from simcse_tf.callbacks import RunLog
     from simcse_tf.checkpoint import Progress
     from simcse_tf.data import Source
+    from simcse_tf.evaluation.sts import Pairs
     from simcse_tf.model import SimCSE
+    from simcse_tf.run_data import RunData
 
 
 def train(config: Config, resume: bool = False) -> dict[str, float]:
@@ -49,7 +53,7 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
 
 
 def _train(config: Config, resume: bool) -> dict[str, float]:
-    from simcse_tf import checkpoint, distribution, run_directory
+    from simcse_tf import checkpoint, distribution, run_data, run_directory
 
     # Before anything else, since TensorFlow must not have started yet.
     strategy = distribution.strategy(config.training.strategy, config.training.tpu)
@@ -57,48 +61,22 @@ def _train(config: Config, resume: bool) -> dict[str, float]:
     output, chief = Path(config.output_dir), distribution.is_chief()
     if chief:
         run_directory.check(output, config, resume)
-    source, last_step = checked_data(config)
-    progress = _progress(config, resume, len(source))
+    data = run_data.open_data(config)
+    progress = _progress(config, resume, len(data.source))
 
     with strategy.scope():
-        model = build_model(config, last_step)
+        model = build_model(config, data.last_step)
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
     if chief:
         run_directory.begin(output, config)
-        _report(source, config, last_step, resume, progress.step)
-    fit(model, source, config, last_step, progress)
-    scores = _final_scores(config, model) if chief else {}
+        _report(data, config, resume, progress.step)
+    fit(model, data, config, progress)
+    scores = _final_scores(config, model, data.test) if chief else {}
     # A worker that left before the others would count as lost.
     distribution.any_worker(False)
     return scores
-
-
-def checked_data(config: Config) -> tuple["Source", int]:
-    """Opens all data that a run needs.
-
-    Returns:
-        The training examples, and the run's last step, counted from 1.
-
-    Raises:
-        UserError: If something about them is wrong.
-    """
-    from simcse_tf import data, positives
-
-    source = positives.training_source(config)
-    steps = data.steps_per_epoch(source, config.training.batch_size)
-    if config.data.evaluation:
-        _check_evaluation_data(config.data.evaluation)
-    if config.evaluation.geometry_every:
-        _geometry_pairs(config)
-    return source, config.training.max_steps or steps * config.training.epochs
-
-
-def _geometry_pairs(config: Config) -> Any:
-    from simcse_tf.evaluation import sts
-
-    return sts.load_task(str(config.data.evaluation), "STSBenchmark", "dev")
 
 
 def _progress(config: Config, resume: bool, examples: int) -> "Progress":
@@ -146,13 +124,7 @@ def build_model(config: Config, last_step: int) -> "SimCSE":
     return model
 
 
-def fit(
-    model: "SimCSE",
-    source: "Source",
-    config: Config,
-    last_step: int,
-    progress: "Progress",
-) -> None:
+def fit(model: "SimCSE", data: "RunData", config: Config, progress: "Progress") -> None:
     """Runs the steps that are left, an epoch at a time.
 
     Raises:
@@ -161,14 +133,15 @@ def fit(
     """
     import keras
 
-    from simcse_tf import callbacks, data, distribution
+    from simcse_tf import callbacks, distribution
+    from simcse_tf.data import steps_per_epoch
 
-    batch_size = config.training.batch_size
-    steps = data.steps_per_epoch(source, batch_size)
+    source, last_step = data.source, data.last_step
+    steps = steps_per_epoch(source, config.training.batch_size)
     epochs = math.ceil(last_step / steps)
     chief = distribution.is_chief()
     with callbacks.sigterm() as must_stop, _run_log(config, progress) as log:
-        watch = _callbacks(config, last_step, progress, log, must_stop)
+        watch = _callbacks(config, data, progress, log, must_stop)
         while progress.step < last_step:
             epoch, first = progress.step // steps, progress.step
             end = min((epoch + 1) * steps, last_step)
@@ -230,19 +203,20 @@ def _run_log(config: Config, progress: "Progress") -> Any:
 
 def _callbacks(
     config: Config,
-    last_step: int,
+    data: "RunData",
     progress: "Progress",
     log: "RunLog | None",
     must_stop: Callable[[], bool],
 ) -> list[Any]:
     from simcse_tf import callbacks
+    from simcse_tf.evaluation import geometry, sts
 
-    training = config.training
+    training, last_step = config.training, data.last_step
     watch: list[Any] = [callbacks.StepClock(progress, training.batch_size)]
-    if log and config.data.evaluation:
+    if log and data.dev:
         watch.append(
             callbacks.STSEvaluation(
-                _dev_evaluation(config.data.evaluation),
+                lambda model: sts.evaluate_pairs(_encoder(model), data.dev),
                 config.output_dir,
                 progress,
                 training.evaluate_every,
@@ -252,7 +226,9 @@ def _callbacks(
     if log and config.evaluation.geometry_every:
         watch.append(
             callbacks.GeometryEvaluation(
-                _geometry_evaluation(config),
+                lambda model: geometry.stsb_geometry(
+                    _encoder(model), data.dev[callbacks.SELECTION_TASK]
+                ),
                 progress,
                 config.evaluation.geometry_every,
                 last_step,
@@ -273,26 +249,11 @@ def _callbacks(
     return watch
 
 
-def _dev_evaluation(data_dir: str) -> Any:
+def _encoder(model: "SimCSE", progress: bool = False) -> Any:
     from simcse_tf.encode import encoder
-    from simcse_tf.evaluation import sts
     from simcse_tf.model import longest_input
 
-    tasks = sts.available_tasks(data_dir, "dev")
-    return lambda model: sts.evaluate_sts(
-        encoder(model, longest_input(model.backbone)), data_dir, tasks, "dev"
-    )
-
-
-def _geometry_evaluation(config: Config) -> Any:
-    from simcse_tf.encode import encoder
-    from simcse_tf.evaluation import geometry
-    from simcse_tf.model import longest_input
-
-    pairs = _geometry_pairs(config)
-    return lambda model: geometry.stsb_geometry(
-        encoder(model, longest_input(model.backbone)), pairs
-    )
+    return encoder(model, longest_input(model.backbone), progress)
 
 
 def _check_replicas(config: Config, replicas: int) -> None:
@@ -321,55 +282,42 @@ def _check_same_step(output: Path, step: int) -> None:
         )
 
 
-def _check_evaluation_data(data_dir: str) -> None:
-    from simcse_tf.evaluation import sts
+def _report(data: "RunData", config: Config, resume: bool, done: int) -> None:
+    from simcse_tf.data import steps_per_epoch
 
-    tasks = sts.available_tasks(data_dir, "dev")
-    if not tasks:
-        raise UserError(
-            f"data.evaluation: expected a SentEval directory with STS/STSBenchmark or "
-            f"SICK in it, received {data_dir}"
-        )
-    for split in ("dev", "test"):
-        for task in sts.available_tasks(data_dir, split):
-            sts.load_task(data_dir, task, split)
-
-
-def _report(
-    source: "Source", config: Config, last_step: int, resume: bool, done: int
-) -> None:
-    from simcse_tf import data
-
-    steps = data.steps_per_epoch(source, config.training.batch_size)
+    source = data.source
+    steps = steps_per_epoch(source, config.training.batch_size)
     kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
     skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
-    print(f"{len(source)} {kind}{skipped}; {steps} steps an epoch, {last_step} in all")
+    print(
+        f"{len(source)} {kind}{skipped}; {steps} steps an epoch, "
+        f"{data.last_step} in all"
+    )
     if done:
         print(f"going on after step {done}")
     elif resume:
         print("no checkpoint yet: the run begins again")
 
 
-def _final_scores(config: Config, model: "SimCSE") -> dict[str, float]:
+def _final_scores(
+    config: Config, model: "SimCSE", test: "Mapping[str, Pairs]"
+) -> dict[str, float]:
     from simcse_tf import checkpoint
-    from simcse_tf.encode import encoder
     from simcse_tf.evaluation import sts
-    from simcse_tf.model import SimCSE, longest_input
+    from simcse_tf.model import SimCSE
     from simcse_tf.run_directory import writing
 
-    output, data_dir = Path(config.output_dir), config.data.evaluation
-    if not data_dir:
+    output = Path(config.output_dir)
+    if not config.data.evaluation:
         # Nothing says that an earlier model was better.
         with writing(output / "best"):
             checkpoint.save_best(config.output_dir, model)
         return {}
     best = SimCSE.from_preset(str(output / "best"))
     _report_best(checkpoint.best_scores(config.output_dir))
-    tasks = sts.available_tasks(data_dir, "test")
-    if not tasks or not config.evaluation.test:
+    if not test:
         return {}
-    encode = encoder(best, longest_input(best.backbone), progress=True)
-    scores = sts.evaluate_sts(encode, data_dir, tasks)
+    scores = sts.evaluate_pairs(_encoder(best, progress=True), test)
     with writing(output / "test.json"), whole_file(output / "test.json") as path:
         path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
     print(sts.format_table(scores))
