@@ -111,10 +111,12 @@ def _is_run(path: str) -> bool:
 
 
 def _read_run(path: str | Path) -> "Run":
-    from simcse_tf import checkpoint
     from simcse_tf.reporting.run import read_run
 
     found = read_run(path)
+    # TensorFlow takes its time, which a mistake need not wait for.
+    from simcse_tf import checkpoint
+
     try:
         progress = checkpoint.load_progress(str(path))
     except UserError:

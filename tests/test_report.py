@@ -53,12 +53,12 @@ def write_transfer(directory):
     binary = directory / "SST" / "binary"
     binary.mkdir(parents=True)
     for split in ("train", "dev", "test"):
-        lines = [f"{text} {i}\t{i % 2}" for i, text in enumerate(SENTENCES * 6)]
+        lines = [f"{text} {i}\t{i // 8 % 2}" for i, text in enumerate(SENTENCES * 6)]
         (binary / f"sentiment-{split}").write_text("\n".join(lines))
     (directory / "MRPC").mkdir()
     for split in ("train", "test"):
         rows = [
-            f"{i % 2}\t{i}\t{i}\t{SENTENCES[i % 8]}\t{SENTENCES[i * 3 % 8]}"
+            f"{i // 2 % 2}\t{i}\t{i}\t{SENTENCES[i % 8]}\t{SENTENCES[i * 3 % 8]}"
             for i in range(40)
         ]
         path = directory / "MRPC" / f"msr_paraphrase_{split}.txt"
