@@ -6,7 +6,7 @@ from typing import NamedTuple
 from simcse_tf.config import Config
 from simcse_tf.data import Source, steps_per_epoch
 from simcse_tf.errors import UserError
-from simcse_tf.evaluation.sts import Pairs, available_tasks, load_tasks
+from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
 from simcse_tf.positives import training_source
 
 
@@ -45,7 +45,10 @@ def _evaluation_data(
     if directory is None:
         return {}, {}
     dev, test = (
-        load_tasks(directory, available_tasks(directory, split), split)
+        {
+            task: load_task(directory, task, split)
+            for task in available_tasks(directory, split)
+        }
         for split in ("dev", "test")
     )
     if not dev:

@@ -242,13 +242,13 @@ def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
 def terminate_in_evaluation():
     from simcse_tf.evaluation import sts
 
-    evaluate = sts.evaluate_sts
+    evaluate = sts.evaluate_pairs
 
     def terminated(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(*arguments)
 
-    sts.evaluate_sts = terminated
+    sts.evaluate_pairs = terminated
 
 
 def assert_stopped(workspace, run):
