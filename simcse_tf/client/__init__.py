@@ -1,0 +1,8 @@
+"""A client of the served model, with TF Serving or the Python server behind."""
+
+from simcse_tf.client.aio import AsyncClient
+from simcse_tf.client.connection import Tls
+from simcse_tf.client.failures import Retry, ServerError, VersionChanged
+from simcse_tf.client.sync import Client
+
+__all__ = ["AsyncClient", "Client", "Retry", "ServerError", "Tls", "VersionChanged"]

@@ -1,0 +1,248 @@
+"""The command line: `python -m simcse_tf.client`."""
+
+import argparse
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from simcse_tf import cli
+from simcse_tf.client import Client, Retry, Tls
+from simcse_tf.client.conversation import EMBEDDINGS
+from simcse_tf.errors import UserError
+from simcse_tf.files import check_room, whole_file
+
+ONCE = 0.0  # seconds of retrying
+
+
+def main() -> None:
+    """Parses the command line, asks the server and prints the answers."""
+    parser = _parser()
+    args = parser.parse_args()
+    mistake = _mistake(args)
+    if mistake:
+        parser.error(mistake)
+    args.run(args)
+
+
+def _mistake(args: argparse.Namespace) -> str | None:
+    """What is wrong between arguments that are right one by one."""
+    if not args.tls and (args.ca or args.cert or args.key):
+        return "--ca, --cert, --key: expected --tls with them"
+    if args.command == "similarity" and len(args.texts) < 2:
+        return "similarity: expected at least two texts, received one"
+    if args.command == "encode":
+        if bool(args.texts) == bool(args.input):
+            return "encode: expected TEXT... or --input FILE.txt, one of them"
+        if bool(args.input) != bool(args.output):
+            return "encode: expected --input and --output together"
+    return None
+
+
+def _encode(args: argparse.Namespace) -> None:
+    if args.input:
+        _encode_file(args)
+        return
+    with _client(args) as client:
+        embeddings = client.encode(_as_bytes(args.texts), args.format)
+    for text, embedding in zip(args.texts, embeddings, strict=True):
+        print(json.dumps({"text": text, "embedding": embedding.tolist()}))
+
+
+def _encode_file(args: argparse.Namespace) -> None:
+    count = sum(1 for _ in _lines(args.input))
+    # A wrong address is told at once; only a server that has answered is waited for.
+    with _client(args) as client:
+        rows = client.no_embeddings(args.format)
+    shape = (count, rows.shape[1])
+    try:
+        check_room(args.output.parent, max(count * rows.shape[1] * rows.itemsize, 1))
+        with (
+            whole_file(args.output) as path,
+            _client(args, retry_seconds=Retry.seconds) as client,
+        ):
+            out = np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
+            _fill(out, client, args)
+            out.flush()
+    except OSError as error:
+        raise UserError(
+            f"--output: cannot write {args.output}: {error.strerror}"
+        ) from None
+    print(f"{args.output}: {count} texts, {rows.dtype} of shape {shape}")
+
+
+def _fill(out: np.ndarray, client: Client, args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    # No more lines than were counted: another program may still be writing.
+    lines = islice(_lines(args.input), len(out))
+    done = 0
+    with tqdm(total=len(out), unit="sentence", desc="encoding") as bar:
+        for rows in client.encode_stream(lines, args.format):
+            out[done : done + len(rows)] = rows
+            done += len(rows)
+            bar.update(len(rows))
+    if done != len(out):
+        raise UserError(f"--input: {args.input} changed while it was read")
+
+
+def _similarity(args: argparse.Namespace) -> None:
+    texts = _as_bytes(args.texts)
+    with _client(args) as client:
+        scores = client.similarity(texts[:1] * len(texts[1:]), texts[1:])
+    # Arguments that are not valid UTF-8 are printed as they came.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    for other, score in zip(args.texts[1:], scores, strict=True):
+        print(f"{score:.6f}\t{args.texts[0]}\t{other}")
+
+
+def _status(args: argparse.Namespace) -> None:
+    with _client(args) as client:
+        for version, state in sorted(client.status().items(), reverse=True):
+            print(f"{version}\t{state}")
+
+
+def _metadata(args: argparse.Namespace) -> None:
+    with _client(args) as client:
+        print(json.dumps(client.metadata(), indent=2, sort_keys=True))
+
+
+def _client(args: argparse.Namespace, retry_seconds: float = ONCE) -> Client:
+    if args.retry is not None:
+        retry_seconds = args.retry
+    return Client(
+        args.target,
+        args.model,
+        timeout=args.timeout,
+        version=args.version,
+        label=args.label,
+        retry=Retry(seconds=retry_seconds),
+        tls=Tls(args.ca, args.cert, args.key) if args.tls else None,
+        token=_token(args.token_file),
+    )
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file: cannot read {path}: {error}") from None
+    if not token:
+        raise UserError(f"--token-file: expected a token in {path}, received none")
+    return token
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield line.removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as error:
+        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
+
+
+def _as_bytes(texts: list[str]) -> list[bytes]:
+    # Arguments that are not valid UTF-8 are sent as they came.
+    return [text.encode("utf-8", "surrogateescape") for text in texts]
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog="python -m simcse_tf.client",
+        description="Ask a served model for embeddings or similarities.",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="HOST:PORT",
+        type=_target,
+        required=True,
+        help="the server's gRPC address",
+    )
+    parser.add_argument(
+        "--model", default="simcse", help="the model's name (default: simcse)"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--version", type=_version, help="default: the newest loaded")
+    which.add_argument("--label", help="the version's label, such as stable")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=60.0,
+        help="for one request (default: 60)",
+    )
+    parser.add_argument(
+        "--retry",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long to try again while the server is not there or full "
+        f"(default: {Retry.seconds:g} while encoding a file, else {ONCE:g})",
+    )
+    parser.add_argument("--tls", action="store_true", help="encrypt the connection")
+    parser.add_argument(
+        "--ca", metavar="PEM", help="authorities to trust (default: the well-known)"
+    )
+    parser.add_argument("--cert", metavar="PEM", help="the client's certificate")
+    parser.add_argument("--key", metavar="PEM", help="the private key of --cert")
+    parser.add_argument(
+        "--token-file", metavar="FILE", type=Path, help="file with the server's token"
+    )
+    _add_commands(parser.add_subparsers(dest="command", required=True))
+    return parser
+
+
+def _add_commands(commands: argparse._SubParsersAction) -> None:
+    encode = commands.add_parser(
+        "encode", help="embed TEXTs, one JSON object a line, or a file's lines"
+    )
+    encode.add_argument("texts", metavar="TEXT", nargs="*")
+    encode.add_argument("--input", metavar="FILE.txt", type=Path)
+    encode.add_argument(
+        "--output", metavar="OUT.npy", type=Path, help="one row for a line of --input"
+    )
+    encode.add_argument("--format", choices=EMBEDDINGS, default="float32")
+    encode.set_defaults(run=_encode)
+    similarity = commands.add_parser(
+        "similarity", help="compare the first TEXT with each other one"
+    )
+    similarity.add_argument("texts", metavar="TEXT", nargs="+")
+    similarity.set_defaults(run=_similarity)
+    status = commands.add_parser("status", help="the state of each version")
+    status.set_defaults(run=_status)
+    metadata = commands.add_parser("metadata", help="the model's signatures, as JSON")
+    metadata.set_defaults(run=_metadata)
+
+
+def _target(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and int(port) <= 65535):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, received {text!r}")
+    return text
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected a number, received {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds, received {text!r}")
+    return seconds
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,108 @@
+"""What can go wrong between client and server, and what is tried again."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+
+from simcse_tf.errors import UserError
+
+# The server is not there (it restarts, its queue is full), or it has no room: the
+# same request may succeed in a while. After any other code it would fail again, or it
+# has already taken all the time that it was given.
+RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+class ServerError(UserError):
+    """A request that the server refused, failed or never received.
+
+    Args:
+        target: The server's address.
+        code: gRPC's code, such as `grpc.StatusCode.NOT_FOUND`.
+        details: The server's own words.
+        attempts: How often the request was sent.
+        seconds: How long that took in all.
+
+    Attributes:
+        code: As given.
+        details: As given.
+        attempts: As given.
+        seconds: As given.
+        retryable: Whether the same request may succeed later.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        code: grpc.StatusCode,
+        details: str,
+        attempts: int = 1,
+        seconds: float = 0.0,
+    ):
+        reached = code is not grpc.StatusCode.UNAVAILABLE
+        fault = "error from" if reached else "cannot reach"
+        tried = f" ({attempts} attempts in {seconds:.1f} s)" if attempts > 1 else ""
+        super().__init__(
+            f"{fault} the server at {target}: {code.name}: {details}{tried}"
+        )
+        self.code = code
+        self.details = details
+        self.attempts = attempts
+        self.seconds = seconds
+        self.retryable = code in RETRYABLE
+
+
+class VersionChanged(UserError):
+    """Another version of the model answers now than at the call's beginning.
+
+    Embeddings of two versions are not comparable, so one call never returns both.
+    """
+
+    def __init__(self, before: int, now: int):
+        super().__init__(
+            f"the server changed from version {before} to {now} during the call: "
+            f"start it again, or choose a version that stays loaded"
+        )
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long and how often a request is sent again.
+
+    Only after UNAVAILABLE and RESOURCE_EXHAUSTED. The pause before the next attempt is
+    drawn evenly from zero to a limit (full jitter, so that many clients do not come
+    back at once), which doubles from attempt to attempt.
+
+    Args:
+        seconds: No attempt begins later than this after the first. The default
+            outlives the restart of a server.
+        attempts: The most attempts, the first included; 1 for no retries.
+        first: The limit of the first pause, in seconds.
+        longest: The limit of every pause, in seconds.
+
+    Raises:
+        UserError: A number is too small.
+    """
+
+    seconds: float = 60.0
+    attempts: int = 60
+    first: float = 0.1
+    longest: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise UserError(f"attempts: expected 1 or more, received {self.attempts}")
+        for name in ("seconds", "first", "longest"):
+            if not getattr(self, name) >= 0:
+                raise UserError(
+                    f"{name}: expected 0 or more, received {getattr(self, name)}"
+                )
+
+    def pauses(self) -> Iterator[float]:
+        """Draws the pauses between attempts, in seconds; one fewer than attempts."""
+        limit = self.first
+        for _ in range(self.attempts - 1):
+            limit = min(limit, self.longest)
+            yield random.uniform(0, limit)
+            limit *= 2

@@ -1,0 +1,47 @@
+"""Several calls under way at a time, their answers in the order of the questions."""
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import Any, Protocol, TypeVar
+
+
+class Call(Protocol):
+    """What `asyncio.Task` and `concurrent.futures.Future` have in common."""
+
+    def cancel(self) -> bool: ...
+
+    def exception(self) -> BaseException | None: ...
+
+
+C = TypeVar("C", bound=Call)
+
+
+def in_order(
+    questions: Iterable[Coroutine[Any, Any, Any]],
+    start: Callable[[Coroutine[Any, Any, Any]], C],
+    concurrency: int,
+) -> Generator[C, None, None]:
+    """Starts calls and yields them, oldest first.
+
+    Args:
+        questions: Coroutines; the next one is taken when it can be started.
+        start: Starts a coroutine.
+        concurrency: The most calls under way, the one yielded last included.
+
+    Yields:
+        Calls to wait for. When the generator is closed, the others are cancelled.
+    """
+    waiting: deque[C] = deque()
+    try:
+        for question in questions:
+            waiting.append(start(question))
+            if len(waiting) == concurrency:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for call in waiting:
+            # One that failed meanwhile has its exception looked at: asyncio
+            # complains of those that nobody saw.
+            if not call.cancel():
+                call.exception()
