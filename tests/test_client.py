@@ -13,12 +13,13 @@ from serving_helpers import (
     DIM,
     MIXED_TEXTS,
     VERSION,
+    Embedder,
     environment,
     export,
     running_server,
 )
 
-from simcse_tf.client import Client, ServerError
+from simcse_tf.client import Client, Retry, ServerError
 from simcse_tf.errors import UserError
 
 NOBODY = "127.0.0.1:1"
@@ -38,6 +39,35 @@ def model(model_path):
 def server(model_path):
     with running_server(model_path.parent) as server:
         yield server
+
+
+class Quantised(Embedder):
+    """The test model with embeddings to store."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def int8(self, text):
+        # Less a half, so that there are negative numbers.
+        scaled = tf.round((self._embed(text) - 0.5) * 127)
+        return {"embedding_int8": tf.cast(scaled, tf.int8)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def binary(self, text):
+        bits = tf.cast(self._embed(text) > 0.3, tf.int32)
+        packed = tf.reduce_sum(bits * 2 ** tf.range(7, -1, -1), -1, keepdims=True)
+        return {"embedding_bits": tf.cast(packed, tf.uint8)}
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory):
+    module = Quantised()
+    path = tmp_path_factory.mktemp("quantised") / "1"
+    signatures = {
+        "serving_default": module.encode,
+        "serving_int8": module.int8,
+        "serving_binary": module.binary,
+    }
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    return path
 
 
 @pytest.fixture
@@ -122,18 +152,76 @@ def test_one_text_in_place_of_a_list_is_refused(client):
         client.encode("one text")
 
 
-def test_batch_size_must_be_positive():
-    with pytest.raises(UserError, match="batch_size"):
-        Client(NOBODY, batch_size=0)
+@pytest.mark.parametrize("texts", [[None], ["a", 1], [["a"]]])
+def test_what_is_not_a_text_is_refused(client, texts):
+    with pytest.raises(TypeError, match="expected texts"):
+        client.encode(texts)
 
 
-def test_tensor_content_is_read_as_well_as_float_val():
-    from simcse_tf.client import _to_array
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"timeout": 0}, "timeout"),
+        ({"version": 1, "label": "stable"}, "a version or a label"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        Client(NOBODY, **settings)
 
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    proto = tf.make_tensor_proto(array)
-    assert proto.tensor_content
-    np.testing.assert_array_equal(_to_array(proto), array)
+
+def test_an_iterator_may_give_the_texts(client):
+    texts = [f"sentence {i}" for i in range(200)]
+    streamed = list(client.encode_stream(iter(texts)))
+    assert [len(rows) for rows in streamed] == [64, 64, 64, 8]
+    np.testing.assert_array_equal(np.concatenate(streamed), client.encode(texts))
+
+
+def test_quantised_outputs_have_their_own_signatures(quantised):
+    with running_server(quantised.parent) as server, Client(server.target) as client:
+        texts = [f"sentence {i}" for i in range(100)]
+        floats = client.encode(texts)
+        integers = client.encode(texts, output="int8")
+        bits = client.encode(texts, output="binary")
+        empty = client.encode([], output="binary")
+        done = run_client("--target", server.target, "encode", "--format", "int8", "a")
+    assert (integers.dtype, integers.shape) == (np.int8, (100, DIM))
+    np.testing.assert_allclose(integers / 127, floats - 0.5, atol=0.5 / 127 + 1e-6)
+    assert integers.min() < 0
+    np.testing.assert_array_equal(bits, np.packbits(floats > 0.3, axis=1))
+    assert (empty.dtype, empty.shape) == (np.uint8, (0, DIM // 8))
+    assert done.returncode == 0, done.stderr
+    assert all(type(it) is int for it in json.loads(done.stdout)["embedding"])
+
+
+def test_an_output_that_the_model_lacks_is_told(client):
+    with pytest.raises(ServerError, match="serving_int8"):
+        client.encode(["a"], output="int8")
+    with pytest.raises(UserError, match="serving_int8"):
+        client.encode([], output="int8")
+    with pytest.raises(UserError, match="float32, int8, binary"):
+        client.encode(["a"], output="float16")
+
+
+def test_the_version_may_be_chosen(server):
+    with Client(server.target, version=VERSION) as client:
+        assert client.encode(["a"]).shape == (1, DIM)
+        assert client.status() == {VERSION: "AVAILABLE"}
+    with Client(server.target, version=VERSION + 1) as client:
+        for ask in (lambda: client.encode(["a"]), client.status, client.metadata):
+            with pytest.raises(ServerError) as caught:
+                ask()
+            assert caught.value.code == grpc.StatusCode.NOT_FOUND
+
+
+def test_an_unknown_label_is_told(server):
+    with (
+        Client(server.target, label="canary") as client,
+        pytest.raises(ServerError, match="canary"),
+    ):
+        client.encode(["a"])
 
 
 def test_status_and_metadata_describe_the_model(client):
@@ -156,7 +244,8 @@ def test_refusal_carries_code_and_details(server):
 
 
 def test_unreachable_server_is_named():
-    with Client(NOBODY) as client, pytest.raises(ServerError) as caught:
+    once = Retry(attempts=1)
+    with Client(NOBODY, retry=once) as client, pytest.raises(ServerError) as caught:
         client.encode(["a"])
     assert caught.value.code == grpc.StatusCode.UNAVAILABLE
     assert f"cannot reach the server at {NOBODY}" in str(caught.value)
@@ -173,18 +262,30 @@ def test_waiting_for_nobody_ends_in_time():
     assert 1 <= time.monotonic() - start < 5
 
 
-def test_importing_the_client_does_not_import_tensorflow():
+def test_the_client_does_not_import_tensorflow(server):
     code = (
-        "import sys, simcse_tf.client\n"
-        "assert not {'tensorflow', 'grpc', 'keras'} & sys.modules.keys()"
+        "import re, sys\n"
+        "from simcse_tf.client import Client\n"
+        "with Client(sys.argv[1]) as client:\n"
+        "    client.encode(['a']), client.similarity(['a'], ['b'])\n"
+        "    client.status(), client.metadata()\n"
+        "assert not {'tensorflow', 'tensorflow_serving', 'keras'} & {*sys.modules}\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])"
     )
-    subprocess.run(
-        [sys.executable, "-c", code], env=environment(), timeout=60, check=True
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.target],
+        env=environment(),
+        timeout=60,
+        check=True,
+        capture_output=True,
     )
+    assert int(done.stdout) < 100_000  # the most memory it had, in KB
 
 
 def test_help_answers_without_a_server():
+    start = time.monotonic()
     done = run_client("--help")
+    assert time.monotonic() - start < 3  # 0.3 on a machine that has nothing else to do
     assert done.returncode == 0
     assert b"similarity" in done.stdout
 
@@ -211,6 +312,55 @@ def test_command_similarity_compares_the_first_with_each_other(server, client):
     ]
 
 
+def test_command_status_and_metadata(server, client):
+    done = run_client("--target", server.target, "status")
+    assert done.stdout == b"%d\tAVAILABLE\n" % VERSION
+    done = run_client("--target", server.target, "metadata")
+    assert json.loads(done.stdout) == client.metadata()
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"", []),
+        (b"one line", [b"one line"]),
+        (
+            b"windows\r\n\nnot UTF-8 \xff\nlast\n",
+            [b"windows", b"", b"not UTF-8 \xff", b"last"],
+        ),
+        (
+            b"\n".join(b"line %d" % i for i in range(1000)),
+            [b"line %d" % i for i in range(1000)],
+        ),
+    ],
+)
+def test_command_encode_writes_one_row_a_line(server, client, tmp_path, content, texts):
+    (tmp_path / "in.txt").write_bytes(content)
+    output = tmp_path / "out.npy"
+    done = run_client(
+        *("--target", server.target, "encode"),
+        *("--input", tmp_path / "in.txt", "--output", output),
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"encoding" in done.stderr  # the progress bar
+    np.testing.assert_array_equal(np.load(output), client.encode(texts))
+    assert {it.name for it in tmp_path.iterdir()} == {"in.txt", "out.npy"}
+
+
+def test_a_file_that_cannot_be_encoded_leaves_the_old_output(server, tmp_path):
+    (tmp_path / "in.txt").write_text("a\n")
+    output = tmp_path / "out.npy"
+    output.write_text("precious")
+    files = ("--input", tmp_path / "in.txt", "--output", output)
+    start = time.monotonic()
+    for target, words in ((NOBODY, "UNAVAILABLE"), (server.target, "serving_int8")):
+        done = run_client("--target", target, "encode", "--format", "int8", *files)
+        assert_one_line_mistake(done, words)
+    assert time.monotonic() - start < 10  # a wrong address is not tried for long
+    assert output.read_text() == "precious"
+    assert {it.name for it in tmp_path.iterdir()} == {"in.txt", "out.npy"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -220,6 +370,24 @@ def test_command_similarity_compares_the_first_with_each_other(server, client):
         (["--target", NOBODY, "rank", "a"], ["rank"]),
         (["--target", "localhost", "encode", "a"], ["--target", "HOST:PORT"]),
         (["--target", "localhost:x", "encode", "a"], ["--target", "localhost:x"]),
+        (["--target", NOBODY, "encode", "a", "--input", "b"], ["--input", "one of"]),
+        (["--target", NOBODY, "encode", "--input", "b"], ["--output"]),
+        (["--target", NOBODY, "encode", "a", "--output", "b"], ["--input"]),
+        (
+            ["--target", NOBODY, "encode", "--input", "/no", "--output", "b"],
+            ["--input", "/no"],
+        ),
+        (["--target", NOBODY, "--timeout", "x", "status"], ["--timeout", "'x'"]),
+        (["--target", NOBODY, "--timeout", "0", "status"], ["timeout"]),
+        (["--target", NOBODY, "--version", "-1", "status"], ["--version"]),
+        (
+            ["--target", NOBODY, "--version", "1", "--label", "a", "status"],
+            ["--label"],
+        ),
+        (["--target", NOBODY, "--ca", "ca.pem", "status"], ["--ca", "--tls"]),
+        (["--target", NOBODY, "--tls", "--ca", "/no", "status"], ["/no"]),
+        (["--target", NOBODY, "--token-file", "/no", "status"], ["--token-file"]),
+        (["--target", NOBODY, "--token-file", "/dev/null", "status"], ["a token"]),
     ],
 )
 def test_wrong_flags_are_mistakes(arguments, words):
