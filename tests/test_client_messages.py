@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import time
 
 import numpy as np
 import pytest
@@ -220,7 +221,8 @@ def test_answers_keep_the_order_whichever_comes_first(count, concurrency, chance
 )
 def test_pauses_stay_below_a_limit_that_doubles(attempts, first, longest, seed):
     random.seed(seed)
-    pauses = list(Retry(attempts=attempts, first=first, longest=longest).pauses())
+    retry = Retry(seconds=3600, attempts=attempts, first=first, longest=longest)
+    pauses = list(retry.pauses(time.monotonic()))
     assert len(pauses) == attempts - 1
     for number, pause in enumerate(pauses):
         assert 0 <= pause <= min(longest, first * 2**number)
@@ -228,9 +230,25 @@ def test_pauses_stay_below_a_limit_that_doubles(attempts, first, longest, seed):
 
 def test_pauses_are_drawn_over_their_whole_range():
     random.seed(0)
-    pauses = [next(Retry(first=1.0).pauses()) for _ in range(1000)]
+    pauses = [next(Retry(first=1.0).pauses(time.monotonic())) for _ in range(1000)]
     counts, _ = np.histogram(pauses, bins=4, range=(0, 1))
     assert counts.min() > 200
+
+
+def test_pauses_end_with_the_time_for_retries():
+    retry = Retry(seconds=10, first=100, longest=100)
+    now = time.monotonic()
+    assert all(next(retry.pauses(now - 9)) <= 1 for _ in range(100))
+    assert list(retry.pauses(now - 11)) == []
+
+
+def test_no_pause_passes_the_deadline():
+    retry = Retry(first=1, longest=1)
+    now = time.monotonic()
+    drawn = [next(retry.pauses(now, now + 0.5), None) for _ in range(200)]
+    pauses = [pause for pause in drawn if pause is not None]
+    assert max(pauses) < 0.5
+    assert 50 < len(pauses) < 150
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,12 @@ def _encode_file(args: argparse.Namespace) -> None:
         rows = client.no_embeddings(args.format)
     shape = (count, rows.shape[1])
     try:
-        check_room(args.output.parent, max(count * rows.shape[1] * rows.itemsize, 1))
         with (
             whole_file(args.output) as path,
             _client(args, retry_seconds=Retry.seconds) as client,
         ):
+            # A memory map on a full disk would end the process.
+            check_room(path.parent, max(count * rows.shape[1] * rows.itemsize, 1))
             out = np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
             _fill(out, client, args)
             out.flush()

@@ -123,7 +123,8 @@ class AsyncClient:
                 not.
             output: "float32", "int8" or "binary". The last two need an export with
                 their signatures.
-            deadline: Seconds that the whole call may take.
+            deadline: Seconds that the whole call may take. A request that would be
+                tried again later than that fails at once.
 
         Returns:
             Array of shape `(n, dim)` in the order of `texts`: float32, rows of unit
@@ -322,10 +323,8 @@ class AsyncClient:
         self, method: Any, request: Any, end: float, retry: Retry | None = None
     ) -> Any:
         """Sends a request, again if need be, until `end` by `time.monotonic()`."""
-        retry = retry or self.retry
-        pauses = retry.pauses()
         start = time.monotonic()
-        last_start = min(start + retry.seconds, end)
+        pauses = (retry or self.retry).pauses(start, end)
         attempts = 0
         while True:
             attempts += 1
@@ -333,14 +332,16 @@ class AsyncClient:
             try:
                 return await method(request, timeout=remaining, metadata=self._headers)
             except grpc.aio.AioRpcError as error:
-                now = time.monotonic()
-                code = error.code()
-                pause = next(pauses, None)
-                if code not in RETRYABLE or pause is None or now >= last_start:
+                pause = next(pauses, None) if error.code() in RETRYABLE else None
+                if pause is None:
                     raise ServerError(
-                        self.target, code, error.details() or "", attempts, now - start
+                        self.target,
+                        error.code(),
+                        error.details() or "",
+                        attempts,
+                        time.monotonic() - start,
                     ) from error
-            await asyncio.sleep(min(pause, last_start - now))
+            await asyncio.sleep(pause)
 
     def _method(self, name: str, response: Any) -> Any:
         return self._channel.unary_unary(

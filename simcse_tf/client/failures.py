@@ -1,6 +1,8 @@
 """What can go wrong between client and server, and what is tried again."""
 
+import math
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -99,10 +101,22 @@ class Retry:
                     f"{name}: expected 0 or more, received {getattr(self, name)}"
                 )
 
-    def pauses(self) -> Iterator[float]:
-        """Draws the pauses between attempts, in seconds; one fewer than attempts."""
+    def pauses(self, start: float, end: float = math.inf) -> Iterator[float]:
+        """Draws the pauses between attempts, until attempts or time are used up.
+
+        Args:
+            start: When the first attempt began, by `time.monotonic()`.
+            end: When another attempt would be of no use any more.
+
+        Yields:
+            Seconds; each is drawn when an attempt has failed.
+        """
         limit = self.first
         for _ in range(self.attempts - 1):
             limit = min(limit, self.longest)
-            yield random.uniform(0, limit)
+            now = time.monotonic()
+            pause = min(random.uniform(0, limit), start + self.seconds - now)
+            if pause < 0 or now + pause >= end:
+                return
+            yield pause
             limit *= 2

@@ -10,6 +10,8 @@ class Call(Protocol):
 
     def cancel(self) -> bool: ...
 
+    def cancelled(self) -> bool: ...
+
     def exception(self) -> BaseException | None: ...
 
 
@@ -43,5 +45,5 @@ def in_order(
         for call in waiting:
             # One that failed meanwhile has its exception looked at: asyncio
             # complains of those that nobody saw.
-            if not call.cancel():
+            if not call.cancel() and not call.cancelled():
                 call.exception()
