@@ -76,6 +76,12 @@ def client(server):
         yield client
 
 
+def assert_same(actual, expected) -> None:
+    # Not equal: a square root depends on its place in the vector register, which
+    # depends on the texts that the server computes at the same time.
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
 def run_client(*arguments: str | bytes) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "simcse_tf.client", *arguments],
@@ -98,32 +104,27 @@ def test_embeddings_equal_those_computed_in_process(client, model):
     expected = model.signatures["serving_default"](text=tf.constant(MIXED_TEXTS))
     embeddings = client.encode(MIXED_TEXTS)
     assert embeddings.dtype == np.float32
-    np.testing.assert_array_equal(embeddings, expected["embedding"])
+    assert_same(embeddings, expected["embedding"])
 
 
 def test_text_and_its_utf_8_bytes_embed_alike(client):
     texts = ["", "naïve 🎸", "plain"]
-    np.testing.assert_array_equal(
-        client.encode(texts), client.encode([text.encode() for text in texts])
-    )
+    assert_same(client.encode(texts), client.encode([text.encode() for text in texts]))
 
 
 def test_half_a_surrogate_pair_is_sent_as_its_bytes(client):
-    np.testing.assert_array_equal(
-        client.encode(["\ud83c"]), client.encode([b"\xed\xa0\xbc"])
-    )
+    assert_same(client.encode(["\ud83c"]), client.encode([b"\xed\xa0\xbc"]))
 
 
-@pytest.mark.parametrize("batch_size", [7, 64, 1000])
+@pytest.mark.parametrize("batch_size", [7, 50, 64])
 def test_long_lists_are_split_and_keep_their_order(server, model, batch_size):
     texts = [f"sentence number {i}" for i in range(150)]
     expected = model.signatures["serving_default"](text=tf.constant(texts))["embedding"]
     with Client(server.target, batch_size=batch_size) as client:
         embeddings = client.encode(texts)
         scores = client.similarity(texts, texts[::-1])
-    # Not equal: a square root depends on its place in the vector register.
-    np.testing.assert_allclose(embeddings, expected, atol=1e-6)
-    np.testing.assert_allclose(scores, np.sum(expected * expected[::-1], 1), atol=1e-6)
+    assert_same(embeddings, expected)
+    assert_same(scores, np.sum(expected * expected[::-1], 1))
 
 
 def test_no_texts_give_empty_arrays(client):
@@ -139,7 +140,7 @@ def test_similarity_compares_pairs(client, model):
     )
     scores = client.similarity(MIXED_TEXTS, other)
     assert scores.dtype == np.float32
-    np.testing.assert_array_equal(scores, expected["cosine_similarity"])
+    assert_same(scores, expected["cosine_similarity"])
 
 
 def test_lists_of_different_lengths_are_refused(client):
@@ -176,7 +177,7 @@ def test_an_iterator_may_give_the_texts(client):
     texts = [f"sentence {i}" for i in range(200)]
     streamed = list(client.encode_stream(iter(texts)))
     assert [len(rows) for rows in streamed] == [64, 64, 64, 8]
-    np.testing.assert_array_equal(np.concatenate(streamed), client.encode(texts))
+    assert_same(np.concatenate(streamed), client.encode(texts))
 
 
 def test_quantised_outputs_have_their_own_signatures(quantised):
@@ -297,7 +298,7 @@ def test_command_encode_prints_one_object_a_line(server, client):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["text"] for line in lines] == texts
     embeddings = np.array([line["embedding"] for line in lines], np.float32)
-    np.testing.assert_array_equal(embeddings, client.encode(texts))
+    assert_same(embeddings, client.encode(texts))
     assert done.stderr == b""
 
 
@@ -343,7 +344,7 @@ def test_command_encode_writes_one_row_a_line(server, client, tmp_path, content,
     )
     assert done.returncode == 0, done.stderr
     assert b"encoding" in done.stderr  # the progress bar
-    np.testing.assert_array_equal(np.load(output), client.encode(texts))
+    assert_same(np.load(output), client.encode(texts))
     assert {it.name for it in tmp_path.iterdir()} == {"in.txt", "out.npy"}
 
 

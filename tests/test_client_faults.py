@@ -37,11 +37,14 @@ QUICK = Retry(first=0.01, longest=0.01)
 
 
 class Stub(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Embeds a number as itself; `before` may refuse, wait or count."""
+    """Embeds a number as itself; `before` may refuse or wait."""
 
-    def __init__(self, before=lambda number, context: None, version=lambda number: 1):
+    def __init__(
+        self, before=lambda number, context: None, version=lambda number: 1, width=1
+    ):
         self.before = before
         self.version = version
+        self.width = width
         self.calls = 0
         self.running = self.most_running = 0
         self.metadata = {}
@@ -60,7 +63,7 @@ class Stub(prediction_service_pb2_grpc.PredictionServiceServicer):
             with self.lock:
                 self.running -= 1
         texts = request.inputs["text"].string_val
-        array = np.array([[float(text)] for text in texts], np.float32)
+        array = np.array([[float(text)] * self.width for text in texts], np.float32)
         response = predict_pb2.PredictResponse()
         response.outputs["embedding"].CopyFrom(tf.make_tensor_proto(array))
         response.model_spec.version.value = self.version(number)
@@ -237,6 +240,20 @@ def test_a_slow_answer_is_not_asked_for_again():
         client.encode(["1"])
     assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert stub.calls == 1
+
+
+def test_answers_may_be_larger_than_grpcs_own_limit():
+    with serving(Stub(width=20_000)) as target, Client(target) as client:
+        embeddings = client.encode(numbers(64))
+        limit = [("grpc.max_receive_message_length", 2**20)]
+        once = Retry(attempts=1)
+        with (
+            Client(target, options=limit, retry=once) as limited,
+            pytest.raises(ServerError, match="larger than max"),
+        ):
+            limited.encode(numbers(64))
+    assert embeddings.nbytes > 4 * 2**20
+    np.testing.assert_array_equal(embeddings, np.tile(column(64), 20_000))
 
 
 def test_answers_that_overtake_keep_their_order():

@@ -13,13 +13,13 @@ from simcse_tf.errors import UserError
 # Large batches of wide embeddings pass gRPC's default limit of 4 MB. A model
 # server is next door, not behind the proxy that the environment may name. A
 # server that is just starting should be found within a second of its start.
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+CHANNEL_OPTIONS = {
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    "grpc.enable_http_proxy": 0,
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 1000,
+}
 
 PathLike = str | os.PathLike[str]
 
@@ -60,12 +60,12 @@ def open_channel(
     Args:
         target: "HOST:PORT".
         tls: Files for an encrypted connection, or none for a plain one.
-        options: gRPC channel options, after our own.
+        options: gRPC channel options, in place of ours where both have one.
 
     Raises:
         UserError: A file of `tls` cannot be read.
     """
-    every = [*CHANNEL_OPTIONS, *options]
+    every = list({**CHANNEL_OPTIONS, **dict(options)}.items())
     if tls is None:
         return grpc.aio.insecure_channel(target, options=every)
     return grpc.aio.secure_channel(target, tls.credentials(), options=every)
