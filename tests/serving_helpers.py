@@ -54,19 +54,24 @@ class Embedder(tf.Module):
         characters = tf.strings.length(text, unit="UTF8_CHAR")
         return {"bytes": tf.strings.length(text), "characters": characters}
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="path")])
     def read(self, path):
-        return {"contents": tf.io.read_file(path)}
+        return {"contents": tf.map_fn(tf.io.read_file, path)}
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float64, name="seconds")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="seconds")])
     def busy(self, seconds):
         start = tf.timestamp()
-        passed = tf.while_loop(
-            lambda passed: passed < seconds,
+        longest = tf.reduce_max(seconds)
+        [passed] = tf.while_loop(
+            lambda passed: passed < longest,
             lambda passed: [tf.timestamp() - start],
             [tf.zeros([], tf.float64)],
         )
-        return {"passed": passed[0]}
+        return {"passed": tf.fill(tf.shape(seconds), passed)}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="x")])
+    def half(self, x):
+        return {"y": x / 2}
 
     def _embed(self, text):
         buckets = [
@@ -87,6 +92,7 @@ def export(base_path: Path, version: int = VERSION) -> Path:
         "lengths": module.lengths,
         "read": module.read,
         "busy": module.busy,
+        "half": module.half,
     }
     tf.saved_model.save(module, str(path), signatures=signatures)
     return path

@@ -1,9 +1,8 @@
 """TF Serving's gRPC services over a catalog of loaded models."""
 
-import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 
 import grpc
 from google.protobuf import message
@@ -15,9 +14,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from simcse_tf.server import descriptions, rejections
+from simcse_tf.server import descriptions, rejections, tensors
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.descriptions import SIGNATURE_DEF
+from simcse_tf.server.scheduler import Arrays
+from simcse_tf.server.servable import signature_name
 
 # Details travel in the response's trailers, which clients limit to a few KB.
 LONGEST_DETAILS = 1024
@@ -26,16 +27,15 @@ LONGEST_DETAILS = 1024
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def add_services(server: grpc.aio.Server, catalog: Catalog, executor: Executor) -> None:
+def add_services(server: grpc.aio.Server, catalog: Catalog) -> None:
     """Registers `PredictionService` and `ModelService` on a server.
 
     Args:
         server: A `grpc.aio` server that is not started yet.
         catalog: The models to answer for.
-        executor: Where inference runs, so that the event loop stays responsive.
     """
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(catalog, executor), server
+        PredictionService(catalog), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
         ModelService(catalog), server
@@ -71,12 +71,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     Args:
         catalog: The models to answer for.
-        executor: Where inference runs.
     """
 
-    def __init__(self, catalog: Catalog, executor: Executor):
+    def __init__(self, catalog: Catalog):
         self._catalog = catalog
-        self._executor = executor
 
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
@@ -84,9 +82,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Runs one signature of one model version."""
         async with _telling_errors(context):
             _check_model_spec(request)
-            servable = self._catalog.find(request.model_spec)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, servable.predict, request)
+            with self._catalog.lease(request.model_spec) as servable:
+                outputs = await servable.run(request, _deadline(context))
+                return _response(request, servable.version, outputs)
 
     async def GetModelMetadata(
         self,
@@ -131,6 +129,24 @@ async def _telling_errors(context: grpc.aio.ServicerContext) -> AsyncIterator[No
         yield
     except Exception as error:
         await context.abort(*to_status(error))
+
+
+def _deadline(context: grpc.aio.ServicerContext) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def _response(
+    request: predict_pb2.PredictRequest, version: int, outputs: Arrays
+) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse()
+    spec = response.model_spec
+    spec.name = request.model_spec.name
+    spec.version.value = version
+    spec.signature_name = signature_name(request)
+    for name, array in outputs.items():
+        response.outputs[name].CopyFrom(tensors.to_proto(array))
+    return response
 
 
 def _check_model_spec(request: message.Message) -> None:

@@ -24,6 +24,16 @@ def failed_precondition(message: str) -> tf.errors.FailedPreconditionError:
     return tf.errors.FailedPreconditionError(None, None, message)
 
 
+def unavailable(message: str) -> tf.errors.UnavailableError:
+    """The server has too much to do; the request may be tried again."""
+    return tf.errors.UnavailableError(None, None, message)
+
+
+def deadline_exceeded() -> tf.errors.DeadlineExceededError:
+    """The answer would come too late."""
+    return tf.errors.DeadlineExceededError(None, None, "Deadline Exceeded")
+
+
 def cancelled(message: str) -> tf.errors.CancelledError:
     """Nobody waits for the answer any more."""
     return tf.errors.CancelledError(None, None, message)

@@ -5,15 +5,15 @@ import contextlib
 import functools
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import unquote
 
 import tensorflow as tf
 from aiohttp import web
 from google.protobuf import json_format, message
-from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from simcse_tf.errors import UserError
 from simcse_tf.server import descriptions, json_predict, rejections
@@ -26,6 +26,8 @@ MODEL = (
 )
 ASK = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
 DESCRIBE = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
+
+TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
 
 # Every other code is a failure of the server, 500.
 HTTP_STATUSES = {
@@ -46,14 +48,12 @@ HTTP_STATUSES = {
 
 
 async def start(
-    catalog: Catalog, executor: Executor, host: str, port: int
+    catalog: Catalog, host: str, port: int
 ) -> Callable[[float], Awaitable[None]]:
     """Starts to answer HTTP requests in the running event loop.
 
     Args:
         catalog: The models to answer for.
-        executor: Where JSON is read and written and inference runs, so that the
-            event loop stays responsive.
         host: Name or address to listen on.
         port: Port to listen on.
 
@@ -65,8 +65,9 @@ async def start(
         UserError: The address cannot be listened on.
     """
     app = web.Application(client_max_size=0)  # no limit, as over gRPC
-    app.router.add_route("*", "/{path:.*}", RestApi(catalog, executor).answer)
-    runner = web.AppRunner(app, access_log=None)
+    app.router.add_route("*", "/{path:.*}", RestApi(catalog).answer)
+    # A client that leaves takes its request out of the queue.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     # gRPC takes "::" for IPv4 as well; asyncio has None for that.
     site = web.TCPSite(runner, None if host == "::" else host, port)
@@ -85,12 +86,10 @@ class RestApi:
 
     Args:
         catalog: The models to answer for.
-        executor: Where JSON is read and written and inference runs.
     """
 
-    def __init__(self, catalog: Catalog, executor: Executor):
+    def __init__(self, catalog: Catalog):
         self._catalog = catalog
-        self._executor = executor
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers any request, wrong ones too."""
@@ -114,12 +113,13 @@ class RestApi:
     async def _ask(self, match: re.Match[str], body: bytes) -> str:
         if match["method"].lower() != "predict":
             raise rejections.unimplemented("the Python server offers predict only")
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         spec = _model_spec(match)
-        servable = self._catalog.find(spec)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor, _predict, servable, spec, body
-        )
+        with self._catalog.lease(spec) as servable:
+            # JSON is read and written beside the event loop, which stays responsive.
+            request, row_format = await asyncio.to_thread(_parse, servable, spec, body)
+            outputs = await servable.run(request, deadline)
+        return await asyncio.to_thread(json_predict.to_json, outputs, row_format)
 
     def _describe(self, match: re.Match[str]) -> str:
         spec = _model_spec(match)
@@ -151,11 +151,12 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     return spec
 
 
-def _predict(servable: Servable, spec: model_pb2.ModelSpec, body: bytes) -> str:
+def _parse(
+    servable: Servable, spec: model_pb2.ModelSpec, body: bytes
+) -> tuple[predict_pb2.PredictRequest, bool]:
     document = json_predict.parse(body)
     request = json_predict.to_request(document, spec, servable.signature)
-    outputs = servable.run(request)
-    return json_predict.to_json(outputs, json_predict.is_row_format(document))
+    return request, json_predict.is_row_format(document)
 
 
 def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> str:
