@@ -46,8 +46,9 @@ class Embedder(tf.Module):
         ]
     )
     def similarity(self, text_a, text_b):
-        product = self._embed(text_a) * self._embed(text_b)
-        return {"cosine_similarity": tf.reduce_sum(product, axis=-1)}
+        a, b = (tf.cast(self._embed(it), tf.float64) for it in (text_a, text_b))
+        cosine = tf.reduce_sum(a * b, axis=-1)
+        return {"cosine_similarity": tf.cast(cosine, tf.float32)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def lengths(self, text):
@@ -78,8 +79,10 @@ class Embedder(tf.Module):
             tf.strings.to_hash_bucket_fast(tf.strings.join([text, f"#{i}"]), 1000)
             for i in range(DIM)
         ]
-        values = tf.cast(tf.stack(buckets, axis=-1), tf.float32) + 1.0
-        return values / tf.sqrt(tf.reduce_sum(values**2, axis=-1, keepdims=True))
+        # In float64, because the last bit depends on a row's place in the batch.
+        values = tf.cast(tf.stack(buckets, axis=-1), tf.float64) + 1.0
+        norms = tf.sqrt(tf.reduce_sum(values**2, axis=-1, keepdims=True))
+        return tf.cast(values / norms, tf.float32)
 
 
 def export(base_path: Path, version: int = VERSION) -> Path:

@@ -388,7 +388,7 @@ def test_stop_signal_lets_running_requests_finish(base_path):
         give_up_in_the_middle(port)
         assert call(port, "POST", PREDICT, '{"instances": ["a"]}').status == 200
         stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc_)
-        request = predict_request("busy", seconds=np.float64(1.0))
+        request = predict_request("busy", seconds=np.array([1.0]))
         over_grpc = stub.Predict.future(request, timeout=CALL_SECONDS)
         over_rest = threads.submit(call, port, "POST", PREDICT, body)
         time.sleep(0.4)

@@ -301,9 +301,18 @@ def test_methods_not_offered_are_unimplemented(stubs):
     assert code == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_server_survives_bytes_that_are_no_request(stubs):
-    method = stubs.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    refusal(method, b"\xff\xff\xff", timeout=CALL_SECONDS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "PredictionService/Predict",
+        "PredictionService/GetModelMetadata",
+        "ModelService/GetModelStatus",
+    ],
+)
+def test_bytes_that_are_no_request_are_an_internal_error(stubs, method):
+    call = stubs.channel.unary_unary(f"/tensorflow.serving.{method}")
+    code, _ = refusal(call, b"\xff\xff\xff", timeout=CALL_SECONDS)
+    assert code == grpc.StatusCode.INTERNAL  # as TF Serving's C++ server says
     assert predict(stubs, text=["a"]).outputs
 
 

@@ -39,9 +39,25 @@ def cancelled(message: str) -> tf.errors.CancelledError:
     return tf.errors.CancelledError(None, None, message)
 
 
+def internal(message: str) -> tf.errors.InternalError:
+    """What TF Serving calls bytes that are no request."""
+    return tf.errors.InternalError(None, None, message)
+
+
 def unimplemented(message: str) -> tf.errors.UnimplementedError:
     """The request needs something that only TF Serving offers."""
     return tf.errors.UnimplementedError(None, None, message)
+
+
+def code(error: Exception) -> int:
+    """Returns TensorFlow's code of an error, INTERNAL for any other exception.
+
+    Args:
+        error: Any exception.
+    """
+    return (
+        error.error_code if isinstance(error, tf.errors.OpError) else tf.errors.INTERNAL
+    )
 
 
 def describe(error: Exception) -> tuple[int, str]:

@@ -5,19 +5,21 @@ import contextlib
 import functools
 import json
 import re
+import ssl
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import tensorflow as tf
-from aiohttp import web
+from aiohttp import typedefs, web
 from google.protobuf import json_format, message
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from simcse_tf.errors import UserError
 from simcse_tf.server import descriptions, json_predict, rejections
 from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.servable import Servable
 
 MODEL = (
@@ -47,8 +49,21 @@ HTTP_STATUSES = {
 }
 
 
+class Metrics(RequestMetrics, Protocol):
+    """Counts requests and shows what was counted."""
+
+    def render(self) -> tuple[bytes, str]:
+        """Returns the page and its content type."""
+
+
 async def start(
-    catalog: Catalog, host: str, port: int
+    catalog: Catalog,
+    host: str,
+    port: int,
+    metrics: Metrics | None = None,
+    metrics_path: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    middlewares: Sequence[typedefs.Middleware] = (),
 ) -> Callable[[float], Awaitable[None]]:
     """Starts to answer HTTP requests in the running event loop.
 
@@ -56,6 +71,10 @@ async def start(
         catalog: The models to answer for.
         host: Name or address to listen on.
         port: Port to listen on.
+        metrics: Told about each prediction.
+        metrics_path: Where `metrics` are shown; None shows them nowhere.
+        tls: Answers HTTPS with these certificates, instead of HTTP.
+        middlewares: See each request first, such as a check of who asks.
 
     Returns:
         What stops it again: listens no longer and finishes the requests that are
@@ -64,13 +83,16 @@ async def start(
     Raises:
         UserError: The address cannot be listened on.
     """
-    app = web.Application(client_max_size=0)  # no limit, as over gRPC
-    app.router.add_route("*", "/{path:.*}", RestApi(catalog).answer)
-    # A client that leaves takes its request out of the queue.
+    api = RestApi(catalog, metrics, metrics_path)
+    app = web.Application(
+        client_max_size=0,  # no limit, as over gRPC
+        middlewares=middlewares,
+    )
+    app.router.add_route("*", "/{path:.*}", api.answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     # gRPC takes "::" for IPv4 as well; asyncio has None for that.
-    site = web.TCPSite(runner, None if host == "::" else host, port)
+    site = web.TCPSite(runner, None if host == "::" else host, port, ssl_context=tls)
     try:
         await site.start()
     except OSError as error:
@@ -86,13 +108,28 @@ class RestApi:
 
     Args:
         catalog: The models to answer for.
+        metrics: Told about each prediction.
+        metrics_path: Where `metrics` are shown.
     """
 
-    def __init__(self, catalog: Catalog):
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: Metrics | None = None,
+        metrics_path: str | None = None,
+    ):
         self._catalog = catalog
+        self._metrics = metrics
+        self._metrics_path = metrics_path
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers any request, wrong ones too."""
+        if self._metrics and (request.method, request.path) == (
+            "GET",
+            self._metrics_path,
+        ):
+            body, content_type = self._metrics.render()
+            return web.Response(body=body, headers={"Content-Type": content_type})
         try:
             return _response(200, await self._answer(request))
         except Exception as error:
@@ -115,7 +152,10 @@ class RestApi:
             raise rejections.unimplemented("the Python server offers predict only")
         deadline = time.monotonic() + TIMEOUT_SECONDS
         spec = _model_spec(match)
-        with self._catalog.lease(spec) as servable:
+        with (
+            self._catalog.lease(spec) as servable,
+            counted(self._metrics, spec.name, "REST"),
+        ):
             # JSON is read and written beside the event loop, which stays responsive.
             request, row_format = await asyncio.to_thread(_parse, servable, spec, body)
             outputs = await servable.run(request, deadline)

@@ -21,11 +21,16 @@ class BatchMetrics(Protocol):
     """Who wants to know what is computed."""
 
     def batch(
-        self, rows: int, padded_rows: int, queue_seconds: float, run_seconds: float
+        self,
+        model: str,
+        texts: int,
+        allowed_size: int,
+        queue_seconds: float,
+        run_seconds: float,
     ) -> None:
         """Called after each batch, in the thread that computed it."""
 
-    def queue_length(self, batches: int) -> None:
+    def queue_length(self, model: str, batches: int) -> None:
         """Called when the queue has grown or shrunk."""
 
 
@@ -53,6 +58,7 @@ class BatchScheduler:
         parameters: Sizes, times and threads.
         executor: Where batches are computed.
         metrics: Told about each batch.
+        model: The model's name in `metrics`.
     """
 
     def __init__(
@@ -61,11 +67,13 @@ class BatchScheduler:
         parameters: BatchingParameters,
         executor: Executor,
         metrics: BatchMetrics | None = None,
+        model: str = "",
     ):
         self._run = run
         self._parameters = parameters
         self._executor = executor
         self._metrics = metrics
+        self._model = model
         self._queue: deque[_Task] = deque()
         self._queued = 0  # the sum of the sizes in the queue
         self._running: set[asyncio.Future] = set()
@@ -130,9 +138,8 @@ class BatchScheduler:
     def _resize_queue(self, change: int) -> None:
         self._queued += change
         if self._metrics:
-            self._metrics.queue_length(
-                -(-self._queued // self._parameters.max_batch_size)
-            )
+            batches = math.ceil(self._queued / self._parameters.max_batch_size)
+            self._metrics.queue_length(self._model, batches)
 
     def _start_batches(self) -> None:
         threads = self._parameters.num_batch_threads
@@ -198,7 +205,9 @@ class BatchScheduler:
         if self._metrics:
             queue_seconds = start - tasks[0].arrival
             run_seconds = time.monotonic() - start
-            self._metrics.batch(rows, padded_rows, queue_seconds, run_seconds)
+            self._metrics.batch(
+                self._model, rows, padded_rows, queue_seconds, run_seconds
+            )
         _check_split(outputs, padded_rows)
         return _split(outputs, [task.rows for task in tasks])
 

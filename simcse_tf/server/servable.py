@@ -38,6 +38,7 @@ class Servable:
             by itself.
         executor: Where inference runs.
         metrics: Told about each batch.
+        model: The model's name in `metrics`.
 
     Attributes:
         version: As given.
@@ -55,6 +56,7 @@ class Servable:
         batching: BatchingParameters | None,
         executor: Executor,
         metrics: BatchMetrics | None = None,
+        model: str = "",
     ):
         self.version = version
         self.path = path
@@ -71,7 +73,7 @@ class Servable:
             if name in self.signature_defs
         }
         self._schedulers = {
-            name: BatchScheduler(function, batching, executor, metrics)
+            name: BatchScheduler(function, batching, executor, metrics, model)
             if batching
             else Unbatched(function, executor)
             for name, function in self._functions.items()
