@@ -1,5 +1,6 @@
 """What the tests of serving share: a small model, and servers to ask."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2
@@ -133,6 +135,56 @@ def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+class OneModel:
+    """A catalog of one version that answers to any name."""
+
+    def __init__(self, servable):
+        self._servable = servable
+
+    @contextlib.contextmanager
+    def lease(self, spec):
+        yield self._servable
+
+
+@contextlib.contextmanager
+def server_in_thread(servable, metrics=None, **rest_options) -> Iterator:
+    """Serves `servable` over gRPC and REST in this process; yields the addresses."""
+    from simcse_tf.server import grpc_service, rest
+
+    catalog = OneModel(servable)
+    address = SimpleNamespace(target="", rest_port=free_port())
+    started = threading.Event()
+    loop = asyncio.new_event_loop()
+    stopping = asyncio.Event()
+
+    async def serve():
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+            ]
+        )
+        grpc_service.add_services(server, catalog, metrics)
+        address.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        stop_rest = await rest.start(
+            catalog, "127.0.0.1", address.rest_port, metrics, **rest_options
+        )
+        await server.start()
+        started.set()
+        await stopping.wait()
+        await asyncio.gather(server.stop(1), stop_rest(1))
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert started.wait(START_SECONDS)
+        yield address
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(START_SECONDS)
+        assert not thread.is_alive()
 
 
 def run_serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProcess:
