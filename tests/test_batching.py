@@ -470,13 +470,17 @@ def test_full_queue_and_late_answers_have_codes_of_their_own(
     with (
         start(parameters(1, 0, batches=1)) as address,
         grpc.insecure_channel(address.target, OPTIONS) as channel,
-        ThreadPoolExecutor(1) as threads,
+        ThreadPoolExecutor(2) as threads,
     ):
         predict = stub(channel).Predict
         predict(predict_request(text=["first"]), timeout=CALL_SECONDS)
         running = predict.future(busy_for(1.2))
         time.sleep(0.1)
-        waiting = threads.submit(post, address.rest_port, {"instances": ["late"]})
+        # One batch of these waits for the thread, and one fills the queue.
+        waiting = [
+            threads.submit(post, address.rest_port, {"instances": ["late"]})
+            for _ in range(2)
+        ]
         time.sleep(0.1)
         with pytest.raises(grpc.RpcError) as caught:
             predict(predict_request(text=["a"]), timeout=CALL_SECONDS)
@@ -485,7 +489,7 @@ def test_full_queue_and_late_answers_have_codes_of_their_own(
             caught.value.details()
         )
         assert post(address.rest_port, {"instances": ["a"]})[0] == 503
-        assert waiting.result()[0] == 504
+        assert [it.result()[0] for it in waiting] == [504, 504]
         assert running.result(CALL_SECONDS).outputs
     assert [texts for _, texts, _ in metrics.batches] == [1, 1]
     assert ("simcse", "Predict", "GRPC", "UNAVAILABLE") in metrics.requests
