@@ -88,7 +88,7 @@ async def start(
         client_max_size=0,  # no limit, as over gRPC
         middlewares=middlewares,
     )
-    app.router.add_route("*", "/{path:.*}", api.answer)
+    app.router.add_route("*", "/{path:(?s:.*)}", api.answer)  # line breaks, too
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     # gRPC takes "::" for IPv4 as well; asyncio has None for that.
@@ -135,7 +135,11 @@ class RestApi:
         except Exception as error:
             code, details = rejections.describe(error)
             status = HTTP_STATUSES.get(code, 500)
-            return _response(status, json.dumps({"error": details}))
+            response = _response(status, json.dumps({"error": details}))
+            if request.content.exception():
+                # aiohttp closes the connection then: nobody should reuse it.
+                response.force_close()
+            return response
 
     async def _answer(self, request: web.Request) -> str:
         path = request.rel_url.raw_path  # in it, an encoded slash is no slash
