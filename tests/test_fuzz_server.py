@@ -63,6 +63,7 @@ class Fuzzer:
         self.ports = (int(target.rpartition(":")[2]), rest_port)
         self.channel = channel
         self.session = session
+        self.huge = asyncio.Semaphore(1)
         self.families = [
             getattr(self, name)
             for name in sorted(dir(type(self)))
@@ -98,7 +99,9 @@ class Fuzzer:
     async def grpc_huge_string(self):
         size = self.random.choice([2**16, 2**20, 2**22])
         text = self.random.randbytes(1024) * (size // 1024)
-        return await self.call(predict_request(text=[text])), {"OK"}
+        # One at a time: how many are in memory together would be left to chance.
+        async with self.huge:
+            return await self.call(predict_request(text=[text])), {"OK"}
 
     async def grpc_wrong_dtype(self):
         dtype = self.random.choice([0, 1, 3, 9, 10, 14, 19, 20, 21, 101, 107, 999, -1])
@@ -117,7 +120,7 @@ class Fuzzer:
 
     async def grpc_malformed_tensor(self):
         proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING)
-        kind = self.random.randrange(4)
+        kind = self.random.randrange(3)
         sizes = [[-1], [-(2**63)], [2**62, 4], [10**9], [65]][self.random.randrange(5)]
         if kind == 0:
             sizes = [2]
@@ -125,9 +128,6 @@ class Fuzzer:
         elif kind == 1:
             sizes = [3]
             proto.tensor_content = b"\x05\x05\x7f" + self.bytes(20)
-        elif kind == 2:
-            proto.tensor_shape.unknown_rank = True
-            sizes = [1]
         for size in sizes:
             proto.tensor_shape.dim.add(size=size)
         proto.string_val.append(b"a")

@@ -225,13 +225,13 @@ def _parse_inputs(
 def _parse_input(name: str, info: TensorInfo, proto: TensorProto) -> np.ndarray:
     if proto.dtype != info.dtype:
         raise _misfit(name, info, _dtype_name(proto.dtype))
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if not _fits(shape, info.tensor_shape):
+        raise _misfit(name, info, f"shape {shape}")
     try:
-        array = tensors.from_proto(proto)
+        return tensors.from_proto(proto)
     except (tf.errors.InvalidArgumentError, ValueError) as error:
         raise _misfit(name, info, "a malformed tensor") from error
-    if not _fits(array.shape, info.tensor_shape):
-        raise _misfit(name, info, f"shape {array.shape}")
-    return array
 
 
 def _fits(shape: tuple[int, ...], expected: TensorShapeProto) -> bool:

@@ -89,7 +89,6 @@ def _is_plain_strings(proto: tensor_pb2.TensorProto, shape: list[int]) -> bool:
         proto.dtype == types_pb2.DT_STRING
         and shape == [len(proto.string_val)]
         and not proto.tensor_content
-        and not proto.tensor_shape.unknown_rank
     )
 
 
