@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import re
 import ssl
 import time
@@ -170,6 +171,12 @@ class RestApi:
         if match["metadata"]:
             return _metadata_json(descriptions.metadata(self._catalog, spec))
         return json.dumps(_to_dict(descriptions.status(self._catalog, spec)))
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Leaves out the tracebacks of request bodies that cannot be decompressed."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, web.RequestPayloadError)
 
 
 async def _read(request: web.Request) -> bytes:
