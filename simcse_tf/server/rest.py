@@ -90,6 +90,8 @@ async def start(
         middlewares=middlewares,
     )
     app.router.add_route("*", "/{path:(?s:.*)}", api.answer)  # line breaks, too
+    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
+    # A client that leaves takes its request out of the queue.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     # gRPC takes "::" for IPv4 as well; asyncio has None for that.
