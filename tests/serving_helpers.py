@@ -1,5 +1,6 @@
 """What the tests of serving share: a small model, and servers to ask."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2
@@ -46,35 +48,43 @@ class Embedder(tf.Module):
         ]
     )
     def similarity(self, text_a, text_b):
-        product = self._embed(text_a) * self._embed(text_b)
-        return {"cosine_similarity": tf.reduce_sum(product, axis=-1)}
+        a, b = (tf.cast(self._embed(it), tf.float64) for it in (text_a, text_b))
+        cosine = tf.reduce_sum(a * b, axis=-1)
+        return {"cosine_similarity": tf.cast(cosine, tf.float32)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def lengths(self, text):
         characters = tf.strings.length(text, unit="UTF8_CHAR")
         return {"bytes": tf.strings.length(text), "characters": characters}
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="path")])
     def read(self, path):
-        return {"contents": tf.io.read_file(path)}
+        return {"contents": tf.map_fn(tf.io.read_file, path)}
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float64, name="seconds")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="seconds")])
     def busy(self, seconds):
         start = tf.timestamp()
-        passed = tf.while_loop(
-            lambda passed: passed < seconds,
+        longest = tf.reduce_max(seconds)
+        [passed] = tf.while_loop(
+            lambda passed: passed < longest,
             lambda passed: [tf.timestamp() - start],
             [tf.zeros([], tf.float64)],
         )
-        return {"passed": passed[0]}
+        return {"passed": tf.fill(tf.shape(seconds), passed)}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="x")])
+    def half(self, x):
+        return {"y": x / 2}
 
     def _embed(self, text):
         buckets = [
             tf.strings.to_hash_bucket_fast(tf.strings.join([text, f"#{i}"]), 1000)
             for i in range(DIM)
         ]
-        values = tf.cast(tf.stack(buckets, axis=-1), tf.float32) + 1.0
-        return values / tf.sqrt(tf.reduce_sum(values**2, axis=-1, keepdims=True))
+        # In float64, because the last bit depends on a row's place in the batch.
+        values = tf.cast(tf.stack(buckets, axis=-1), tf.float64) + 1.0
+        norms = tf.sqrt(tf.reduce_sum(values**2, axis=-1, keepdims=True))
+        return tf.cast(values / norms, tf.float32)
 
 
 def export(base_path: Path, version: int = VERSION) -> Path:
@@ -87,6 +97,7 @@ def export(base_path: Path, version: int = VERSION) -> Path:
         "lengths": module.lengths,
         "read": module.read,
         "busy": module.busy,
+        "half": module.half,
     }
     tf.saved_model.save(module, str(path), signatures=signatures)
     return path
@@ -124,6 +135,56 @@ def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+class OneModel:
+    """A catalog of one version that answers to any name."""
+
+    def __init__(self, servable):
+        self._servable = servable
+
+    @contextlib.contextmanager
+    def lease(self, spec):
+        yield self._servable
+
+
+@contextlib.contextmanager
+def server_in_thread(servable, metrics=None, **rest_options) -> Iterator:
+    """Serves `servable` over gRPC and REST in this process; yields the addresses."""
+    from simcse_tf.server import grpc_service, rest
+
+    catalog = OneModel(servable)
+    address = SimpleNamespace(target="", rest_port=free_port())
+    started = threading.Event()
+    loop = asyncio.new_event_loop()
+    stopping = asyncio.Event()
+
+    async def serve():
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+            ]
+        )
+        grpc_service.add_services(server, catalog, metrics)
+        address.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        stop_rest = await rest.start(
+            catalog, "127.0.0.1", address.rest_port, metrics, **rest_options
+        )
+        await server.start()
+        started.set()
+        await stopping.wait()
+        await asyncio.gather(server.stop(1), stop_rest(1))
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert started.wait(START_SECONDS)
+        yield address
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(START_SECONDS)
+        assert not thread.is_alive()
 
 
 def run_serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProcess:

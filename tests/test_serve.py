@@ -123,13 +123,25 @@ def test_no_texts_give_no_embeddings(stubs):
     assert tf.make_ndarray(output).shape == (0, DIM)
 
 
-def test_one_request_may_hold_thousands_of_texts(stubs, model):
-    texts = [f"sentence number {i} " * 100 for i in range(5000)]  # about 10 MB
+def test_one_request_may_hold_a_whole_batch_of_long_texts(stubs, model):
+    texts = [f"sentence number {i} " * 10_000 for i in range(64)]  # about 12 MB
     expected = model.signatures["serving_default"](text=tf.constant(texts))
     response = predict(stubs, text=texts)
     np.testing.assert_array_equal(
         tf.make_ndarray(response.outputs["embedding"]), expected["embedding"]
     )
+
+
+def test_request_larger_than_a_batch_is_refused(stubs):
+    code, details = refusal(predict, stubs, text=["a"] * 65)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert details == "Task size 65 is larger than maximum input batch size 64"
+
+
+def test_scalars_cannot_be_batched(stubs):
+    code, details = refusal(predict, stubs, "half", x=1.0)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "at least one dimension" in details
 
 
 def test_strings_may_come_as_tensor_content(stubs):
@@ -229,7 +241,7 @@ def test_inputs_that_do_not_fit_are_refused(stubs, inputs, words):
     [
         ([-1], {"string_val": [b"a"]}),
         ([2], {"tensor_content": b"\xff\xff\xff"}),
-        ([2**40, 2**40], {"string_val": [b"a"]}),
+        ([2**62], {"string_val": [b"a"]}),
         ([10**9], {"string_val": [b"a"]}),
     ],
 )
@@ -251,11 +263,14 @@ def test_unknown_dtype_is_refused(stubs, dtype):
 
 def test_failure_in_the_graph_keeps_its_code_and_message(stubs, tmp_path):
     path = str(tmp_path / "nothing")
-    code, details = refusal(predict, stubs, "read", path=path)
+    code, details = refusal(predict, stubs, "read", path=[path])
     assert code == grpc.StatusCode.NOT_FOUND
     assert details.startswith(path)
-    code, _ = refusal(predict, stubs, "similarity", text_a=["a"] * 2, text_b=["b"] * 3)
+    code, details = refusal(
+        predict, stubs, "similarity", text_a=["a"] * 2, text_b=["b"] * 3
+    )
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "equal 0th-dimension" in details
 
 
 def test_long_details_are_cut_to_what_clients_accept(stubs):
@@ -286,9 +301,18 @@ def test_methods_not_offered_are_unimplemented(stubs):
     assert code == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_server_survives_bytes_that_are_no_request(stubs):
-    method = stubs.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    refusal(method, b"\xff\xff\xff", timeout=CALL_SECONDS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "PredictionService/Predict",
+        "PredictionService/GetModelMetadata",
+        "ModelService/GetModelStatus",
+    ],
+)
+def test_bytes_that_are_no_request_are_an_internal_error(stubs, method):
+    call = stubs.channel.unary_unary(f"/tensorflow.serving.{method}")
+    code, _ = refusal(call, b"\xff\xff\xff", timeout=CALL_SECONDS)
+    assert code == grpc.StatusCode.INTERNAL  # as TF Serving's C++ server says
     assert predict(stubs, text=["a"]).outputs
 
 
@@ -365,7 +389,7 @@ def test_many_clients_at_once_get_their_own_answers(stubs, model):
 
 
 def test_status_is_answered_while_every_thread_is_busy(stubs):
-    request = predict_request("busy", seconds=np.float64(1.5))
+    request = predict_request("busy", seconds=np.array([1.5]))
     running = [stubs.predictions.Predict.future(request) for _ in range(40)]
     try:
         stubs.models.GetModelStatus(status_request(), timeout=1.0)
@@ -376,10 +400,10 @@ def test_status_is_answered_while_every_thread_is_busy(stubs):
 
 
 def test_clients_that_give_up_do_not_disturb_others(stubs):
-    code, _ = refusal(predict, stubs, "busy", timeout=0.2, seconds=np.float64(1.0))
+    code, _ = refusal(predict, stubs, "busy", timeout=0.2, seconds=np.array([1.0]))
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
     call = stubs.predictions.Predict.future(
-        predict_request("busy", seconds=np.float64(1.0))
+        predict_request("busy", seconds=np.array([1.0]))
     )
     call.cancel()
     assert predict(stubs, text=["a"]).outputs
@@ -392,7 +416,7 @@ def test_stop_signal_lets_a_running_request_finish(base_path, number):
         with grpc.insecure_channel(server.target, options) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             stub.Predict(predict_request(name="other", text=["a"]), timeout=10)
-            request = predict_request("busy", name="other", seconds=np.float64(1.5))
+            request = predict_request("busy", name="other", seconds=np.array([1.5]))
             running = stub.Predict.future(request, timeout=CALL_SECONDS)
             time.sleep(0.5)
             server.process.send_signal(number)
@@ -441,7 +465,8 @@ def prediction_log(request: predict_pb2.PredictRequest) -> bytes:
 def servable(tmp_path):
     from simcse_tf.server.servable import Servable
 
-    return Servable(1, export(tmp_path, version=1))
+    with ThreadPoolExecutor(1) as executor:
+        yield Servable(1, export(tmp_path, version=1), None, executor)
 
 
 def test_every_warmup_request_is_run(servable, monkeypatch):
@@ -450,7 +475,7 @@ def test_every_warmup_request_is_run(servable, monkeypatch):
     requests = [predict_request(text=[text]) for text in ("a", "b")]
     write_warmup(servable.path, *map(prediction_log, requests))
     run = []
-    monkeypatch.setattr(servable, "predict", run.append)
+    monkeypatch.setattr(servable, "run_alone", run.append)
     assert warmup.replay(servable) == 2
     assert run == requests
 
@@ -491,7 +516,7 @@ def test_damaged_model_is_a_mistake(tmp_path):
 
     make_version(tmp_path, "1")
     with pytest.raises(UserError, match="cannot load the SavedModel") as caught:
-        Servable(1, tmp_path / "1")
+        Servable(1, tmp_path / "1", None, ThreadPoolExecutor(1))
     assert str(tmp_path / "1") in str(caught.value)
 
 

@@ -1,6 +1,7 @@
 """The model by name: which versions are loaded, and which one a request means."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 from tensorflow_serving.apis import model_pb2
 
@@ -38,6 +39,18 @@ class Catalog:
                 f"Servable not found for request: {_described(spec)}"
             )
         return self._servables[max(versions)]
+
+    @contextlib.contextmanager
+    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+        """Keeps the version that a request asks for loaded.
+
+        Args:
+            spec: As for `find`.
+
+        Yields:
+            The version.
+        """
+        yield self.find(spec)
 
     def available(self, spec: model_pb2.ModelSpec) -> list[int]:
         """Returns the loaded versions that `spec` names, newest first.

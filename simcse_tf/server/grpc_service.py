@@ -1,23 +1,26 @@
 """TF Serving's gRPC services over a catalog of loaded models."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from concurrent.futures import Executor
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
-from simcse_tf.server import descriptions, rejections
+from simcse_tf.server import descriptions, rejections, tensors
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.descriptions import SIGNATURE_DEF
+from simcse_tf.server.request_metrics import RequestMetrics, counted
+from simcse_tf.server.scheduler import Arrays
+from simcse_tf.server.servable import signature_name
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 # Details travel in the response's trailers, which clients limit to a few KB.
 LONGEST_DETAILS = 1024
@@ -25,20 +28,43 @@ LONGEST_DETAILS = 1024
 # TensorFlow's error codes and gRPC's are the same numbers.
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
+Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[message.Message]]
 
-def add_services(server: grpc.aio.Server, catalog: Catalog, executor: Executor) -> None:
-    """Registers `PredictionService` and `ModelService` on a server.
+
+def add_services(
+    server: grpc.aio.Server, catalog: Catalog, metrics: RequestMetrics | None = None
+) -> None:
+    """Registers TF Serving's services on a server.
+
+    `Predict`, `GetModelMetadata` and `GetModelStatus` are answered; the other
+    methods are UNIMPLEMENTED.
 
     Args:
         server: A `grpc.aio` server that is not started yet.
         catalog: The models to answer for.
-        executor: Where inference runs, so that the event loop stays responsive.
+        metrics: Told about each prediction.
     """
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(catalog, executor), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelService(catalog), server
+    service = ModelServer(catalog, metrics)
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(
+                PREDICTION_SERVICE,
+                {
+                    "Predict": _handler(predict_pb2.PredictRequest, service.predict),
+                    "GetModelMetadata": _handler(
+                        get_model_metadata_pb2.GetModelMetadataRequest, service.metadata
+                    ),
+                },
+            ),
+            grpc.method_handlers_generic_handler(
+                MODEL_SERVICE,
+                {
+                    "GetModelStatus": _handler(
+                        get_model_status_pb2.GetModelStatusRequest, service.status
+                    )
+                },
+            ),
+        ]
     )
 
 
@@ -57,80 +83,91 @@ def to_status(error: Exception) -> tuple[grpc.StatusCode, str]:
     return code, details.encode()[:LONGEST_DETAILS].decode(errors="ignore")
 
 
-async def _refuse(
-    service: object, request: message.Message, context: grpc.aio.ServicerContext
-) -> None:
-    await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED,
-        "the Python server offers Predict, GetModelMetadata and GetModelStatus",
-    )
-
-
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """`Predict` and `GetModelMetadata`, as TF Serving answers them.
+class ModelServer:
+    """The methods of TF Serving's services.
 
     Args:
         catalog: The models to answer for.
-        executor: Where inference runs.
+        metrics: Told about each prediction.
     """
 
-    def __init__(self, catalog: Catalog, executor: Executor):
+    def __init__(self, catalog: Catalog, metrics: RequestMetrics | None):
         self._catalog = catalog
-        self._executor = executor
+        self._metrics = metrics
 
-    async def Predict(
+    async def predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
         """Runs one signature of one model version."""
-        async with _telling_errors(context):
-            _check_model_spec(request)
-            servable = self._catalog.find(request.model_spec)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, servable.predict, request)
+        _check_model_spec(request)
+        spec = request.model_spec
+        with (
+            self._catalog.lease(spec) as servable,
+            counted(self._metrics, spec.name, "GRPC"),
+        ):
+            outputs = await servable.run(request, _deadline(context))
+            return _response(request, servable.version, outputs)
 
-    async def GetModelMetadata(
+    async def metadata(
         self,
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Describes the signatures of one model version."""
-        async with _telling_errors(context):
-            _check_model_spec(request)
-            _check_metadata_fields(list(request.metadata_field))
-            return descriptions.metadata(self._catalog, request.model_spec)
+        _check_model_spec(request)
+        _check_metadata_fields(request.metadata_field)
+        return descriptions.metadata(self._catalog, request.model_spec)
 
-    Classify = Regress = MultiInference = _refuse
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """`GetModelStatus`, as TF Serving answers it.
-
-    Args:
-        catalog: The models to answer for.
-    """
-
-    def __init__(self, catalog: Catalog):
-        self._catalog = catalog
-
-    async def GetModelStatus(
+    async def status(
         self,
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Lists the versions that are loaded, or the one asked for."""
-        async with _telling_errors(context):
-            _check_model_spec(request)
-            return descriptions.status(self._catalog, request.model_spec)
-
-    HandleReloadConfigRequest = _refuse
+        _check_model_spec(request)
+        return descriptions.status(self._catalog, request.model_spec)
 
 
-@contextlib.asynccontextmanager
-async def _telling_errors(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+def _handler(
+    request_type: type[message.Message], method: Method
+) -> grpc.RpcMethodHandler:
+    async def answer(
+        received: bytes, context: grpc.aio.ServicerContext
+    ) -> bytes | None:
+        try:
+            response = await method(_decode(request_type, received), context)
+            return response.SerializeToString()
+        except Exception as error:
+            return await context.abort(*to_status(error))  # which raises
+
+    return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _decode(request_type: type[message.Message], received: bytes) -> message.Message:
+    # Not by gRPC: its Python server answers UNKNOWN and logs a traceback, where
+    # TF Serving's answers INTERNAL.
     try:
-        yield
-    except Exception as error:
-        await context.abort(*to_status(error))
+        return request_type.FromString(received)
+    except message.DecodeError as error:
+        raise rejections.internal(str(error)) from error
+
+
+def _deadline(context: grpc.aio.ServicerContext) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def _response(
+    request: predict_pb2.PredictRequest, version: int, outputs: Arrays
+) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse()
+    spec = response.model_spec
+    spec.name = request.model_spec.name
+    spec.version.value = version
+    spec.signature_name = signature_name(request)
+    for name, array in outputs.items():
+        response.outputs[name].CopyFrom(tensors.to_proto(array))
+    return response
 
 
 def _check_model_spec(request: message.Message) -> None:
@@ -138,7 +175,7 @@ def _check_model_spec(request: message.Message) -> None:
         raise rejections.invalid("Missing ModelSpec")
 
 
-def _check_metadata_fields(fields: list[str]) -> None:
+def _check_metadata_fields(fields: Iterable[str]) -> None:
     if not fields:
         raise rejections.invalid(
             "GetModelMetadataRequest must specify at least one metadata_field",

@@ -112,11 +112,11 @@ def to_request(
     return request
 
 
-def to_json(outputs: Mapping[str, tf.Tensor], row_format: bool) -> str:
+def to_json(outputs: Mapping[str, np.ndarray], row_format: bool) -> str:
     """Writes the answer to a request.
 
     Args:
-        outputs: Tensors by name; where there is one, its name is left out.
+        outputs: Arrays by name; where there is one, its name is left out.
         row_format: As the request was: `predictions`, one for every instance,
             or `outputs`, tensor by tensor.
 
@@ -253,8 +253,8 @@ def _kind(value: Any) -> str:
     return "a number"
 
 
-def _rows(outputs: Mapping[str, tf.Tensor]) -> Iterable[str]:
-    sizes = {tuple(tensor.shape[:1]) for tensor in outputs.values()}
+def _rows(outputs: Mapping[str, np.ndarray]) -> Iterable[str]:
+    sizes = {array.shape[:1] for array in outputs.values()}
     if len(sizes) != 1 or () in sizes:
         raise rejections.invalid(
             "the outputs have no common first dimension; ask with 'inputs'"
@@ -264,8 +264,8 @@ def _rows(outputs: Mapping[str, tf.Tensor]) -> Iterable[str]:
         yield _value_or_object(dict(zip(columns, row, strict=True)))
 
 
-def _whole(outputs: Mapping[str, tf.Tensor]) -> dict[str, str]:
-    arrays = {name: _array(name, tensor) for name, tensor in outputs.items()}
+def _whole(outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
+    arrays = {name: _array(name, array) for name, array in outputs.items()}
     return {
         name: _list(_elements(array)) if array.ndim else _scalars(array.reshape(1))[0]
         for name, array in arrays.items()
@@ -279,14 +279,14 @@ def _value_or_object(texts: Mapping[str, str]) -> str:
     return "{" + ", ".join(members) + "}"
 
 
-def _array(name: str, tensor: tf.Tensor) -> np.ndarray:
-    if tensor.dtype == tf.bfloat16:
-        tensor = tf.cast(tensor, tf.float32)
-    if tensor.dtype != tf.string:
-        return np.asarray(tensor.numpy())
+def _array(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype == tf.bfloat16.as_numpy_dtype:
+        return array.astype(np.float32)
+    if array.dtype != object:
+        return array
     in_base64 = name.endswith(BYTES_SUFFIX)
     to_json_value = np.frompyfunc(_as_base64 if in_base64 else _as_text, 1, 1)
-    return np.asarray(to_json_value(np.array(tensor.numpy(), object)), object)
+    return np.asarray(to_json_value(array), object)
 
 
 def _as_base64(value: bytes) -> dict[str, str]:

@@ -24,14 +24,40 @@ def failed_precondition(message: str) -> tf.errors.FailedPreconditionError:
     return tf.errors.FailedPreconditionError(None, None, message)
 
 
+def unavailable(message: str) -> tf.errors.UnavailableError:
+    """The server has too much to do; the request may be tried again."""
+    return tf.errors.UnavailableError(None, None, message)
+
+
+def deadline_exceeded() -> tf.errors.DeadlineExceededError:
+    """The answer would come too late."""
+    return tf.errors.DeadlineExceededError(None, None, "Deadline Exceeded")
+
+
 def cancelled(message: str) -> tf.errors.CancelledError:
     """Nobody waits for the answer any more."""
     return tf.errors.CancelledError(None, None, message)
 
 
+def internal(message: str) -> tf.errors.InternalError:
+    """What TF Serving calls bytes that are no request."""
+    return tf.errors.InternalError(None, None, message)
+
+
 def unimplemented(message: str) -> tf.errors.UnimplementedError:
     """The request needs something that only TF Serving offers."""
     return tf.errors.UnimplementedError(None, None, message)
+
+
+def code(error: Exception) -> int:
+    """Returns TensorFlow's code of an error, INTERNAL for any other exception.
+
+    Args:
+        error: Any exception.
+    """
+    return (
+        error.error_code if isinstance(error, tf.errors.OpError) else tf.errors.INTERNAL
+    )
 
 
 def describe(error: Exception) -> tuple[int, str]:

@@ -4,20 +4,23 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import re
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from typing import Any
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import tensorflow as tf
-from aiohttp import web
+from aiohttp import typedefs, web
 from google.protobuf import json_format, message
-from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from simcse_tf.errors import UserError
 from simcse_tf.server import descriptions, json_predict, rejections
 from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.servable import Servable
 
 MODEL = (
@@ -26,6 +29,8 @@ MODEL = (
 )
 ASK = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
 DESCRIBE = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
+
+TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
 
 # Every other code is a failure of the server, 500.
 HTTP_STATUSES = {
@@ -45,17 +50,32 @@ HTTP_STATUSES = {
 }
 
 
+class Metrics(RequestMetrics, Protocol):
+    """Counts requests and shows what was counted."""
+
+    def render(self) -> tuple[bytes, str]:
+        """Returns the page and its content type."""
+
+
 async def start(
-    catalog: Catalog, executor: Executor, host: str, port: int
+    catalog: Catalog,
+    host: str,
+    port: int,
+    metrics: Metrics | None = None,
+    metrics_path: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    middlewares: Sequence[typedefs.Middleware] = (),
 ) -> Callable[[float], Awaitable[None]]:
     """Starts to answer HTTP requests in the running event loop.
 
     Args:
         catalog: The models to answer for.
-        executor: Where JSON is read and written and inference runs, so that the
-            event loop stays responsive.
         host: Name or address to listen on.
         port: Port to listen on.
+        metrics: Told about each prediction.
+        metrics_path: Where `metrics` are shown; None shows them nowhere.
+        tls: Answers HTTPS with these certificates, instead of HTTP.
+        middlewares: See each request first, such as a check of who asks.
 
     Returns:
         What stops it again: listens no longer and finishes the requests that are
@@ -64,12 +84,18 @@ async def start(
     Raises:
         UserError: The address cannot be listened on.
     """
-    app = web.Application(client_max_size=0)  # no limit, as over gRPC
-    app.router.add_route("*", "/{path:.*}", RestApi(catalog, executor).answer)
-    runner = web.AppRunner(app, access_log=None)
+    api = RestApi(catalog, metrics, metrics_path)
+    app = web.Application(
+        client_max_size=0,  # no limit, as over gRPC
+        middlewares=middlewares,
+    )
+    app.router.add_route("*", "/{path:(?s:.*)}", api.answer)  # line breaks, too
+    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
+    # A client that leaves takes its request out of the queue.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     # gRPC takes "::" for IPv4 as well; asyncio has None for that.
-    site = web.TCPSite(runner, None if host == "::" else host, port)
+    site = web.TCPSite(runner, None if host == "::" else host, port, ssl_context=tls)
     try:
         await site.start()
     except OSError as error:
@@ -85,21 +111,38 @@ class RestApi:
 
     Args:
         catalog: The models to answer for.
-        executor: Where JSON is read and written and inference runs.
+        metrics: Told about each prediction.
+        metrics_path: Where `metrics` are shown.
     """
 
-    def __init__(self, catalog: Catalog, executor: Executor):
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: Metrics | None = None,
+        metrics_path: str | None = None,
+    ):
         self._catalog = catalog
-        self._executor = executor
+        self._metrics = metrics
+        self._metrics_path = metrics_path
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers any request, wrong ones too."""
+        if self._metrics and (request.method, request.path) == (
+            "GET",
+            self._metrics_path,
+        ):
+            body, content_type = self._metrics.render()
+            return web.Response(body=body, headers={"Content-Type": content_type})
         try:
             return _response(200, await self._answer(request))
         except Exception as error:
             code, details = rejections.describe(error)
             status = HTTP_STATUSES.get(code, 500)
-            return _response(status, json.dumps({"error": details}))
+            response = _response(status, json.dumps({"error": details}))
+            if request.content.exception():
+                # aiohttp closes the connection then: nobody should reuse it.
+                response.force_close()
+            return response
 
     async def _answer(self, request: web.Request) -> str:
         path = request.rel_url.raw_path  # in it, an encoded slash is no slash
@@ -114,18 +157,28 @@ class RestApi:
     async def _ask(self, match: re.Match[str], body: bytes) -> str:
         if match["method"].lower() != "predict":
             raise rejections.unimplemented("the Python server offers predict only")
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         spec = _model_spec(match)
-        servable = self._catalog.find(spec)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor, _predict, servable, spec, body
-        )
+        with (
+            self._catalog.lease(spec) as servable,
+            counted(self._metrics, spec.name, "REST"),
+        ):
+            # JSON is read and written beside the event loop, which stays responsive.
+            request, row_format = await asyncio.to_thread(_parse, servable, spec, body)
+            outputs = await servable.run(request, deadline)
+        return await asyncio.to_thread(json_predict.to_json, outputs, row_format)
 
     def _describe(self, match: re.Match[str]) -> str:
         spec = _model_spec(match)
         if match["metadata"]:
             return _metadata_json(descriptions.metadata(self._catalog, spec))
         return json.dumps(_to_dict(descriptions.status(self._catalog, spec)))
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Leaves out the tracebacks of request bodies that cannot be decompressed."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, web.RequestPayloadError)
 
 
 async def _read(request: web.Request) -> bytes:
@@ -151,11 +204,12 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     return spec
 
 
-def _predict(servable: Servable, spec: model_pb2.ModelSpec, body: bytes) -> str:
+def _parse(
+    servable: Servable, spec: model_pb2.ModelSpec, body: bytes
+) -> tuple[predict_pb2.PredictRequest, bool]:
     document = json_predict.parse(body)
     request = json_predict.to_request(document, spec, servable.signature)
-    outputs = servable.run(request)
-    return json_predict.to_json(outputs, json_predict.is_row_format(document))
+    return request, json_predict.is_row_format(document)
 
 
 def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> str:

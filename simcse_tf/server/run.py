@@ -12,12 +12,15 @@ import grpc
 
 from simcse_tf.errors import UserError
 from simcse_tf.server import grpc_service, warmup
+from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.servable import Servable
 
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+BATCHING = BatchingParameters(64, 2000, 32, 2, (1, 2, 4, 8, 16, 24, 32, 48, 64))
 
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -49,26 +52,25 @@ def run(
             cannot be listened on.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    servable = Servable(version, path)
-    warmup.replay(servable)
-    executor = ThreadPoolExecutor(thread_name_prefix="inference")
-    model = f"{name} version {version} from {path.parent}"
-    asyncio.run(
-        _serve(model, Catalog(name, [servable]), executor, host, port, rest_port)
+    executor = ThreadPoolExecutor(
+        BATCHING.num_batch_threads, thread_name_prefix="inference"
     )
+    servable = Servable(version, path, BATCHING, executor)
+    warmup.replay(servable)
+    model = f"{name} version {version} from {path.parent}"
+    asyncio.run(_serve(model, Catalog(name, [servable]), host, port, rest_port))
     _end_process()
 
 
 async def _serve(
     model: str,
     catalog: Catalog,
-    executor: ThreadPoolExecutor,
     host: str,
     port: int,
     rest_port: int,
 ) -> None:
     server = grpc.aio.server(options=OPTIONS)
-    grpc_service.add_services(server, catalog, executor)
+    grpc_service.add_services(server, catalog)
     shown_host = f"[{host}]" if ":" in host else host
     try:
         port = server.add_insecure_port(f"{shown_host}:{port}")
@@ -80,7 +82,7 @@ async def _serve(
         # Imported here because most servers do without, and it takes a while.
         from simcse_tf.server import rest
 
-        stops.append(await rest.start(catalog, executor, host, rest_port))
+        stops.append(await rest.start(catalog, host, rest_port))
         # On a line of its own: whoever looks for the address in the first one
         # finds gRPC's.
         announcement += f"\nREST at {shown_host}:{rest_port}"

@@ -1,18 +1,29 @@
 """One loaded version of a SavedModel: its signatures, validation, inference."""
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenize
 from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis import predict_pb2
 
 from simcse_tf.errors import UserError
 from simcse_tf.server import rejections, tensors
+from simcse_tf.server.batching_parameters import BatchingParameters
+from simcse_tf.server.scheduler import (
+    Arrays,
+    BatchMetrics,
+    BatchScheduler,
+    Unbatched,
+)
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -20,11 +31,14 @@ DEFAULT_SIGNATURE = "serving_default"
 class Servable:
     """A SavedModel in memory, ready to answer `Predict` requests.
 
-    Safe to call from several threads.
-
     Args:
         version: The version that responses report.
         path: The SavedModel's directory.
+        batching: How the requests to a signature are merged; None computes each
+            by itself.
+        executor: Where inference runs.
+        metrics: Told about each batch.
+        model: The model's name in `metrics`.
 
     Attributes:
         version: As given.
@@ -35,7 +49,15 @@ class Servable:
         UserError: The directory holds no SavedModel that TensorFlow can load.
     """
 
-    def __init__(self, version: int, path: Path):
+    def __init__(
+        self,
+        version: int,
+        path: Path,
+        batching: BatchingParameters | None,
+        executor: Executor,
+        metrics: BatchMetrics | None = None,
+        model: str = "",
+    ):
         self.version = version
         self.path = path
         # A broken file surfaces as almost any exception type, here and in
@@ -45,51 +67,64 @@ class Servable:
             self._model = tf.saved_model.load(str(path), [tf.saved_model.SERVING])
         except Exception as error:
             raise UserError(f"cannot load the SavedModel {path}: {error}") from error
+        self._functions = {
+            name: _on_arrays(function)
+            for name, function in self._model.signatures.items()
+            if name in self.signature_defs
+        }
+        self._schedulers = {
+            name: BatchScheduler(function, batching, executor, metrics, model)
+            if batching
+            else Unbatched(function, executor)
+            for name, function in self._functions.items()
+        }
 
-    def predict(
-        self, request: predict_pb2.PredictRequest
-    ) -> predict_pb2.PredictResponse:
+    async def run(
+        self, request: predict_pb2.PredictRequest, deadline: float | None = None
+    ) -> dict[str, np.ndarray]:
         """Answers one request; which model it names is not looked at.
+
+        Call it from one event loop only.
 
         Args:
             request: Inputs by name; `output_filter` may restrict the outputs.
-
-        Returns:
-            The outputs, and the model spec that was used.
-
-        Raises:
-            tf.errors.FailedPreconditionError: No such signature.
-            tf.errors.InvalidArgumentError: The inputs or the output filter do
-                not fit the signature.
-            tf.errors.OpError: Whatever the graph itself raises.
-        """
-        outputs = self.run(request)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = self.version
-        response.model_spec.signature_name = _signature_name(request)
-        for name, tensor in outputs.items():
-            response.outputs[name].CopyFrom(tensors.to_proto(tensor))
-        return response
-
-    def run(self, request: predict_pb2.PredictRequest) -> dict[str, tf.Tensor]:
-        """Does what `predict` does, and leaves the packing to the caller.
-
-        Args:
-            request: As for `predict`.
+            deadline: When to give up, in seconds of `time.monotonic()`.
 
         Returns:
             The outputs that the request wants, by name.
 
         Raises:
-            tf.errors.OpError: As for `predict`.
+            tf.errors.FailedPreconditionError: No such signature.
+            tf.errors.InvalidArgumentError: The inputs or the output filter do
+                not fit the signature, or the request cannot be batched.
+            tf.errors.UnavailableError: Too many requests are waiting.
+            tf.errors.DeadlineExceededError: The deadline passed first.
+            tf.errors.OpError: Whatever the graph itself raises.
         """
-        name = _signature_name(request)
-        signature = self.signature(name)
-        inputs = _parse_inputs(signature, request.inputs)
-        wanted = _wanted_outputs(signature, request.output_filter)
-        outputs = self._model.signatures[name](**inputs)
+        name, inputs, wanted = self._parse(request)
+        outputs = await self._schedulers[name].submit(inputs, deadline)
         return {output: outputs[output] for output in wanted}
+
+    def run_alone(self, request: predict_pb2.PredictRequest) -> dict[str, np.ndarray]:
+        """Does what `run` does, at once, in the calling thread, without batching.
+
+        Args:
+            request: As for `run`.
+
+        Returns:
+            As for `run`.
+
+        Raises:
+            tf.errors.OpError: As for `run`.
+        """
+        name, inputs, wanted = self._parse(request)
+        outputs = self._functions[name](inputs)
+        return {output: outputs[output] for output in wanted}
+
+    async def close(self) -> None:
+        """Waits for what is being computed, also for clients that have left."""
+        for scheduler in self._schedulers.values():
+            await scheduler.close()
 
     def signature(self, name: str) -> SignatureDef:
         """Looks a signature up.
@@ -103,13 +138,32 @@ class Servable:
         Raises:
             tf.errors.FailedPreconditionError: No such signature.
         """
-        callable_names = self._model.signatures.keys() & self.signature_defs.keys()
-        if name not in callable_names:
+        if name not in self._functions:
             raise rejections.failed_precondition(
                 f'Serving signature key "{name}" not found, expected one of '
-                f"{_listed(callable_names)}.",
+                f"{_listed(self._functions)}.",
             )
         return self.signature_defs[name]
+
+    def _parse(
+        self, request: predict_pb2.PredictRequest
+    ) -> tuple[str, dict[str, np.ndarray], list[str]]:
+        name = signature_name(request)
+        signature = self.signature(name)
+        wanted = _wanted_outputs(signature, request.output_filter)
+        return name, _parse_inputs(signature, request.inputs), wanted
+
+
+def signature_name(request: predict_pb2.PredictRequest) -> str:
+    """The signature that a request asks for, by default `serving_default`.
+
+    Args:
+        request: Whose `model_spec` is looked at.
+
+    Returns:
+        The signature's name.
+    """
+    return request.model_spec.signature_name or DEFAULT_SIGNATURE
 
 
 def check_input_names(signature: SignatureDef, received: Collection[str]) -> None:
@@ -132,8 +186,20 @@ def check_input_names(signature: SignatureDef, received: Collection[str]) -> Non
         )
 
 
-def _signature_name(request: predict_pb2.PredictRequest) -> str:
-    return request.model_spec.signature_name or DEFAULT_SIGNATURE
+def _on_arrays(function: Any) -> Callable[[Arrays], Arrays]:
+    """Makes a signature take and give arrays."""
+    _, specs = function.structured_input_signature
+
+    def run(inputs: Arrays) -> Arrays:
+        outputs = function(
+            **{
+                name: tf.constant(inputs[name], spec.dtype)
+                for name, spec in specs.items()
+            }
+        )
+        return {name: tensors.to_array(tensor) for name, tensor in outputs.items()}
+
+    return run
 
 
 def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
@@ -147,7 +213,7 @@ def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
 
 def _parse_inputs(
     signature: SignatureDef, received: Mapping[str, TensorProto]
-) -> dict[str, tf.Tensor]:
+) -> dict[str, np.ndarray]:
     check_input_names(signature, received.keys())
     protos = {**signature.defaults, **received}
     return {
@@ -156,18 +222,33 @@ def _parse_inputs(
     }
 
 
-def _parse_input(name: str, info: TensorInfo, proto: TensorProto) -> tf.Tensor:
-    shape = tf.TensorShape(info.tensor_shape)
-    expected = f'input "{name}": expected {tf.DType(info.dtype).name} of shape {shape}'
+def _parse_input(name: str, info: TensorInfo, proto: TensorProto) -> np.ndarray:
     if proto.dtype != info.dtype:
-        raise rejections.invalid(f"{expected}, received {_dtype_name(proto.dtype)}")
+        raise _misfit(name, info, _dtype_name(proto.dtype))
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if not _fits(shape, info.tensor_shape):
+        raise _misfit(name, info, f"shape {shape}")
     try:
-        tensor = tensors.from_proto(proto)
+        return tensors.from_proto(proto)
     except (tf.errors.InvalidArgumentError, ValueError) as error:
-        raise rejections.invalid(f"{expected}, received a malformed tensor") from error
-    if not shape.is_compatible_with(tensor.shape):
-        raise rejections.invalid(f"{expected}, received shape {tensor.shape}")
-    return tensor
+        raise _misfit(name, info, "a malformed tensor") from error
+
+
+def _fits(shape: tuple[int, ...], expected: TensorShapeProto) -> bool:
+    sizes = [dim.size for dim in expected.dim]
+    return expected.unknown_rank or (
+        len(shape) == len(sizes)
+        and all(want in (-1, size) for size, want in zip(shape, sizes, strict=True))
+    )
+
+
+def _misfit(
+    name: str, info: TensorInfo, received: str
+) -> tf.errors.InvalidArgumentError:
+    return rejections.invalid(
+        f'input "{name}": expected {tf.DType(info.dtype).name} of shape '
+        f"{tf.TensorShape(info.tensor_shape)}, received {received}"
+    )
 
 
 def _wanted_outputs(signature: SignatureDef, output_filter: Iterable[str]) -> list[str]:

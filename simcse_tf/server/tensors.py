@@ -1,59 +1,99 @@
-"""Between the protocol's `TensorProto` and TensorFlow's tensors."""
+"""Between the protocol's `TensorProto` and NumPy's arrays."""
 
 import math
 
+import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from simcse_tf.server import rejections
 
 # A proto may give one value for many elements. Without a bound, a request of a
 # few bytes that declares a huge shape would take all of the server's memory.
-MOST_REPEATED = 2**20
+MOST_REPEATED = 2**16
 
+# Fields of `TensorProto` and `TensorShapeProto` in wire format.
+DTYPE_FLOAT = bytes([1 << 3, types_pb2.DT_FLOAT])
+SHAPE_TAG = b"\x12"  # field 2, length-delimited
+DIM_TAG = b"\x12"
+SIZE_TAG = b"\x08"  # field 1, varint
 FLOAT_VAL_TAG = b"\x2a"  # field 5, length-delimited
 
 
-def from_proto(proto: tensor_pb2.TensorProto) -> tf.Tensor:
+def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     """Parses a tensor as TensorFlow's own C++ parser does.
 
     Args:
         proto: Values in `tensor_content` or in the dtype's `*_val` field.
 
     Returns:
-        The tensor, of the proto's dtype and shape.
+        An array of the proto's dtype and shape; strings are bytes objects.
 
     Raises:
         tf.errors.InvalidArgumentError: dtype, shape and values do not agree.
     """
-    elements = math.prod(dim.size for dim in proto.tensor_shape.dim)
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    if _is_plain_strings(proto, shape):
+        array = np.empty(shape[0], object)
+        array[:] = proto.string_val
+        return array
+    elements = math.prod(shape)
     if elements > max(MOST_REPEATED, proto.ByteSize()):
         raise rejections.invalid(
             f"{elements} elements declared in {proto.ByteSize()} bytes"
         )
-    return tf.io.parse_tensor(proto.SerializeToString(), tf.DType(proto.dtype))
+    return to_array(
+        tf.io.parse_tensor(proto.SerializeToString(), tf.DType(proto.dtype))
+    )
 
 
-def to_proto(tensor: tf.Tensor) -> tensor_pb2.TensorProto:
-    """Packs a tensor for a response.
+def to_array(tensor: tf.Tensor) -> np.ndarray:
+    """Takes the values out of a tensor.
 
     Args:
         tensor: Any shape and dtype.
 
     Returns:
+        An array of the same shape; strings are bytes objects.
+    """
+    values = tensor.numpy()
+    if tensor.dtype == tf.string:
+        return np.asarray(values, object)
+    return np.asarray(values)
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """Packs an array for a response.
+
+    Args:
+        array: Any shape and dtype.
+
+    Returns:
         The proto. Like TF Serving's, float32 values are in `float_val`, which
         is where clients that do not use TensorFlow look.
     """
-    if tensor.dtype != tf.float32:
-        return tensor_pb2.TensorProto.FromString(tf.io.serialize_tensor(tensor).numpy())
-    proto = tensor_pb2.TensorProto(
-        dtype=tf.float32.as_datatype_enum, tensor_shape=tensor.shape.as_proto()
-    )
+    if array.dtype != np.float32:
+        return tf.make_tensor_proto(array)
     # Appending the values from Python takes a hundred times as long as handing
-    # the field over in wire format.
-    values = tensor.numpy().astype("<f4", copy=False).tobytes()
-    proto.MergeFromString(FLOAT_VAL_TAG + _varint(len(values)) + values)
-    return proto
+    # the fields over in wire format.
+    dims = b"".join(_field(DIM_TAG, SIZE_TAG + _varint(size)) for size in array.shape)
+    values = array.astype("<f4", copy=False).tobytes()
+    return tensor_pb2.TensorProto.FromString(
+        DTYPE_FLOAT + _field(SHAPE_TAG, dims) + _field(FLOAT_VAL_TAG, values)
+    )
+
+
+def _is_plain_strings(proto: tensor_pb2.TensorProto, shape: list[int]) -> bool:
+    """Whether these are strings in a list, each given: what clients send."""
+    return (
+        proto.dtype == types_pb2.DT_STRING
+        and shape == [len(proto.string_val)]
+        and not proto.tensor_content
+    )
+
+
+def _field(tag: bytes, contents: bytes) -> bytes:
+    return tag + _varint(len(contents)) + contents
 
 
 def _varint(number: int) -> bytes:

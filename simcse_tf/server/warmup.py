@@ -36,7 +36,7 @@ def replay(servable: Servable) -> int:
             log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
             if not log.HasField("predict_log"):
                 raise ValueError("not a Predict request")
-            servable.predict(log.predict_log.request)
+            servable.run_alone(log.predict_log.request)
     except Exception as error:
         message = f"warmup requests {path}: failed after record {count}: {error}"
         raise UserError(message) from error

@@ -1,0 +1,48 @@
+"""How long predictions take and how they end, counted as TF Serving does."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import grpc
+
+from simcse_tf.server import rejections
+
+STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class RequestMetrics(Protocol):
+    """Who wants to know about requests."""
+
+    def request(
+        self, model: str, api: str, entrypoint: str, status: str, seconds: float
+    ) -> None:
+        """Called after each request."""
+
+
+@contextlib.contextmanager
+def counted(
+    metrics: RequestMetrics | None, model: str, entrypoint: str
+) -> Iterator[None]:
+    """Counts a prediction.
+
+    Args:
+        metrics: Told when the block ends, by an exception or without.
+        model: The model's name, one that there is: clients cannot make up labels.
+        entrypoint: "GRPC" or "REST".
+    """
+    if metrics is None:
+        yield
+        return
+    start = time.monotonic()
+    status = "CANCELLED"  # what ends the block without being an Exception
+    try:
+        yield
+        status = "OK"
+    except Exception as error:
+        status = STATUS_NAMES.get(rejections.code(error), "UNKNOWN")
+        raise
+    finally:
+        seconds = time.monotonic() - start
+        metrics.request(model, "Predict", entrypoint, status, seconds)
