@@ -1,5 +1,6 @@
 """TF Serving's gRPC services over a catalog of loaded models."""
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -44,6 +45,7 @@ def add_services(
         catalog: The models to answer for.
         metrics: Told about each prediction.
     """
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_our_fault)
     service = ModelServer(catalog, metrics)
     server.add_generic_rpc_handlers(
         [
@@ -126,6 +128,12 @@ class ModelServer:
         """Lists the versions that are loaded, or the one asked for."""
         _check_model_spec(request)
         return descriptions.status(self._catalog, request.model_spec)
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Leaves out the tracebacks of answers to clients that have just left."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, grpc.aio.InternalError)
 
 
 def _handler(
