@@ -25,6 +25,7 @@ INSTALL_REQUIRES = [
     'keras-hub>=0.32,<0.33; python_version >= "3.11"',
     "keras-nlp>=0.25.1,<0.33",
     "grpcio>=1.60,<2",
+    "protobuf>=5.28,<8",
     "aiohttp>=3.10,<4",
     "numpy>=1.26,<3",
     "scipy>=1.13,<2",
