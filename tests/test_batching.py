@@ -378,15 +378,16 @@ class Metrics:
     def __init__(self):
         self.batches = []
         self.requests = []
-        self.longest_queue = 0
+        self.queue = self.longest_queue = 0
 
     def batch(self, model, texts, allowed_size, queue_seconds, run_seconds):
         assert queue_seconds >= 0
         assert run_seconds > 0
         self.batches.append((model, texts, allowed_size))
 
-    def queue_length(self, model, batches):
-        self.longest_queue = max(batches, self.longest_queue)
+    def queued(self, model, change):
+        self.queue += change
+        self.longest_queue = max(self.queue, self.longest_queue)
 
     def request(self, model, api, entrypoint, status, seconds):
         self.requests.append((model, api, entrypoint, status))

@@ -1,92 +1,182 @@
-"""The model by name: which versions are loaded, and which one a request means."""
+"""The models by name: which versions there are, and which one a request means."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 
-from tensorflow_serving.apis import model_pb2
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
 from simcse_tf.server import rejections
 from simcse_tf.server.servable import Servable
 
+State = get_model_status_pb2.ModelVersionStatus.State
 
-class Catalog:
-    """The loaded versions of one model.
+
+@dataclasses.dataclass(eq=False)
+class Version:
+    """A version of a model, loaded or not.
+
+    Attributes:
+        number: The version's number.
+        state: Where it is between LOADING and END.
+        error: Why it could not be loaded.
+        servable: What answers requests; only while it is loaded.
+    """
+
+    number: int
+    state: int = State.LOADING
+    error: str = ""
+    servable: Servable | None = None
+    leases: int = 0
+    idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+
+
+class Model:
+    """The versions of one model. Belongs to one event loop, as all below.
 
     Args:
         name: The model's name in requests.
-        servables: The versions, at least one.
+
+    Attributes:
+        labels: Version by label.
     """
 
-    def __init__(self, name: str, servables: Iterable[Servable]):
+    def __init__(self, name: str):
         self.name = name
-        self._servables = {servable.version: servable for servable in servables}
+        self.labels: Mapping[str, int] = {}
+        self._versions: dict[int, Version] = {}
 
-    def find(self, spec: model_pb2.ModelSpec) -> Servable:
-        """Returns the version that a request asks for, the newest by default.
+    def loading(self, number: int) -> None:
+        """Says that a version is being loaded."""
+        self._versions[number] = Version(number)
 
-        Args:
-            spec: Model name and, optionally, a version.
+    def publish(self, servable: Servable) -> None:
+        """Lets a loaded version answer requests."""
+        version = self._versions[servable.version]
+        version.servable = servable
+        version.state = State.AVAILABLE
 
-        Raises:
-            tf.errors.InvalidArgumentError: No name, or a version label.
-            tf.errors.NotFoundError: Another name, or a version not loaded.
-        """
-        if not spec.name:
-            raise rejections.invalid("ModelSpec has no name specified.")
-        versions = self._matching(spec)
-        if not versions:
-            raise rejections.not_found(
-                f"Servable not found for request: {_described(spec)}"
-            )
-        return self._servables[max(versions)]
+    def failed(self, number: int, error: str) -> None:
+        """Says that a version could not be loaded."""
+        self._versions[number] = Version(number, State.END, error)
+
+    async def retire(self, number: int) -> None:
+        """Ends a version: no new request, then waits for those that use it."""
+        version = self._versions[number]
+        version.state = State.UNLOADING
+        if version.leases:
+            await version.idle.wait()
+        if version.servable:
+            await version.servable.close()
+        version.servable = None
+        version.state = State.END
+
+    def available(self) -> list[int]:
+        """The versions that answer requests, newest first."""
+        return sorted(
+            (n for n, v in self._versions.items() if v.state == State.AVAILABLE),
+            reverse=True,
+        )
+
+    def statuses(self, number: int | None = None) -> list[Version]:
+        """The version asked for, or all of them, newest first."""
+        wanted = [v for n, v in self._versions.items() if number in (None, n)]
+        return sorted(wanted, key=lambda version: version.number, reverse=True)
+
+    def find(self, number: int | None) -> Version | None:
+        """The version asked for, by default the newest, if it answers requests."""
+        available = self.available()
+        if number is None:
+            return self._versions[available[0]] if available else None
+        return self._versions[number] if number in available else None
+
+
+class Catalog:
+    """The models that a server has.
+
+    Args:
+        models: Each under another name.
+    """
+
+    def __init__(self, *models: Model):
+        self.models = {model.name: model for model in models}
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """Keeps the version that a request asks for loaded.
+        """Keeps the version that a request asks for, loaded until the block ends.
 
         Args:
-            spec: As for `find`.
+            spec: Model name and, optionally, a version or a label; without, the
+                newest that is available.
 
         Yields:
             The version.
-        """
-        yield self.find(spec)
-
-    def available(self, spec: model_pb2.ModelSpec) -> list[int]:
-        """Returns the loaded versions that `spec` names, newest first.
-
-        Args:
-            spec: Model name and, optionally, a version.
 
         Raises:
-            tf.errors.InvalidArgumentError: A version label.
+            tf.errors.InvalidArgumentError: No name, or an unknown label.
+            tf.errors.NotFoundError: Another name, or a version not loaded.
+        """
+        version = self._find(spec)
+        assert version.servable
+        version.leases += 1
+        try:
+            yield version.servable
+        finally:
+            version.leases -= 1
+            if not version.leases and version.state == State.UNLOADING:
+                version.idle.set()
+
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[Version]:
+        """Returns the versions that `spec` names, newest first, loaded or not.
+
+        Args:
+            spec: Model name and, optionally, a version or a label.
+
+        Raises:
+            tf.errors.InvalidArgumentError: An unknown label.
             tf.errors.NotFoundError: There is none.
         """
-        versions = self._matching(spec)
-        if not versions and spec.HasField("version"):
-            version = spec.version.value
+        model = self.models.get(spec.name)
+        number = _number(spec, model)
+        found = model.statuses(number) if model else []
+        if not found and number is not None:
             raise rejections.not_found(
-                f"Could not find version {version} of model {spec.name}"
+                f"Could not find version {number} of model {spec.name}"
             )
-        if not versions:
+        if not found:
             raise rejections.not_found(
                 f"Could not find any versions of model {spec.name}"
             )
-        return sorted(versions, reverse=True)
+        return found
 
-    def _matching(self, spec: model_pb2.ModelSpec) -> set[int]:
-        if spec.HasField("version_label"):
+    def _find(self, spec: model_pb2.ModelSpec) -> Version:
+        if not spec.name:
+            raise rejections.invalid("ModelSpec has no name specified.")
+        model = self.models.get(spec.name)
+        number = _number(spec, model)
+        version = model.find(number) if model else None
+        if version is None:
+            named = "Latest" if number is None else "Specific"
+            what = spec.name if number is None else f"{spec.name}, {number}"
+            raise rejections.not_found(
+                f"Servable not found for request: {named}({what})"
+            )
+        return version
+
+
+def status_code(version: Version) -> int:
+    """TensorFlow's code of what happened to a version."""
+    return tf.errors.UNKNOWN if version.error else tf.errors.OK
+
+
+def _number(spec: model_pb2.ModelSpec, model: Model | None) -> int | None:
+    if spec.HasField("version_label"):
+        labels = model.labels if model else {}
+        if spec.version_label not in labels:
             raise rejections.invalid(
                 f"Unrecognized servable version label: {spec.version_label}"
             )
-        if spec.name != self.name:
-            return set()
-        if spec.HasField("version"):
-            return self._servables.keys() & {spec.version.value}
-        return set(self._servables)
-
-
-def _described(spec: model_pb2.ModelSpec) -> str:
-    if spec.HasField("version"):
-        return f"Specific({spec.name}, {spec.version.value})"
-    return f"Latest({spec.name})"
+        return labels[spec.version_label]
+    return spec.version.value if spec.HasField("version") else None

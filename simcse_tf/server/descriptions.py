@@ -1,13 +1,12 @@
 """What a server says about its models: which versions, with which signatures."""
 
-import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
 )
 
-from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.catalog import Catalog, status_code
 
 SIGNATURE_DEF = "signature_def"  # the one metadata field that there is
 
@@ -15,11 +14,11 @@ SIGNATURE_DEF = "signature_def"  # the one metadata field that there is
 def status(
     catalog: Catalog, spec: model_pb2.ModelSpec
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Lists the versions that are loaded, or the one asked for.
+    """Lists the versions that there are or were, or the one asked for.
 
     Args:
         catalog: The models to answer for.
-        spec: Model name and, optionally, a version.
+        spec: Model name and, optionally, a version or a label.
 
     Returns:
         One status for every version, newest first.
@@ -28,10 +27,12 @@ def status(
         tf.errors.OpError: No such model or version.
     """
     response = get_model_status_pb2.GetModelStatusResponse()
-    for version in catalog.available(spec):
-        status = response.model_version_status.add(version=version)
-        status.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        status.status.error_code = tf.errors.OK
+    for version in catalog.statuses(spec):
+        status = response.model_version_status.add(
+            version=version.number, state=version.state
+        )
+        status.status.error_code = status_code(version)
+        status.status.error_message = version.error
     return response
 
 
@@ -51,12 +52,12 @@ def metadata(
     Raises:
         tf.errors.OpError: No such model or version.
     """
-    servable = catalog.find(spec)
-    signatures = get_model_metadata_pb2.SignatureDefMap(
-        signature_def=servable.signature_defs
-    )
     response = get_model_metadata_pb2.GetModelMetadataResponse()
-    response.model_spec.name = spec.name
-    response.model_spec.version.value = servable.version
+    with catalog.lease(spec) as servable:
+        signatures = get_model_metadata_pb2.SignatureDefMap(
+            signature_def=servable.signature_defs
+        )
+        response.model_spec.name = spec.name
+        response.model_spec.version.value = servable.version
     response.metadata[SIGNATURE_DEF].Pack(signatures)
     return response

@@ -1,96 +1,182 @@
-"""Loads a model, serves it and stops when asked to."""
+"""Loads models, serves them and stops when asked to."""
 
 import asyncio
 import logging
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import tensorflow as tf
 
 from simcse_tf.errors import UserError
-from simcse_tf.server import grpc_service, warmup
-from simcse_tf.server.batching_parameters import BatchingParameters
-from simcse_tf.server.catalog import Catalog
+from simcse_tf.server import grpc_service, security, text_config, warmup
+from simcse_tf.server.catalog import Catalog, Model
+from simcse_tf.server.health import Health
+from simcse_tf.server.loader import Loader
+from simcse_tf.server.metrics import Metrics
+from simcse_tf.server.model_config import ModelConfig
+from simcse_tf.server.options import Options
 from simcse_tf.server.servable import Servable
 
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-BATCHING = BatchingParameters(64, 2000, 32, 2, (1, 2, 4, 8, 16, 24, 32, 48, 64))
-
-OPTIONS = [
+GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # Otherwise a second server on the same port would get half of the requests.
     ("grpc.so_reuseport", 0),
 ]
 
+logger = logging.getLogger(__name__)
 
-def run(
-    name: str, version: int, path: Path, host: str, port: int, rest_port: int = 0
-) -> None:
-    """Serves one model version over gRPC, and REST, until SIGTERM or SIGINT.
+
+def run(options: Options) -> None:
+    """Serves models over gRPC, and REST, until SIGTERM or SIGINT.
 
     Prints one line on stdout for each once requests are answered. When asked to stop,
     finishes the requests that are running, for at most 20 seconds, and ends the
     process with exit code 0.
 
     Args:
-        name: The model's name in requests.
-        version: The version that responses report.
-        path: The SavedModel's directory, in its base directory.
-        host: Name or address to listen on.
-        port: Port for gRPC; 0 takes any free one.
-        rest_port: Port for REST; 0 is none.
+        options: What to serve, and how.
 
     Raises:
-        UserError: The model or its warmup requests are broken, or the address
+        UserError: A model or its warmup requests are broken, or the address
             cannot be listened on.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    executor = ThreadPoolExecutor(
-        BATCHING.num_batch_threads, thread_name_prefix="inference"
-    )
-    servable = Servable(version, path, BATCHING, executor)
-    warmup.replay(servable)
-    model = f"{name} version {version} from {path.parent}"
-    asyncio.run(_serve(model, Catalog(name, [servable]), host, port, rest_port))
+    tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
+    asyncio.run(_serve(options))
     _end_process()
 
 
-async def _serve(
-    model: str,
-    catalog: Catalog,
-    host: str,
-    port: int,
-    rest_port: int,
-) -> None:
-    server = grpc.aio.server(options=OPTIONS)
-    grpc_service.add_services(server, catalog)
-    shown_host = f"[{host}]" if ":" in host else host
-    try:
-        port = server.add_insecure_port(f"{shown_host}:{port}")
-    except RuntimeError as error:
-        raise UserError(f"--port: cannot listen on {shown_host}:{port}") from error
-    announcement = f"Serving {model} at {shown_host}:{port}"
+async def _serve(options: Options) -> None:
+    metrics = Metrics()
+    loaders = _loaders(options, metrics)
+    for loader in loaders.values():
+        await loader.start()
+    catalog = Catalog(*loaders)
+    server, port = _grpc_server(options, catalog, metrics)
+    health = Health(server, [model.name for model in loaders])
     stops = [server.stop]
-    if rest_port:
+    announcement = _announcement(options, loaders, port)
+    if options.rest_port:
         # Imported here because most servers do without, and it takes a while.
         from simcse_tf.server import rest
 
-        stops.append(await rest.start(catalog, host, rest_port))
-        # On a line of its own: whoever looks for the address in the first one
-        # finds gRPC's.
-        announcement += f"\nREST at {shown_host}:{rest_port}"
+        tls = security.ssl_context(options.ssl) if options.ssl else None
+        checks = [security.token_middleware(options.token)] if options.token else []
+        stops.append(
+            await rest.start(
+                catalog,
+                options.host,
+                options.rest_port,
+                metrics,
+                options.metrics_path,
+                tls,
+                checks,
+            )
+        )
     stopping = _stop_signal()
     await server.start()
+    await health.serving()
     print(announcement, flush=True)
+    watching = asyncio.create_task(_watch(options, list(loaders.values())))
     await stopping
+    watching.cancel()
+    await health.draining()
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
+
+
+def _loaders(options: Options, metrics: Metrics) -> dict[Model, Loader]:
+    # One for all models: they share the cores.
+    threads = options.batching.num_batch_threads if options.batching else None
+    inference = ThreadPoolExecutor(threads, thread_name_prefix="inference")
+    loading = ThreadPoolExecutor(1, thread_name_prefix="loading")
+    loaders = {}
+    for config in options.models:
+        model = Model(config.name)
+        load = _loading(options, config.name, inference, metrics)
+        any_label = options.labels_for_unavailable_models
+        loaders[model] = Loader(model, config, load, loading, any_label)
+    return loaders
+
+
+def _loading(
+    options: Options, name: str, executor: Executor, metrics: Metrics
+) -> Callable[[int, Path], Servable]:
+    def load(number: int, path: Path) -> Servable:
+        servable = Servable(number, path, options.batching, executor, metrics, name)
+        warmup.replay(servable)
+        return servable
+
+    return load
+
+
+def _grpc_server(
+    options: Options, catalog: Catalog, metrics: Metrics
+) -> tuple[grpc.aio.Server, int]:
+    checks = [security.TokenInterceptor(options.token)] if options.token else []
+    server = grpc.aio.server(options=GRPC_OPTIONS, interceptors=checks)
+    grpc_service.add_services(server, catalog, metrics)
+    address = f"{_shown(options.host)}:{options.port}"
+    try:
+        if not options.ssl:
+            return server, server.add_insecure_port(address)
+        credentials = security.grpc_credentials(options.ssl)
+        return server, server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise UserError(f"--port: cannot listen on {address}") from error
+
+
+def _announcement(options: Options, loaders: dict[Model, Loader], port: int) -> str:
+    host = _shown(options.host)
+    served = ", ".join(
+        f"{model.name} version {model.available()[0]} from {loader.config.base_path}"
+        for model, loader in loaders.items()
+    )
+    # REST is on a line of its own: whoever looks for the address in the first one
+    # finds gRPC's.
+    rest = f"\nREST at {host}:{options.rest_port}" if options.rest_port else ""
+    return f"Serving {served} at {host}:{port}{rest}"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _watch(options: Options, loaders: list[Loader]) -> None:
+    """Follows the base directories, and the file that names them."""
+    loop = asyncio.get_running_loop()
+    config_read = loop.time()
+    while options.poll_seconds:
+        await asyncio.sleep(options.poll_seconds)
+        config_age = loop.time() - config_read
+        if 0 < options.model_config_poll_seconds <= config_age:
+            config_read = loop.time()
+            _configure_again(options.model_config_file, loaders)
+        for loader in loaders:
+            await loader.update()
+
+
+def _configure_again(path: Path | None, loaders: list[Loader]) -> None:
+    """Models stay those of the start; their versions and labels may change."""
+    assert path
+    try:
+        protos = text_config.read_models(path).model_config_list.config
+    except UserError as error:
+        logger.error("%s", error)
+        return
+    configs = {proto.name: ModelConfig.from_proto(proto) for proto in protos}
+    for loader in loaders:
+        loader.config = configs.get(loader.config.name, loader.config)
 
 
 def _stop_signal() -> asyncio.Future[None]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +29,8 @@ class BatchMetrics(Protocol):
     ) -> None:
         """Called after each batch, in the thread that computed it."""
 
-    def queue_length(self, model: str, batches: int) -> None:
-        """Called when the queue has grown or shrunk."""
+    def queued(self, model: str, change: int) -> None:
+        """Called when the queue has grown, or shrunk, by so many texts."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -138,8 +137,7 @@ class BatchScheduler:
     def _resize_queue(self, change: int) -> None:
         self._queued += change
         if self._metrics:
-            batches = math.ceil(self._queued / self._parameters.max_batch_size)
-            self._metrics.queue_length(self._model, batches)
+            self._metrics.queued(self._model, change)
 
     def _start_batches(self) -> None:
         threads = self._parameters.num_batch_threads

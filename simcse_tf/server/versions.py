@@ -6,9 +6,12 @@ from simcse_tf.errors import UserError
 
 LARGEST_VERSION = 2**63 - 1  # the protocol carries versions as int64
 
+# What tells one state of a directory's files from another.
+Fingerprint = frozenset[tuple[str, int, int]]
 
-def newest_version(base_path: Path) -> tuple[int, Path]:
-    """Finds the highest version in a base directory.
+
+def versions(base_path: Path) -> dict[int, Path]:
+    """Finds the versions in a base directory.
 
     A version is a directory whose name is a number and which holds a
     `saved_model.pb`; a directory without one is still being written.
@@ -17,23 +20,54 @@ def newest_version(base_path: Path) -> tuple[int, Path]:
         base_path: The directory that holds the version directories.
 
     Returns:
-        The version's number and its directory.
+        The versions' directories by number, in rising order.
 
     Raises:
-        UserError: `base_path` is not a directory or holds no version.
+        UserError: `base_path` is not a directory or cannot be read.
     """
     if not base_path.is_dir():
         raise UserError(f"--model_base_path: no such directory: {base_path}")
     try:
-        versions = [child for child in base_path.iterdir() if _is_version(child)]
+        found = {int(p.name): p for p in base_path.iterdir() if _is_version(p)}
     except OSError as error:
         raise UserError(
             f"--model_base_path: cannot read {base_path}: {error}"
         ) from error
-    if not versions:
+    return dict(sorted(found.items()))
+
+
+def newest_version(base_path: Path) -> tuple[int, Path]:
+    """Finds the highest version in a base directory.
+
+    Args:
+        base_path: As for `versions`.
+
+    Returns:
+        The version's number and its directory.
+
+    Raises:
+        UserError: As for `versions`, or there is none.
+    """
+    found = versions(base_path)
+    if not found:
         raise UserError(_no_version(base_path))
-    newest = max(versions, key=lambda child: int(child.name))
-    return int(newest.name), newest
+    return list(found.items())[-1]
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Name, size and time of change of every file below a directory.
+
+    Args:
+        path: A version's directory; what disappears meanwhile is left out.
+    """
+    found = set()
+    for file in path.rglob("*"):
+        try:
+            stat = file.stat()
+        except OSError:
+            continue
+        found.add((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns))
+    return frozenset(found)
 
 
 def _is_version(path: Path) -> bool:

@@ -1,0 +1,153 @@
+"""Keeps a model's loaded versions those that its base directory holds."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from simcse_tf.errors import UserError
+from simcse_tf.server.catalog import Model
+from simcse_tf.server.model_config import ModelConfig
+from simcse_tf.server.servable import Servable
+from simcse_tf.server.versions import Fingerprint, fingerprint, newest_version, versions
+
+logger = logging.getLogger(__name__)
+
+
+class Loader:
+    """Loads new versions and retires old ones, those that work before those that not.
+
+    A version counts only once it has loaded and answered its warmup requests. One that
+    fails is left out until its files change, as if it were not there: an older one is
+    served in its place. Nothing is retired before another version is available, and
+    nothing where the base directory holds no version any more.
+
+    Args:
+        model: What to keep up to date.
+        config: Which versions to serve; may be replaced while running.
+        load: Makes a version that is ready for requests; called in a thread.
+        executor: The thread to load in; one, so that versions come one by one.
+        any_label: Whether a label may be of a version that is not available.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: ModelConfig,
+        load: Callable[[int, Path], Servable],
+        executor: Executor,
+        any_label: bool = False,
+    ):
+        self.config = config
+        self._model = model
+        self._load = load
+        self._executor = executor
+        self._any_label = any_label
+        self._failed: dict[int, Fingerprint] = {}
+        self._seen: dict[int, Fingerprint] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Loads what is there.
+
+        Raises:
+            UserError: There is no version, none that can be served, or a label is of
+                a version that is not served.
+        """
+        await self._update(settled=False)
+
+    async def update(self) -> None:
+        """Follows the base directory; versions that are still written wait."""
+        try:
+            await self._update(settled=True)
+        except UserError as error:
+            logger.error("%s: %s", self._model.name, error)
+
+    async def _update(self, settled: bool) -> None:
+        on_disk = await self._in_thread(self._candidates, settled)
+        error = None
+        for number, path in sorted(on_disk.items(), reverse=True):
+            # Failures change what is wanted: an older version moves up.
+            ready = [n for n in sorted(on_disk) if n not in self._failed]
+            if number in self.config.wanted(ready) and not self._is_loaded(number):
+                error = await self._try(number, path) or error
+        ready = [n for n in sorted(on_disk) if n not in self._failed]
+        self._retire_all_but(self.config.wanted(ready))
+        if not self._model.available():
+            newest_version(self.config.base_path)  # says what is wrong there
+            wanted = [*self.config.specific] or "any"
+            raise error or UserError(
+                f"{self.config.name}: expected a version out of {wanted} in "
+                f"{self.config.base_path}, received {[*on_disk]}"
+            )
+        self._set_labels()
+
+    def _candidates(self, settled: bool) -> dict[int, Path]:
+        found = versions(self.config.base_path)
+        prints = {
+            number: fingerprint(path)
+            for number, path in found.items()
+            if not self._is_loaded(number)
+        }
+        for number, print_ in list(self._failed.items()):
+            if prints.get(number) != print_:
+                del self._failed[number]
+        before, self._seen = self._seen, prints
+        return {
+            number: path
+            for number, path in found.items()
+            if not settled
+            or number not in prints
+            or before.get(number) == prints[number]
+        }
+
+    def _is_loaded(self, number: int) -> bool:
+        return number in self._model.available()
+
+    async def _try(self, number: int, path: Path) -> UserError | None:
+        if any(task.get_name() == str(number) for task in self._retiring):
+            return None  # it comes back at the next look
+        self._model.loading(number)
+        try:
+            servable = await self._in_thread(self._load, number, path)
+        except UserError as error:
+            logger.error("%s version %d: %s", self._model.name, number, error)
+            self._failed[number] = self._seen[number]
+            self._model.failed(number, str(error))
+            return error
+        self._model.publish(servable)
+        logger.info("%s version %d is available", self._model.name, number)
+        return None
+
+    def _set_labels(self) -> None:
+        available = self._model.available()
+        for label, number in self.config.labels.items():
+            if number not in available and not self._any_label:
+                raise UserError(
+                    f"label {label}: expected an available version of "
+                    f"{self.config.name}, one of {available}, received {number}; see "
+                    f"--allow_version_labels_for_unavailable_models"
+                )
+        self._model.labels = self.config.labels
+
+    def _retire_all_but(self, wanted: list[int]) -> None:
+        available = self._model.available()
+        if not set(wanted) & set(available):
+            return
+        for number in set(available) - set(wanted):
+            task = asyncio.create_task(self._retire(number), name=str(number))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, number: int) -> None:
+        await self._model.retire(number)
+        # A SavedModel is full of cycles; without this its weights would stay.
+        await self._in_thread(gc.collect)
+        logger.info("%s version %d is unloaded", self._model.name, number)
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, work, *arguments)

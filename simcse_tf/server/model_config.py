@@ -1,0 +1,48 @@
+"""Which versions of a model are served. Needs no TensorFlow."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What is served of a model.
+
+    Args:
+        name: Its name in requests.
+        base_path: The directory that holds the version directories.
+        latest: How many of the newest versions; None for all.
+        specific: These versions instead, if any are named.
+        labels: Version by label.
+    """
+
+    name: str
+    base_path: Path
+    latest: int | None = 1
+    specific: tuple[int, ...] = ()
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_proto(cls, proto: Any) -> "ModelConfig":
+        """Reads a `ModelConfig` of TF Serving's `model_server_config.proto`."""
+        policy = proto.model_version_policy
+        latest = None if policy.HasField("all") else policy.latest.num_versions or 1
+        return cls(
+            proto.name,
+            Path(proto.base_path),
+            latest,
+            tuple(policy.specific.versions),
+            dict(proto.version_labels),
+        )
+
+    def wanted(self, numbers: list[int]) -> list[int]:
+        """Chooses, out of versions that can be loaded, those to serve.
+
+        Args:
+            numbers: In rising order.
+        """
+        if self.specific:
+            return [number for number in numbers if number in self.specific]
+        return numbers if self.latest is None else numbers[-self.latest :]

@@ -1,0 +1,138 @@
+"""Who may ask: certificates, and a token."""
+
+import contextlib
+import hmac
+import os
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from aiohttp import web
+from grpc_health.v1.health import SERVICE_NAME
+
+from simcse_tf.errors import UserError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"
+
+
+def read_token(path: Path) -> str:
+    """Reads a token from a file, without the white space around it.
+
+    Raises:
+        UserError: The file cannot be read, or holds no token of printable ASCII.
+    """
+    try:
+        token = path.read_text().strip()
+    except UnicodeDecodeError:
+        token = ""
+    except OSError as error:
+        raise UserError(f"--token_file: cannot read {path}: {error.strerror}") from None
+    if not token or not (token.isascii() and token.isprintable()) or " " in token:
+        raise UserError(f"--token_file: expected one token in ASCII in {path}")
+    return token
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses gRPC requests without the token, but for health checks.
+
+    Args:
+        token: What clients have to send.
+    """
+
+    def __init__(self, token: str):
+        self._token = token
+        self._refuse = grpc.unary_unary_rpc_method_handler(_refuse)
+
+    async def intercept_service(
+        self, continuation: Any, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler:
+        """Lets a request pass, or answers it."""
+        metadata = dict(details.invocation_metadata or ())
+        health_check = details.method.startswith(f"/{SERVICE_NAME}/")
+        if health_check or _is_right(metadata.get("authorization"), self._token):
+            return await continuation(details)
+        return self._refuse
+
+
+async def _refuse(request: Any, context: grpc.aio.ServicerContext) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
+
+
+def token_middleware(token: str) -> Any:
+    """The same for HTTP.
+
+    Args:
+        token: What clients have to send.
+
+    Returns:
+        A middleware of aiohttp.
+    """
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if _is_right(request.headers.get("authorization"), token):
+            return await handler(request)
+        return web.json_response({"error": REFUSAL}, status=401)
+
+    return check
+
+
+def _is_right(header: str | bytes | None, token: str) -> bool:
+    received = (
+        header.encode("utf-8", "surrogateescape") if isinstance(header, str) else header
+    )
+    # Takes as long for every wrong token, whatever it begins with.
+    return hmac.compare_digest(received or b"", f"Bearer {token}".encode())
+
+
+def grpc_credentials(config: Any) -> grpc.ServerCredentials:
+    """What gRPC needs for TLS.
+
+    Args:
+        config: An `SSLConfig`, see `text_config.read_ssl`.
+    """
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        config.custom_ca.encode() or None,
+        config.client_verify,
+    )
+
+
+def ssl_context(config: Any) -> ssl.SSLContext:
+    """What HTTPS needs for TLS.
+
+    Args:
+        config: As for `grpc_credentials`.
+
+    Raises:
+        UserError: Key and certificate are not PEM, or do not belong together.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        with _pem_file(config.server_cert + "\n" + config.server_key) as path:
+            context.load_cert_chain(path)
+        if config.custom_ca:
+            context.load_verify_locations(cadata=config.custom_ca)
+    except ssl.SSLError as error:
+        raise UserError(
+            f"--ssl_config_file: expected a key and its certificate in PEM: {error}"
+        ) from None
+    if config.client_verify:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@contextlib.contextmanager
+def _pem_file(text: str) -> Iterator[str]:
+    """A file, while the block lasts: Python's ssl reads keys from files only."""
+    descriptor, path = tempfile.mkstemp()  # that only this user can read
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        yield path
+    finally:
+        os.unlink(path)

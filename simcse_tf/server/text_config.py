@@ -1,0 +1,119 @@
+"""Reads TF Serving's config files: protos in text form. Needs no TensorFlow."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.protobuf import message, text_format
+
+from simcse_tf.errors import UserError
+from simcse_tf.server import protos
+from simcse_tf.server.batching_parameters import BatchingParameters
+
+M = TypeVar("M", bound=message.Message)
+
+# What is in the package is what `serving/batching.config` says, too.
+DEFAULT_BATCHING = Path(__file__).with_name("batching.config")
+DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+def read_batching(path: Path) -> BatchingParameters:
+    """Reads a `--batching_parameters_file`.
+
+    Args:
+        path: A file with a `BatchingParameters` proto in text form.
+
+    Raises:
+        UserError: The file cannot be read, has an unknown field or a wrong value.
+    """
+    parsed: Any = _parse(path, protos.BatchingParameters())
+    given: dict[str, Any] = {
+        name: getattr(parsed, name).value
+        for name in (
+            "max_batch_size",
+            "batch_timeout_micros",
+            "max_enqueued_batches",
+            "num_batch_threads",
+        )
+        if parsed.HasField(name)
+    }
+    sizes = tuple(parsed.allowed_batch_sizes)
+    try:
+        return BatchingParameters(**given, allowed_batch_sizes=sizes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def read_models(path: Path) -> Any:
+    """Reads a `--model_config_file`.
+
+    Args:
+        path: A file with a `ModelServerConfig` proto in text form.
+
+    Returns:
+        The proto; it lists one model at least, each with name and base path.
+
+    Raises:
+        UserError: As for `read_batching`.
+    """
+    # This stub brings TensorFlow with it.
+    from tensorflow_serving.config import model_server_config_pb2
+
+    parsed = _parse(path, model_server_config_pb2.ModelServerConfig())
+    models = parsed.model_config_list.config
+    if not models:
+        raise UserError(f"{path}: expected a model_config_list with a config in it")
+    for model in models:
+        if not model.name or not model.base_path:
+            raise UserError(f"{path}: expected name and base_path in every config")
+        if model.model_platform != "tensorflow":
+            raise UserError(
+                f'{path}: model_platform: expected "tensorflow", received '
+                f'"{model.model_platform}"'
+            )
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: expected each model once, received {names}")
+    return parsed
+
+
+def read_monitoring(path: Path) -> Any:
+    """Reads a `--monitoring_config_file`: a `MonitoringConfig` proto.
+
+    Raises:
+        UserError: As for `read_batching`.
+    """
+    parsed: Any = _parse(path, protos.MonitoringConfig())
+    page = parsed.prometheus_config.path
+    if page and not page.startswith("/"):
+        raise UserError(
+            f'{path}: path: expected one that starts with "/", received "{page}"'
+        )
+    return parsed
+
+
+def read_ssl(path: Path) -> Any:
+    """Reads an `--ssl_config_file`: an `SSLConfig` proto, certificates inline.
+
+    Raises:
+        UserError: As for `read_batching`.
+    """
+    parsed: Any = _parse(path, protos.SSLConfig())
+    for name in ("server_key", "server_cert"):
+        if not getattr(parsed, name):
+            raise UserError(f"{path}: {name}: expected the text of a PEM file")
+    if parsed.client_verify and not parsed.custom_ca:
+        raise UserError(f"{path}: custom_ca: expected with client_verify")
+    return parsed
+
+
+def _parse(path: Path, proto: M) -> M:
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected text in UTF-8: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        return text_format.Parse(text, proto)
+    except text_format.ParseError as error:
+        raise UserError(f"{path}: {error}") from None
