@@ -25,6 +25,8 @@ INSTALL_REQUIRES = [
     'keras-hub>=0.32,<0.33; python_version >= "3.11"',
     "keras-nlp>=0.25.1,<0.33",
     "grpcio>=1.60,<2",
+    "grpcio-health-checking>=1.60,<2",
+    "prometheus-client>=0.20,<1",
     "protobuf>=5.28,<8",
     "aiohttp>=3.10,<4",
     "numpy>=1.26,<3",
@@ -54,6 +56,7 @@ EXTRAS_REQUIRE = {
         "ruff>=0.9",
         "mypy>=1.14",
         "packaging>=24",
+        "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
         # Builds the project. TensorBoard 2.20 imports pkg_resources, gone in 82.
         "setuptools>=77,<82",
@@ -68,7 +71,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["simcse_tf", "simcse_tf.*"]),
-    package_data={"simcse_tf.reporting": ["*.j2"]},
+    package_data={
+        "simcse_tf.reporting": ["*.j2"],
+        "simcse_tf.server": ["*.config"],
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

@@ -10,7 +10,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import grpc
 import numpy as np
@@ -21,16 +20,13 @@ from serving_helpers import (
     DIM,
     MIXED_TEXTS,
     VERSION,
-    assert_one_line_mistake,
     export,
     free_port,
     predict_request,
-    run_serve,
     running_server,
 )
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from simcse_tf import serve
 from simcse_tf.client import Client
 from simcse_tf.server import json_predict
 
@@ -406,37 +402,6 @@ def give_up_in_the_middle(port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(sent)
             time.sleep(0.1)
-
-
-@pytest.mark.parametrize("flags", [[], ["--rest_api_port", "0"]])
-def test_no_rest_where_no_port_is_given(base_path, flags, monkeypatch):
-    run = Mock()
-    monkeypatch.setattr("simcse_tf.server.run.run", run)
-    monkeypatch.setenv("PATH", "")
-    command = ["serve", "--model_base_path", str(base_path), "--port", "0", *flags]
-    monkeypatch.setattr("sys.argv", command)
-    serve.main()
-    path = base_path / str(VERSION)
-    run.assert_called_once_with("simcse", VERSION, path, "127.0.0.1", 0, 0)
-
-
-def test_rest_port_of_another_server_is_a_mistake(base_path, rest_port, server):
-    flags = ["--model_base_path", str(base_path), "--port", "0"]
-    done = run_serve(*flags, "--rest_api_port", str(rest_port))
-    assert_one_line_mistake(done, "--rest_api_port", str(rest_port), "in use")
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--port", "9000", "--rest_api_port", "9000"], ["--rest_api_port", "--port"]),
-        (["--rest_api_port", "65536"], ["--rest_api_port", "65536"]),
-        (["--rest_api_port", "http"], ["--rest_api_port", "http"]),
-    ],
-)
-def test_wrong_flags_are_mistakes(base_path, flags, words):
-    done = run_serve("--model_base_path", str(base_path), *flags)
-    assert_one_line_mistake(done, *words)
 
 
 def test_every_float_comes_back():

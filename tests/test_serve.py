@@ -1,7 +1,6 @@
 """The Python server: TF Serving's protocol over a real process on loopback."""
 
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -22,7 +21,6 @@ from serving_helpers import (
     assert_one_line_mistake,
     environment,
     export,
-    free_port,
     predict_request,
     run_serve,
     running_server,
@@ -40,7 +38,6 @@ from tensorflow_serving.apis import (
 )
 
 from simcse_tf.errors import UserError
-from simcse_tf.server import versions
 
 
 @pytest.fixture(scope="module")
@@ -514,101 +511,8 @@ def test_damaged_warmup_file_stops_the_start(tmp_path):
 def test_damaged_model_is_a_mistake(tmp_path):
     from simcse_tf.server.servable import Servable
 
-    make_version(tmp_path, "1")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").touch()
     with pytest.raises(UserError, match="cannot load the SavedModel") as caught:
         Servable(1, tmp_path / "1", None, ThreadPoolExecutor(1))
     assert str(tmp_path / "1") in str(caught.value)
-
-
-def make_version(base_path: Path, name: str) -> None:
-    (base_path / name).mkdir()
-    (base_path / name / "saved_model.pb").touch()
-
-
-def test_newest_complete_version_is_served(tmp_path):
-    for name in ("2", "10", "latest", "-11", "٣", str(2**63)):
-        make_version(tmp_path, name)
-    (tmp_path / "11").mkdir()
-    assert versions.newest_version(tmp_path) == (10, tmp_path / "10")
-
-
-def test_missing_base_directory_is_a_mistake(tmp_path):
-    done = run_serve("--model_base_path", str(tmp_path / "nothing"))
-    assert_one_line_mistake(done, "--model_base_path", str(tmp_path / "nothing"))
-
-
-def test_base_directory_without_versions_is_a_mistake(tmp_path):
-    (tmp_path / "1").mkdir()
-    done = run_serve("--model_base_path", str(tmp_path))
-    assert_one_line_mistake(done, "--model_base_path", "saved_model.pb")
-
-
-def test_version_directory_in_place_of_its_parent_is_explained(tmp_path):
-    make_version(tmp_path, "1")
-    with pytest.raises(UserError, match="directory above"):
-        versions.newest_version(tmp_path / "1")
-
-
-def test_port_of_another_server_is_a_mistake(base_path, server):
-    port = server.target.rpartition(":")[2]
-    done = run_serve("--model_base_path", str(base_path), "--port", port)
-    assert_one_line_mistake(done, "--port", port, "in use")
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--port", "65536"], ["--port", "65536"]),
-        (["--port", "http"], ["--port", "http"]),
-        (["--host", "no.such.host.invalid"], ["--host", "no.such.host.invalid"]),
-        (["--model_basepath", "x"], ["--model_basepath"]),
-    ],
-)
-def test_wrong_flags_are_mistakes(base_path, flags, words):
-    done = run_serve("--model_base_path", str(base_path), *flags)
-    assert_one_line_mistake(done, *words)
-
-
-def test_base_directory_is_required():
-    assert_one_line_mistake(run_serve(), "--model_base_path")
-
-
-@pytest.fixture
-def tf_serving(tmp_path):
-    """A directory with a `tensorflow_model_server` that prints its arguments."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    binary = directory / "tensorflow_model_server"
-    code = "import sys; print(*sys.argv[1:], sep='\\n')"
-    binary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
-    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
-    return directory
-
-
-def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):
-    port, rest_port = free_port(), free_port()
-    flags = ["--model_base_path", str(base_path), "--port", str(port)]
-    done = run_serve(*flags, "--rest_api_port", str(rest_port), path=tf_serving)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        f"--port={port}",
-        f"--rest_api_port={rest_port}",
-        "--model_name=simcse",
-        f"--model_base_path={base_path}",
-        "--grpc_max_threads=256",
-    ]
-    assert f"0.0.0.0:{port}" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("flags", "word"),
-    [
-        (["--host", "127.0.0.1"], "--host"),
-        (["--port", "0"], "--port"),
-        (["--port", "9000", "--rest_api_port", "9000"], "--rest_api_port"),
-        (["--model_base_path", "nothing"], "--model_base_path"),
-    ],
-)
-def test_what_tf_serving_cannot_do_is_a_mistake(base_path, tf_serving, flags, word):
-    done = run_serve("--model_base_path", str(base_path), *flags, path=tf_serving)
-    assert_one_line_mistake(done, word)

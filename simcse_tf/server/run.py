@@ -51,6 +51,7 @@ def run(options: Options) -> None:
             cannot be listened on.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("simcse_tf").setLevel(logging.INFO)
     tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
     asyncio.run(_serve(options))
