@@ -244,20 +244,20 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     from simcse_tf.figures import output, style
 
     clients = [result["clients"] for result in results]
+    speeds = [result["sentences_per_second"] for result in results]
+    names = ("p50", "p95", "p99")
     with style.themed("light") as theme:
         figure = style.new(2.4)
         left, right = figure.subplots(1, 2)
-        speeds = [result["sentences_per_second"] for result in results]
-        left.plot(clients, speeds, marker=style.marker(0), **style.line(theme, 0))
-        left.set(ylabel="sentences a second", ylim=(0, None))
-        names = ("p50", "p95", "p99")
+        left.plot(clients, speeds, marker="o", markersize=4, color=theme.text)
+        left.set(ylabel="sentences a second", ylim=(0, 1.1 * max(speeds) or 1))
         handles = []
         for i, name in enumerate(names):
             values = [(it["latency_ms"] or {}).get(name, np.nan) for it in results]
-            handles += right.plot(
-                clients, values, marker=style.marker(i), **style.line(theme, i)
-            )
+            looks = style.line(theme, i) | {"marker": style.marker(i), "markersize": 4}
+            handles += right.plot(clients, values, **looks)
         right.set(ylabel="latency in ms", yscale="log")
+        right.yaxis.set_major_formatter("{x:g}")
         for axes in (left, right):
             axes.set(xlabel="clients", xscale="log")
             axes.set_xticks(clients, list(map(str, clients)))
