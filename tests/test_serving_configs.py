@@ -334,7 +334,7 @@ def answering():
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         servers.append(server)
         return server.server_port
 
@@ -368,10 +368,11 @@ def test_probe_fails_where_the_model_does_not_answer(answering, status):
 
 def test_probe_fails_without_a_server_or_an_answer():
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         start = time.monotonic()
-        done = probe(listener.getsockname()[1])
+        done = probe(port)
         # Kubernetes gives it five seconds.
         assert time.monotonic() - start < 5
         assert done.returncode != 0
         assert "no answer" in done.stderr
-    assert probe(listener.getsockname()[1]).returncode != 0
+    assert probe(port).returncode != 0
