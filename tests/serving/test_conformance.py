@@ -386,7 +386,6 @@ def test_status_of_what_is_not_there_is_refused(target, stubs):
     kind, call = get_model_status_pb2.GetModelStatusRequest, stubs.models.GetModelStatus
     assert code_of(call, about(kind, "no-such-model")) == NOT_FOUND
     assert code_of(call, about(kind, target.model, NO_VERSION)) == NOT_FOUND
-    assert code_of(call, about(kind, target.model, label=NO_LABEL)) == INVALID
     assert code_of(call, kind()) == INVALID
 
 
@@ -537,7 +536,9 @@ def test_rest_tells_the_signatures(target, http_call, versions):
         ({"instances": ["a", None]}, "", 400),
         ({"instances": [{"texts": "a"}]}, "", 400),
         ({"instances": [["a"], ["b", "c"]]}, "", 400),
-        ({"inputs": {"text": ["a"], "language": ["en"]}}, "", 400),
+        ({"instances": [{"text": "a", "language": "en"}]}, "", 400),
+        ({"inputs": {"texts": ["a"]}}, "", 400),
+        ({"instances": []}, "", 400),
         ({"inputs": ["a"], "signature_name": "similarity"}, "", 400),
         ({"instances": ["a"], "signature_name": "nope"}, "", 400),
         ({"instances": ["a"], "signature_name": 3}, "", 400),
@@ -557,6 +558,8 @@ def test_rest_tells_the_signatures(target, http_call, versions):
         "misnamed input",
         "rows of different lengths",
         "extra input",
+        "misnamed column",
+        "no rows",
         "one input of two",
         "unknown signature",
         "a number for a signature",
@@ -587,7 +590,7 @@ def test_rest_refuses_what_grpc_refuses(target, ask):
         ("GET", "/v1/models/no-such-model", 404),
         ("GET", "/v1/models/no-such-model/metadata", 404),
         ("GET", f"/v1/models/{{}}/versions/{NO_VERSION}", 404),
-        ("GET", f"/v1/models/{{}}/labels/{NO_LABEL}", 400),
+        ("GET", f"/v1/models/{{}}/labels/{NO_LABEL}/metadata", 400),
         ("GET", "/v2/models/{}", 404),
     ],
 )
