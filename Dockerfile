@@ -3,13 +3,18 @@
 ARG TF_SERVING_VERSION=2.20.0
 FROM tensorflow/serving:${TF_SERVING_VERSION}
 
-# BASE_DIR of `simcse_tf.export`, with its version directories.
+# BASE_DIR of `simcse_tf.export`, with its version directories. models.config names the
+# versions that are served.
 ARG MODEL_DIR=exports/simcse
 ARG CONFIG_DIR=serving
 COPY ${MODEL_DIR} /models/simcse
-COPY ${CONFIG_DIR}/*.config /config/
+COPY ${CONFIG_DIR}/*.config serving/probe.sh /config/
 
 EXPOSE 8500 8501
+
+# A real prediction; the interval is that of the readiness probe in serving/kubernetes.
+HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=120s --start-interval=2s \
+    CMD ["bash", "/config/probe.sh", "simcse", "8501"]
 
 # Not the image's own script: it starts the server as a child of bash, which does
 # not pass signals on. Flags given to `docker run` are added to these.
@@ -17,7 +22,10 @@ ENTRYPOINT ["tensorflow_model_server", \
     "--port=8500", \
     "--rest_api_port=8501", \
     "--model_config_file=/config/models.config", \
-    "--enable_batching", \
+    "--model_config_file_poll_wait_seconds=30", \
+    "--allow_version_labels_for_unavailable_models=true", \
+    "--enable_batching=true", \
     "--batching_parameters_file=/config/batching.config", \
     "--monitoring_config_file=/config/monitoring.config", \
-    "--grpc_max_threads=256"]
+    "--grpc_max_threads=256", \
+    "--grpc_channel_arguments=grpc.max_connection_age_ms=30000"]

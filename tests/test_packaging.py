@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 import setuptools
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-    wrappers_pb2,
-)
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tensorflow_serving.config import model_server_config_pb2
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ["3.10", "3.11", "3.12"]
@@ -115,80 +107,15 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
 
     (wheel,) = tmp_path.glob("simcse_tf-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    sources = [*(ROOT / "simcse_tf").rglob("*.py"), *(ROOT / "simcse_tf").rglob("*.j2")]
-    assert ROOT / "simcse_tf/reporting/page.html.j2" in sources
+    package = ROOT / "simcse_tf"
+    sources = [
+        path for kind in ("py", "j2", "config") for path in package.rglob(f"*.{kind}")
+    ]
+    assert package / "reporting/page.html.j2" in sources
+    assert package / "server/batching.config" in sources
     assert {path.relative_to(ROOT).as_posix() for path in sources} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"simcse_tf"}
     assert any(name.endswith("LICENSE") for name in names)
-
-
-def serving_message(name, **fields):
-    """A message class of TF Serving that its Python package has no stub of.
-
-    Args:
-        name: String. Its name.
-        **fields: Name to type: a scalar ("bool"), a repeated scalar ("[int64]"), or
-            a message class.
-    """
-    field_type = descriptor_pb2.FieldDescriptorProto
-    pool = descriptor_pool.Default()
-    file = descriptor_pb2.FileDescriptorProto(
-        name=f"simcse_tf/tests/{name}.proto", package="simcse_tf.tests", syntax="proto3"
-    )
-    message = file.message_type.add(name=name)
-    for number, (field_name, kind) in enumerate(fields.items(), start=1):
-        field = message.field.add(name=field_name, number=number)
-        field.label = field_type.LABEL_OPTIONAL
-        if not isinstance(kind, str):
-            field.type = field_type.TYPE_MESSAGE
-            field.type_name = f".{kind.DESCRIPTOR.full_name}"
-            if kind.DESCRIPTOR.file.name not in file.dependency:
-                file.dependency.append(kind.DESCRIPTOR.file.name)
-            continue
-        if kind.startswith("["):
-            field.label = field_type.LABEL_REPEATED
-        field.type = field_type.Type.Value(f"TYPE_{kind.strip('[]').upper()}")
-    pool.Add(file)
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName(f"simcse_tf.tests.{name}")
-    )
-
-
-def parsed(file, message):
-    return text_format.Parse((ROOT / "serving" / file).read_text(), message)
-
-
-def test_models_config_serves_simcse_from_where_the_image_puts_it():
-    config = parsed("models.config", model_server_config_pb2.ModelServerConfig())
-    (model,) = config.model_config_list.config
-    assert (model.name, model.model_platform) == ("simcse", "tensorflow")
-    assert f"COPY ${{MODEL_DIR}} {model.base_path}\n" in dockerfile()
-
-
-def test_batching_config_is_one_that_tf_serving_accepts():
-    # tensorflow_serving/servables/tensorflow/session_bundle_config.proto
-    batching = serving_message(
-        "BatchingParameters",
-        max_batch_size=wrappers_pb2.Int64Value,
-        batch_timeout_micros=wrappers_pb2.Int64Value,
-        max_enqueued_batches=wrappers_pb2.Int64Value,
-        num_batch_threads=wrappers_pb2.Int64Value,
-        allowed_batch_sizes="[int64]",
-    )
-    config = parsed("batching.config", batching())
-    sizes = list(config.allowed_batch_sizes)
-    assert sizes == sorted(set(sizes))
-    assert sizes[-1] == config.max_batch_size.value
-    assert config.num_batch_threads.value >= 1
-
-
-def test_monitoring_config_turns_prometheus_on():
-    # tensorflow_serving/config/monitoring_config.proto
-    prometheus = serving_message("PrometheusConfig", enable="bool", path="string")
-    monitoring = serving_message("MonitoringConfig", prometheus_config=prometheus)
-    config = parsed("monitoring.config", monitoring())
-    assert config.prometheus_config.enable
-    assert config.prometheus_config.path.startswith("/monitoring/")
 
 
 def dockerfile():

@@ -128,7 +128,8 @@ def test_what_was_asked_is_counted(base_path, tmp_path):
         with Client(server.target) as client:
             client.encode([str(i) for i in range(100)])
         with Client(server.target, model="other") as other:
-            refused = pytest.raises(ServerError, other.encode, ["a"])
+            with pytest.raises(ServerError) as refused:
+                other.encode(["a"])
             assert refused.value.code is grpc.StatusCode.NOT_FOUND
         page = get(f"http://127.0.0.1:{port}/monitoring/prometheus/metrics")
     lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] == ":")
