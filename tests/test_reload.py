@@ -163,6 +163,23 @@ def test_removing_the_newest_version_is_a_rollback(tmp_path):
     following(tmp_path, scenario)
 
 
+def test_an_unreadable_base_directory_changes_nothing(tmp_path, caplog):
+    base_path = tmp_path / "simcse"
+    put(base_path, 1)
+
+    async def scenario(model, loader):
+        base_path.rename(tmp_path / "away")
+        await updates(loader)
+        assert model.available() == [1]
+        assert "no such directory" in caplog.text
+        (tmp_path / "away").rename(base_path)
+        put(base_path, 2)
+        await updates(loader)
+        assert model.available() == [2]
+
+    following(base_path, scenario)
+
+
 def test_policies_and_labels_can_change(tmp_path):
     put(tmp_path, 1, 2, 3)
 

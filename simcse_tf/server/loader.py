@@ -65,6 +65,9 @@ class Loader:
             await self._update(settled=True)
         except UserError as error:
             logger.error("%s: %s", self._model.name, error)
+        except Exception:
+            # Whatever it was, the next look may find things well again.
+            logger.exception("%s: cannot look for versions", self._model.name)
 
     async def _update(self, settled: bool) -> None:
         on_disk = await self._in_thread(self._candidates, settled)

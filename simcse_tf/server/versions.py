@@ -1,5 +1,6 @@
 """Which version directories a base directory holds. Needs no TensorFlow."""
 
+import os
 from pathlib import Path
 
 from simcse_tf.errors import UserError
@@ -61,12 +62,14 @@ def fingerprint(path: Path) -> Fingerprint:
         path: A version's directory; what disappears meanwhile is left out.
     """
     found = set()
-    for file in path.rglob("*"):
-        try:
-            stat = file.stat()
-        except OSError:
-            continue
-        found.add((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns))
+    for directory, _, names in os.walk(path):
+        for name in names:
+            file = Path(directory, name)
+            try:
+                stat = file.stat()
+            except OSError:
+                continue
+            found.add((str(file), stat.st_size, stat.st_mtime_ns))
     return frozenset(found)
 
 
