@@ -71,21 +71,23 @@ class Loader:
 
     async def _update(self, settled: bool) -> None:
         on_disk = await self._in_thread(self._candidates, settled)
-        error = None
+        errors = []
         for number, path in sorted(on_disk.items(), reverse=True):
             # Failures change what is wanted: an older version moves up.
             ready = [n for n in sorted(on_disk) if n not in self._failed]
             if number in self.config.wanted(ready) and not self._is_loaded(number):
-                error = await self._try(number, path) or error
+                errors += await self._try(number, path)
         ready = [n for n in sorted(on_disk) if n not in self._failed]
         self._retire_all_but(self.config.wanted(ready))
         if not self._model.available():
             newest_version(self.config.base_path)  # says what is wrong there
             wanted = [*self.config.specific] or "any"
-            raise error or UserError(
+            raise next(iter(errors), None) or UserError(
                 f"{self.config.name}: expected a version out of {wanted} in "
                 f"{self.config.base_path}, received {[*on_disk]}"
             )
+        for error in errors:
+            logger.error("%s: %s", self._model.name, error)
         self._set_labels()
 
     def _candidates(self, settled: bool) -> dict[int, Path]:
@@ -110,20 +112,20 @@ class Loader:
     def _is_loaded(self, number: int) -> bool:
         return number in self._model.available()
 
-    async def _try(self, number: int, path: Path) -> UserError | None:
+    async def _try(self, number: int, path: Path) -> list[UserError]:
         if any(task.get_name() == str(number) for task in self._retiring):
-            return None  # it comes back at the next look
+            return []  # it comes back at the next look
         self._model.loading(number)
         try:
             servable = await self._in_thread(self._load, number, path)
         except UserError as error:
-            logger.error("%s version %d: %s", self._model.name, number, error)
             self._failed[number] = self._seen[number]
             self._model.failed(number, str(error))
-            return error
+            return [error]
+        if self._model.available():  # the first is announced by the server
+            logger.info("%s version %d is available", self._model.name, number)
         self._model.publish(servable)
-        logger.info("%s version %d is available", self._model.name, number)
-        return None
+        return []
 
     def _set_labels(self) -> None:
         available = self._model.available()
