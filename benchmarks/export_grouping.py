@@ -47,7 +47,6 @@ def export_graphs(model, rules, directory):
         return answer
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
     graphs = {"plain": plain, **{"_".join(map(str, r)): grouped(r) for r in rules}}
     for name, function in graphs.items():
         archive.add_endpoint(name, function, [tf.TensorSpec([None], tf.string, "text")])

@@ -102,9 +102,9 @@ def _write_graph(model: Any, asked: Sequence[Any], directory: Path) -> None:
     from simcse_tf.signatures import embedder, endpoint
 
     # A plain `tf.Module` around a Keras 3 model loads in Python and fails in TF
-    # Serving ("Could not find variable"); the archive tracks what Serving needs.
+    # Serving ("Could not find variable"); the archive tracks the variables that its
+    # endpoints read. To `track` the model as well would store each of them twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     embed = embedder(model)
     for signature in asked:
         archive.add_endpoint(signature.name, *endpoint(signature, embed))

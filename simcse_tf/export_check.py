@@ -110,7 +110,7 @@ def signature_types(directory: Path) -> dict[str, SignatureTypes]:
 
 
 def _type(info: Any) -> TensorType:
-    shape = tf.TensorShape(info.tensor_shape).as_list()
+    shape: list[int | None] = tf.TensorShape(info.tensor_shape).as_list()
     return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
 
 
