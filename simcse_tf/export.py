@@ -52,8 +52,8 @@ def export(
         | `serving_binary` | `text`: string `(n,)` | `embedding_bits`: uint8 `(n, ceil(dim / 8))` |
 
     Raises:
-        UserError: If `base_dir` cannot be written, or a signature asked for does not
-            fit the model.
+        UserError: If `base_dir` cannot be written, or the model's precision or a
+            signature asked for cannot be had.
         RuntimeError: If the export does not answer as the model does; nothing is
             published then.
     """  # noqa: E501
@@ -61,6 +61,11 @@ def export(
     from simcse_tf.signatures import signatures
     from simcse_tf.warmup_requests import write_warmup
 
+    if model.compute_dtype not in PRECISIONS:
+        raise UserError(
+            f"an export computes in {' or '.join(PRECISIONS)}; the model does in "
+            f"{model.compute_dtype}"
+        )
     asked = signatures(model.embedding_dim, truncate_dims, quantize)
     try:
         version = Path(base_dir, str(_next_version(Path(base_dir))))

@@ -40,8 +40,7 @@ class Tolerance:
 # then fall to the other side, and so may a bit.
 TOLERANCES = {
     "float32": Tolerance(1e-5, steps=1, bits=0.01),
-    "bfloat16": Tolerance(0.02, steps=20, bits=0.1),
-    "float16": Tolerance(0.005, steps=5, bits=0.05),
+    "bfloat16": Tolerance(0.01, steps=8, bits=0.05),
 }
 
 _UNIT_LENGTH = 1e-4
@@ -110,7 +109,7 @@ def signature_types(directory: Path) -> dict[str, SignatureTypes]:
 
 
 def _type(info: Any) -> TensorType:
-    shape: list[int | None] = tf.TensorShape(info.tensor_shape).as_list()
+    shape: list[int | None] = [*tf.TensorShape(info.tensor_shape).as_list()]
     return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
 
 

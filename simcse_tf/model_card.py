@@ -55,7 +55,7 @@ class Model(Section):
     pooling: str
     max_length: int
     dimensions: int
-    precision: Literal["float32", "bfloat16", "float16"]
+    precision: Literal["float32", "bfloat16"]
     parameters: int
 
 
@@ -84,7 +84,7 @@ class ModelCard(Section):
         training: The run that it comes from, where it comes from one.
         signatures: Types of inputs and outputs by the signature's name.
         versions: Of the packages that wrote it.
-        content_hash: SHA-256 over `files`: the same for the same content.
+        content_hash: SHA-256 over the list of `files`.
         files: SHA-256 of each file by its path in the export, but the card's.
     """
 

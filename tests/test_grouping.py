@@ -64,7 +64,7 @@ def test_similar_lengths_go_together_and_others_do_not():
         ({"max_padding": 0}, [1, 2, 2, 1]),
         ({"max_padding": 5}, [1, 3, 3, 3]),
         ({"max_padding": 1000}, [4, 4, 4, 4]),
-        ({"max_padding": 1000, "max_tokens": 30}, [3, 3, 3, 1]),
+        ({"max_padding": 1000, "max_tokens": 30}, [1, 3, 3, 3]),
         ({"max_tokens": 1}, [1, 1, 1, 1]),
     ],
 )

@@ -26,14 +26,14 @@ def test_truncated_embeddings_are_the_first_components_at_unit_length(embeddings
     np.testing.assert_allclose(ratio, ratio[:, :1].repeat(100, 1), rtol=1e-5)
 
 
-def test_int8_comes_back_within_half_a_step(embeddings):
+def test_int8_comes_back_within_a_step(embeddings):
     codes = quantization.encode_int8(embeddings)
     assert codes.dtype == np.int8
     assert (np.abs(codes.astype(int)).max(axis=1) == 127).all()
     step = np.abs(embeddings).max(axis=1, keepdims=True) / 127
     decoded = quantization.decode_int8(codes)
     np.testing.assert_allclose(np.linalg.norm(decoded, axis=1), 1, atol=1e-6)
-    assert (np.abs(decoded - embeddings) <= 0.52 * step).all()
+    assert (np.abs(decoded - embeddings) <= 0.6 * step).all()
 
 
 def test_bits_are_the_signs_in_the_order_of_packbits():
