@@ -109,7 +109,7 @@ def signature_types(directory: Path) -> dict[str, SignatureTypes]:
 
 
 def _type(info: Any) -> TensorType:
-    shape: list[int | None] = [*tf.TensorShape(info.tensor_shape).as_list()]
+    shape = [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim]
     return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
 
 
@@ -130,14 +130,13 @@ def _check_signatures(card: ModelCard, directory: Path) -> None:
     if found != card.signatures:
         raise UserError("its signatures are not those of simcse.json")
     text = TensorType(dtype="string", shape=[None])
-    for name, inputs, output, shape in (
-        ("serving_default", ("text",), "embedding", [None, card.model.dimensions]),
-        ("similarity", ("text_a", "text_b"), "cosine_similarity", [None]),
+    embedding = TensorType(dtype="float32", shape=[None, card.model.dimensions])
+    cosine = TensorType(dtype="float32", shape=[None])
+    for name, inputs, outputs in (
+        ("serving_default", ("text",), {"embedding": embedding}),
+        ("similarity", ("text_a", "text_b"), {"cosine_similarity": cosine}),
     ):
-        expected = SignatureTypes(
-            inputs=dict.fromkeys(inputs, text),
-            outputs={output: TensorType(dtype="float32", shape=shape)},
-        )
+        expected = SignatureTypes(inputs=dict.fromkeys(inputs, text), outputs=outputs)
         if found.get(name) != expected:
             raise UserError(
                 f"{name}: expected {expected.model_dump_json()}, received "

@@ -178,8 +178,11 @@ def training_of(source: str) -> Training | None:
     if not Path(source).is_dir() or not (run / "metrics.jsonl").is_file():
         return None
     config = read_json(str(run / "config.json"))
+    data = config.get("data", {}).get("train")
+    if data is None:
+        return None
     return Training(
-        data=Path(config["data"]["train"]).name,
+        data=Path(data).name,
         config=config,
         dev=_scores(Path(source) / "dev.json"),
         # A run tests its best model only.

@@ -87,6 +87,9 @@ def test_a_model_of_no_run_has_no_training(source, tmp_path):
     assert training_of(source) is None
     (tmp_path / "model").mkdir()
     assert training_of(str(tmp_path / "model")) is None
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "config.json").write_text('{"written_by": "something else"}')
+    assert training_of(str(tmp_path / "model")) is None
 
 
 @pytest.mark.parametrize(
