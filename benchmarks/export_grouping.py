@@ -69,7 +69,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default=MINILM)
     parser.add_argument("--rules", action="store_true", help="compare other rules too")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     texts = [
         line
