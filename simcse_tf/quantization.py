@@ -1,0 +1,112 @@
+"""Smaller embeddings for storage: fewer dimensions, int8, one bit a dimension.
+
+What the signatures `serving_N`, `serving_int8` and `serving_binary` of an export
+return, and how to read it. NumPy alone.
+"""
+
+import numpy as np
+
+INT8_LIMIT = 127
+
+
+def truncate(embeddings: np.ndarray, dims: int) -> np.ndarray:
+    """Keeps the first dimensions, at unit length again.
+
+    Args:
+        embeddings: float array of shape `(n, dim)`.
+        dims: int, from 1 to `dim`.
+
+    Returns:
+        float32 array of shape `(n, dims)`.
+    """
+    return _unit_length(embeddings[:, :dims])
+
+
+def encode_int8(embeddings: np.ndarray) -> np.ndarray:
+    """Writes every row in steps of 1/127 of its largest component.
+
+    Args:
+        embeddings: float array of shape `(n, dim)`, rows of unit length.
+
+    Returns:
+        int8 array of shape `(n, dim)`, from -127 to 127.
+    """
+    largest = np.abs(embeddings).max(axis=1, keepdims=True, initial=0)
+    steps = embeddings / np.where(largest > 0, largest, 1) * INT8_LIMIT
+    return np.rint(steps).astype(np.int8)
+
+
+def decode_int8(codes: np.ndarray) -> np.ndarray:
+    """Embeddings out of `embedding_int8`.
+
+    A row's scale is not stored: it is the one that makes the row's length 1.
+
+    Args:
+        codes: int8 array of shape `(n, dim)`.
+
+    Returns:
+        float32 array of shape `(n, dim)`, rows of unit length.
+    """
+    return _unit_length(codes)
+
+
+def encode_binary(embeddings: np.ndarray) -> np.ndarray:
+    """One bit a component: whether it is greater than 0.
+
+    Args:
+        embeddings: float array of shape `(n, dim)`.
+
+    Returns:
+        uint8 array of shape `(n, ceil(dim / 8))` in the order of `numpy.packbits`:
+        the first component is the highest bit of the first byte.
+    """
+    return np.packbits(embeddings > 0, axis=1)
+
+
+def decode_binary(bits: np.ndarray, dim: int) -> np.ndarray:
+    """Embeddings out of `embedding_bits`: the nearest with one magnitude throughout.
+
+    Args:
+        bits: uint8 array of shape `(n, ceil(dim / 8))`.
+        dim: int. Dimensions of the embedding.
+
+    Returns:
+        float32 array of shape `(n, dim)`, rows of unit length.
+    """
+    signs = np.unpackbits(bits, axis=1, count=dim).astype(np.float32) * 2 - 1
+    return signs / np.float32(np.sqrt(dim))
+
+
+def hamming_distance(bits_a: np.ndarray, bits_b: np.ndarray) -> np.ndarray:
+    """In how many dimensions the rows of two arrays differ.
+
+    Args:
+        bits_a: uint8 array of shape `(n, bytes)`.
+        bits_b: uint8 array of shape `(n, bytes)`, or `(1, bytes)`.
+
+    Returns:
+        int64 array of shape `(n,)`.
+    """
+    return np.unpackbits(bits_a ^ bits_b, axis=1).sum(axis=1, dtype=np.int64)
+
+
+def estimated_cosine(distance: np.ndarray, dim: int) -> np.ndarray:
+    """The cosine of two embeddings from the Hamming distance of their bits.
+
+    Where directions are spread evenly, two vectors at an angle differ in the share
+    `angle / pi` of their signs (Charikar 2002, of random hyperplanes).
+
+    Args:
+        distance: int array. As `hamming_distance` returns it.
+        dim: int. Dimensions of the embedding.
+
+    Returns:
+        float64 array, `cos(pi * distance / dim)`.
+    """
+    return np.cos(np.pi * np.asarray(distance) / dim)
+
+
+def _unit_length(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 0, length, 1)
