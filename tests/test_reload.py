@@ -180,7 +180,7 @@ def test_an_unreadable_base_directory_changes_nothing(tmp_path, caplog):
     following(base_path, scenario)
 
 
-def test_policies_and_labels_can_change(tmp_path):
+def test_policies_and_labels_can_change(tmp_path, caplog):
     put(tmp_path, 1, 2, 3)
 
     async def scenario(model, loader):
@@ -195,7 +195,8 @@ def test_policies_and_labels_can_change(tmp_path):
             assert stable.version == 3
         # A label of what is not there is refused, and changes nothing.
         loader.config = ModelConfig("m", tmp_path, 1, (2, 3), {"stable": 9})
-        await updates(loader)
+        await updates(loader, 3)
+        assert caplog.text.count("label stable") == 1
         with catalog.lease(spec(label="stable")) as stable:
             assert stable.version == 3
 

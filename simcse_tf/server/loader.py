@@ -49,6 +49,7 @@ class Loader:
         self._failed: dict[int, Fingerprint] = {}
         self._seen: dict[int, Fingerprint] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self._told = ""
 
     async def start(self) -> None:
         """Loads what is there.
@@ -63,8 +64,11 @@ class Loader:
         """Follows the base directory; versions that are still written wait."""
         try:
             await self._update(settled=True)
+            self._told = ""
         except UserError as error:
-            logger.error("%s: %s", self._model.name, error)
+            if str(error) != self._told:  # not at every look
+                logger.error("%s: %s", self._model.name, error)
+            self._told = str(error)
         except Exception:
             # Whatever it was, the next look may find things well again.
             logger.exception("%s: cannot look for versions", self._model.name)
