@@ -78,12 +78,9 @@ def _parser() -> cli.Parser:
         default=1,
         help="look for new versions so often; 0 is never (default: 1)",
     )
-    models.add_argument(
+    _add_boolean(
+        models,
         "--allow_version_labels_for_unavailable_models",
-        metavar="BOOL",
-        type=_boolean,
-        nargs="?",
-        const=True,
         default=False,
         help="labels may be of versions that are not loaded (default: false)",
     )
@@ -132,12 +129,9 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_work_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    _add_boolean(
+        group,
         "--enable_batching",
-        metavar="BOOL",
-        type=_boolean,
-        nargs="?",
-        const=True,
         default=True,
         help="compute requests together (default: true)",
     )
@@ -156,6 +150,21 @@ def _add_work_flags(group: argparse._ArgumentGroup) -> None:
             default=0,
             help=f"TensorFlow's threads {what}; 0 for one a CPU (default: 0)",
         )
+
+
+def _add_boolean(
+    group: argparse._ArgumentGroup, flag: str, default: bool, help: str
+) -> None:
+    """As TF Serving reads them: `--flag`, `--flag=true` or `--flag=false`."""
+    group.add_argument(
+        flag,
+        metavar="BOOL",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        default=default,
+        help=help,
+    )
 
 
 def _port(text: str) -> int:

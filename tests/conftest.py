@@ -29,6 +29,16 @@ def minilm():
     return SimCSE.from_preset(MINILM)
 
 
+@pytest.fixture(scope="module")
+def base_path(tmp_path_factory) -> Path:
+    """The base directory of a small model, exported as its one version."""
+    from serving_helpers import export
+
+    base_path = tmp_path_factory.mktemp("models") / "simcse"
+    export(base_path)
+    return base_path
+
+
 def make_preset(path: Path, layers: int) -> Path:
     """A KerasHub directory: BERT with random weights, small enough to train in a test.
 

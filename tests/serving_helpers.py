@@ -14,7 +14,11 @@ from types import SimpleNamespace
 import grpc
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import (
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 import simcse_tf
 
@@ -135,6 +139,21 @@ def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def open_stubs(target: str) -> Iterator[SimpleNamespace]:
+    """Connects to a server; yields the channel and TF Serving's own stubs."""
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    with grpc.insecure_channel(target, options) as channel:
+        yield SimpleNamespace(
+            channel=channel,
+            predictions=prediction_service_pb2_grpc.PredictionServiceStub(channel),
+            models=model_service_pb2_grpc.ModelServiceStub(channel),
+        )
 
 
 class OneModel:

@@ -24,7 +24,6 @@ from serving_helpers import (
     DIM,
     MIXED_TEXTS,
     VERSION,
-    export,
     free_port,
     predict_request,
     running_server,
@@ -340,13 +339,6 @@ class Fuzzer:
         finally:
             writer.close()
         return "closed"
-
-
-@pytest.fixture(scope="module")
-def base_path(tmp_path_factory):
-    base_path = tmp_path_factory.mktemp("models") / "simcse"
-    export(base_path)
-    return base_path
 
 
 def resident_megabytes(pid):

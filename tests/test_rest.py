@@ -20,7 +20,6 @@ from serving_helpers import (
     DIM,
     MIXED_TEXTS,
     VERSION,
-    export,
     free_port,
     predict_request,
     running_server,
@@ -31,13 +30,6 @@ from simcse_tf.client import Client
 from simcse_tf.server import json_predict
 
 PREDICT = "/v1/models/simcse:predict"
-
-
-@pytest.fixture(scope="module")
-def base_path(tmp_path_factory):
-    base_path = tmp_path_factory.mktemp("models") / "simcse"
-    export(base_path)
-    return base_path
 
 
 @pytest.fixture(scope="module")

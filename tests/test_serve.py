@@ -6,7 +6,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -21,6 +20,7 @@ from serving_helpers import (
     assert_one_line_mistake,
     environment,
     export,
+    open_stubs,
     predict_request,
     run_serve,
     running_server,
@@ -31,20 +31,12 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
     prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 
 from simcse_tf.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def base_path(tmp_path_factory):
-    base_path = tmp_path_factory.mktemp("models") / "simcse"
-    export(base_path)
-    return base_path
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +47,8 @@ def server(base_path):
 
 @pytest.fixture(scope="module")
 def stubs(server):
-    options = [
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.enable_http_proxy", 0),
-    ]
-    with grpc.insecure_channel(server.target, options) as channel:
-        yield SimpleNamespace(
-            channel=channel,
-            predictions=prediction_service_pb2_grpc.PredictionServiceStub(channel),
-            models=model_service_pb2_grpc.ModelServiceStub(channel),
-        )
+    with open_stubs(server.target) as stubs:
+        yield stubs
 
 
 @pytest.fixture(scope="module")

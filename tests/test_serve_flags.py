@@ -9,7 +9,6 @@ from unittest.mock import Mock
 import pytest
 from serving_helpers import (
     assert_one_line_mistake,
-    export,
     free_port,
     run_serve,
 )
@@ -18,13 +17,6 @@ from simcse_tf import serve
 from simcse_tf.errors import UserError
 from simcse_tf.server import text_config, versions
 from simcse_tf.server.model_config import ModelConfig
-
-
-@pytest.fixture(scope="module")
-def base_path(tmp_path_factory):
-    base_path = tmp_path_factory.mktemp("models") / "simcse"
-    export(base_path)
-    return base_path
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import urllib.request
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving_helpers import export, free_port, running_server
+from serving_helpers import free_port, running_server
 
 from simcse_tf.client import Client, ServerError, Tls
 from simcse_tf.errors import UserError
@@ -22,13 +22,6 @@ from simcse_tf.server.security import read_token
 
 TOKEN = "a-secret"
 SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def base_path(tmp_path_factory):
-    base_path = tmp_path_factory.mktemp("models") / "simcse"
-    export(base_path)
-    return base_path
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,11 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_helpers import CALL_SECONDS, predict_request
+from serving_helpers import CALL_SECONDS, open_stubs, predict_request
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
 )
 
 from simcse_tf.client import Client
@@ -65,16 +63,8 @@ NO_LABEL = "no-such-label"
 
 @pytest.fixture(scope="session")
 def stubs(target):
-    options = [
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.enable_http_proxy", 0),
-    ]
-    with grpc.insecure_channel(target.grpc, options) as channel:
-        yield SimpleNamespace(
-            channel=channel,
-            predictions=prediction_service_pb2_grpc.PredictionServiceStub(channel),
-            models=model_service_pb2_grpc.ModelServiceStub(channel),
-        )
+    with open_stubs(target.grpc) as stubs:
+        yield stubs
 
 
 @pytest.fixture(scope="session")
