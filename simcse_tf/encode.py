@@ -1,6 +1,9 @@
 """Bulk encoding: many sentences to one array, in batches of similar length."""
 
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ from simcse_tf.files import whole_file
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# Sentences tokenized at a time: enough to keep the tokenizer's threads busy, few
-# enough that their strings never count.
-_TOKENIZED_AT_ONCE = 4096
+# Sentences sorted and tokenized at a time: enough for batches of like length, few
+# enough that memory does not depend on how many there are in all.
+_BLOCK = 16384
+# A single batch leaves cores idle between its operations; past some batches at a time
+# memory grows and nothing else does.
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 def encode(
@@ -26,7 +32,10 @@ def encode(
     out: np.ndarray | None = None,
     normalize: bool = True,
 ) -> np.ndarray:
-    """Embeds sentences faster than `predict`: sorted by length, little is padding.
+    """Embeds sentences faster than `predict`.
+
+    Sorted by length, little is padding; what occurs more than once among some
+    thousands of sentences is computed once; batches run side by side.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -43,26 +52,62 @@ def encode(
     Returns:
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
     """
-    import tensorflow as tf
     from tqdm import tqdm
 
     if out is None:
         out = np.empty((len(sentences), model.embedding_dim), np.float32)
-    if not len(sentences):
-        return out
-    tokens = _tokens(model, sentences, max_length or model.max_length)
+    max_length = max_length or model.max_length
+    weights = model.inference_weights()
+
+    def embed(tokens: Any) -> np.ndarray:
+        return model.traced_infer(weights, model.pad(tokens), normalize).numpy()
+
+    starts = range(0, len(sentences), _BLOCK)
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        tqdm(
+            total=len(sentences), unit="sentence", desc="encoding", disable=not progress
+        ) as bar,
+    ):
+        blocks = (sentences[start : start + _BLOCK] for start in starts)
+        tokenized = _one_ahead(
+            pool, lambda block: _distinct_tokens(model, block, max_length), blocks
+        )
+        for start, (tokens, places) in zip(starts, tokenized, strict=True):
+            repeats = np.bincount(places)
+            embeddings = np.empty((len(repeats), model.embedding_dim), np.float32)
+            for rows, embedded in _embedded(pool, embed, tokens, batch_size):
+                embeddings[rows] = embedded
+                bar.update(int(repeats[rows].sum()))
+            out[start : start + len(places)] = embeddings[places]
+    return out
+
+
+def _embedded(
+    pool: Executor, embed: Callable[[Any], np.ndarray], tokens: Any, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of `tokens` and their embeddings, batches of similar length side by side."""
+    import tensorflow as tf
+
     # The longest first: what does not fit in memory fails at once.
     order = np.argsort(-tokens.row_lengths().numpy(), kind="stable")
-    with tqdm(
-        total=len(order), unit="sentence", desc="encoding", disable=not progress
-    ) as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            out[rows] = model.embed(
-                model.pad(tf.gather(tokens, rows)), normalize=normalize
-            )
-            bar.update(len(rows))
-    return out
+    starts = range(0, len(order), batch_size)
+    batches = [order[start : start + batch_size] for start in starts]
+    done = pool.map(lambda rows: embed(tf.gather(tokens, rows)), batches)
+    return zip(batches, done, strict=True)
+
+
+def _one_ahead(
+    pool: Executor, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
+    """`map`, with the next result on its way while one is being used."""
+    ahead: deque[Future] = deque()
+    for item in items:
+        ahead.append(pool.submit(function, item))
+        if len(ahead) > 1:
+            yield ahead.popleft().result()
+    if ahead:
+        yield ahead.popleft().result()
 
 
 def encoder(
@@ -81,15 +126,14 @@ def encoder(
     )
 
 
-def _tokens(model: Any, sentences: Any, max_length: int) -> Any:
+def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.ndarray]:
+    """The tokens of a block's distinct sentences, and which of them each one is."""
     import tensorflow as tf
 
     from simcse_tf.model import string_tensor
 
-    starts = range(0, len(sentences), _TOKENIZED_AT_ONCE)
-    chunks = (sentences[start : start + _TOKENIZED_AT_ONCE] for start in starts)
-    parts = [model.tokenizer(string_tensor(chunk), max_length) for chunk in chunks]
-    return tf.concat(parts, axis=0)
+    distinct, places = tf.unique(string_tensor(block))
+    return model.tokenizer(distinct, max_length), places.numpy()
 
 
 def read_lines(path: str) -> list[bytes]:

@@ -95,7 +95,7 @@ def embedder(model: Any) -> Any:
     """
 
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        return model.call(model.pad(tokens), training=False)
+        return model.infer(model.inference_weights(), model.pad(tokens))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def embed_texts(text: tf.Tensor) -> tf.Tensor:
