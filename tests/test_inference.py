@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from conftest import SENTENCES
+
+from simcse_tf import SimCSE
+from simcse_tf.encode import encode
+from simcse_tf.pooling import POOLINGS
+
+MIXED_LENGTHS = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
+
+
+def both(model):
+    inputs = model.preprocess(MIXED_LENGTHS)
+    return model(inputs), model.infer(model.inference_weights(), inputs)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("exact_gelu", [False, True])
+def test_plain_operations_equal_the_keras_layers(small_preset, pooling, exact_gelu):
+    model = SimCSE.from_preset(
+        str(small_preset), pooling=pooling, head_init="random", exact_gelu=exact_gelu
+    )
+    np.testing.assert_allclose(*both(model), atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_is_as_near_to_float32_as_the_keras_layers_are(
+    small_preset, dtype
+):
+    reference, _ = both(SimCSE.from_preset(str(small_preset)))
+    layers, plain = both(SimCSE.from_preset(str(small_preset), dtype=dtype))
+    error = np.abs(layers - reference).max()
+    assert 0 < np.abs(plain - reference).max() < 2 * error
+
+
+def test_weights_that_changed_are_read_anew(small_preset):
+    model = SimCSE.from_preset(str(small_preset))
+    before = encode(model, SENTENCES)
+    for variable in model.backbone.trainable_variables:
+        variable.assign(variable * 1.5)
+    after = encode(model, SENTENCES)
+    assert np.abs(after - before).max() > 1e-2
+    np.testing.assert_allclose(after, model.predict(SENTENCES, verbose=0), atol=2e-6)
+
+
+def test_what_occurs_twice_is_computed_once(small_preset):
+    model = SimCSE.from_preset(str(small_preset))
+    rows = []
+    infer = model.traced_infer
+
+    def counting(weights, inputs, normalize):
+        rows.append(len(inputs["token_ids"]))
+        return infer(weights, inputs, normalize)
+
+    model.__dict__["traced_infer"] = counting
+    repeated = [*SENTENCES, *reversed(SENTENCES), SENTENCES[0]]
+    received = encode(model, repeated)
+    assert sum(rows) == len(set(SENTENCES))
+    np.testing.assert_array_equal(
+        received[: len(SENTENCES)], received[len(SENTENCES) : -1][::-1]
+    )
+
+
+def test_several_blocks_give_what_one_gives(small_preset, monkeypatch):
+    model = SimCSE.from_preset(str(small_preset))
+    expected = encode(model, MIXED_LENGTHS)
+    monkeypatch.setattr("simcse_tf.encode._BLOCK", 3)
+    np.testing.assert_allclose(encode(model, MIXED_LENGTHS, 2), expected, atol=1e-6)
