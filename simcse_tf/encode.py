@@ -1,26 +1,30 @@
 """Bulk encoding: many sentences to one array, in batches of similar length."""
 
+import hashlib
+import json
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from simcse_tf.cli import Parser, run
 from simcse_tf.errors import UserError
-from simcse_tf.files import whole_file
+from simcse_tf.partial_array import partial_array
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # Sentences sorted and tokenized at a time: enough for batches of like length, few
 # enough that memory does not depend on how many there are in all.
-_BLOCK = 16384
-# A single batch leaves cores idle between its operations; past some batches at a time
-# memory grows and nothing else does.
-_THREADS = min(4, os.cpu_count() or 1)
+BLOCK = 16384
+# A single batch leaves cores idle between its operations.
+_THREADS = os.cpu_count() or 1
+# Of a batch, padding included: past it a token costs no less, and memory grows.
+_MAX_TOKENS = 4096
 
 
 def encode(
@@ -40,7 +44,8 @@ def encode(
     Args:
         model: A `simcse_tf.SimCSE`.
         sentences: Sequence of `n` strings.
-        batch_size: int. Sentences encoded at a time. Defaults to `64`.
+        batch_size: int. Sentences encoded at a time, fewer where they are long.
+            Defaults to `64`.
         max_length: Optional int. Tokens a sentence is cut at, in place of the
             model's own.
         progress: bool. Whether to show a progress bar on stderr. Defaults to
@@ -52,35 +57,78 @@ def encode(
     Returns:
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
     """
-    from tqdm import tqdm
-
     if out is None:
         out = np.empty((len(sentences), model.embedding_dim), np.float32)
+    starts = range(0, len(sentences), BLOCK)
+    blocks = (sentences[start : start + BLOCK] for start in starts)
+    with _progress_bar(len(sentences), progress) as bar:
+        embedded = encode_blocks(
+            model, blocks, batch_size, max_length, normalize, bar.update
+        )
+        for start, rows in zip(starts, embedded, strict=True):
+            out[start : start + len(rows)] = rows
+    return out
+
+
+def encode_blocks(
+    model: Any,
+    blocks: Iterable[Any],
+    batch_size: int = 64,
+    max_length: int | None = None,
+    normalize: bool = True,
+    advance: Callable[[int], Any] = lambda sentences: None,
+) -> Iterator[np.ndarray]:
+    """`encode` of a stream, in memory that does not depend on its length.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        blocks: Iterable of sequences of strings, some thousands each. The next one
+            is tokenized while one is computed.
+        batch_size: int. As for `encode`.
+        max_length: Optional int. As for `encode`.
+        normalize: bool. As for `encode`.
+        advance: Called with the number of sentences done since it was last called.
+
+    Yields:
+        float32 array of shape `(n, embedding_dim)` for every block of `n` strings.
+    """
     max_length = max_length or model.max_length
-    weights = model.inference_weights()
+    infer = model.inference(normalize)
 
     def embed(tokens: Any) -> np.ndarray:
-        return model.traced_infer(weights, model.pad(tokens), normalize).numpy()
+        return infer(model.pad(tokens)).numpy()
 
-    starts = range(0, len(sentences), _BLOCK)
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(
-            total=len(sentences), unit="sentence", desc="encoding", disable=not progress
-        ) as bar,
-    ):
-        blocks = (sentences[start : start + _BLOCK] for start in starts)
+    with ThreadPoolExecutor(_THREADS) as pool:
         tokenized = _one_ahead(
             pool, lambda block: _distinct_tokens(model, block, max_length), blocks
         )
-        for start, (tokens, places) in zip(starts, tokenized, strict=True):
+        for tokens, places in tokenized:
             repeats = np.bincount(places)
             embeddings = np.empty((len(repeats), model.embedding_dim), np.float32)
             for rows, embedded in _embedded(pool, embed, tokens, batch_size):
                 embeddings[rows] = embedded
-                bar.update(int(repeats[rows].sum()))
-            out[start : start + len(places)] = embeddings[places]
-    return out
+                advance(int(repeats[rows].sum()))
+            yield embeddings[places]
+
+
+def one_core_an_operation() -> None:
+    """Leaves the cores to batches side by side, which wait less for each other.
+
+    For a process that only encodes, before it imports TensorFlow.
+    """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+def _progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=sentences,
+        initial=done,
+        unit="sentence",
+        desc="encoding",
+        disable=not progress,
+    )
 
 
 def _embedded(
@@ -89,12 +137,20 @@ def _embedded(
     """Rows of `tokens` and their embeddings, batches of similar length side by side."""
     import tensorflow as tf
 
-    # The longest first: what does not fit in memory fails at once.
-    order = np.argsort(-tokens.row_lengths().numpy(), kind="stable")
-    starts = range(0, len(order), batch_size)
-    batches = [order[start : start + batch_size] for start in starts]
+    batches = list(_batches(tokens.row_lengths().numpy(), batch_size))
     done = pool.map(lambda rows: embed(tf.gather(tokens, rows)), batches)
     return zip(batches, done, strict=True)
+
+
+def _batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Rows of similar length, each once; the longest first."""
+    # What does not fit in memory fails at once.
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = min(batch_size, max(1, _MAX_TOKENS // max(1, lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows
 
 
 def _one_ahead(
@@ -136,37 +192,87 @@ def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.n
     return model.tokenizer(distinct, max_length), places.numpy()
 
 
-def read_lines(path: str) -> list[bytes]:
-    """The lines of a file as they are, an empty one included, without line breaks.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
-    lines = text.removesuffix(b"\n").split(b"\n") if text else []
-    return [line.removesuffix(b"\r") for line in lines]
-
-
-def encode_file(model: Any, lines: list[bytes], output: str, batch_size: int) -> None:
+def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int:
     """Writes a NumPy file with one row a line, whole or not at all.
+
+    Memory does not depend on the number of lines. A call that was interrupted is gone
+    on with by the next one of the same model, input and output.
 
     Args:
         model: A `simcse_tf.SimCSE`.
-        lines: `n` texts.
+        path: string. A text file; an empty line is an empty sentence.
         output: string. The `.npy` file: float32, `(n, embedding_dim)`.
-        batch_size: int. Sentences encoded at a time.
+        batch_size: int. As for `encode`.
+
+    Returns:
+        int. `n`, the number of lines.
+
+    Raises:
+        UserError: If a file cannot be read or written, or another process is writing
+            the output.
     """
-    shape = (len(lines), model.embedding_dim)
+    lines, digest = scan(path)
+    key = f"{digest} {_fingerprint(model)}"
+    shape = (lines, model.embedding_dim)
     try:
-        with whole_file(output) as path:
-            rows = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-            encode(model, lines, batch_size, progress=True, out=rows)
-            rows.flush()
+        with partial_array(output, shape, key) as array:
+            done = array.rows_done
+            if done:
+                print(
+                    f"encode: going on after {done} of {lines} lines", file=sys.stderr
+                )
+            blocks = _blocks(islice(read_lines(path), done, None))
+            with _progress_bar(lines, True, done) as bar:
+                for rows in encode_blocks(
+                    model, blocks, batch_size, advance=bar.update
+                ):
+                    array.append(rows)
+    except BlockingIOError:
+        raise UserError(f"--output: another process is writing {output}") from None
     except OSError as error:
         raise UserError(f"--output: cannot write {output}: {error.strerror}") from None
+    return lines
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """The lines of a file as they are, an empty one included, without line breaks."""
+    with open(path, "rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def scan(path: str) -> tuple[int, str]:
+    """How many lines a file has, and a digest of its content.
+
+    Raises:
+        UserError: If it cannot be read, or can be read only once.
+    """
+    digest, lines = hashlib.sha256(), 0
+    try:
+        with open(path, "rb") as file:
+            if not file.seekable():
+                raise UserError(f"--input: expected a regular file, received {path}")
+            for line in file:
+                digest.update(line)
+                lines += 1
+    except OSError as error:
+        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
+    return lines, digest.hexdigest()
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    lines = iter(lines)
+    while block := list(islice(lines, BLOCK)):
+        yield block
+
+
+def _fingerprint(model: Any) -> str:
+    """A digest of all that an embedding follows from."""
+    config = {**model.get_config(), "name": None, "backbone": model.compute_dtype}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()
 
 
 def main() -> None:
@@ -179,15 +285,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
-    lines = read_lines(arguments.input)
+    scan(arguments.input)
 
+    one_core_an_operation()
     from simcse_tf.model import SimCSE
 
     model = SimCSE.from_preset(arguments.model, dtype=arguments.precision)
-    encode_file(model, lines, arguments.output, arguments.batch_size)
-    print(
-        f"{arguments.output}: {len(lines)} sentences, {model.embedding_dim} dimensions"
-    )
+    lines = encode_file(model, arguments.input, arguments.output, arguments.batch_size)
+    print(f"{arguments.output}: {lines} sentences, {model.embedding_dim} dimensions")
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ class PlainBert:
 
 
 def _norm(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
+    return tf.cast(layer.gamma, tf.float32), tf.cast(layer.beta, tf.float32)
 
 
 def _dense(inputs: tf.Tensor, weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

@@ -203,14 +203,38 @@ class SimCSE(keras.Model):
         length = self.max_length if on_tpu else None
         return self.pad(self.tokenizer(text, self.max_length), length)
 
+    def inference(self, normalize: bool = True) -> Callable[..., tf.Tensor]:
+        """`call` without dropout, on one device and faster for a BERT backbone.
+
+        Args:
+            normalize: bool. As for `call`.
+
+        Returns:
+            Function of what `preprocess` returns, traced, with the weights as they
+            are now.
+        """
+        weights = self.inference_weights()
+        if self.compute_dtype == "float32":
+            return lambda inputs: self._traced_infer(weights, inputs, normalize)
+        # A matrix in half precision is rearranged before a product: a constant one
+        # once, any other every time.
+        values = tf.nest.map_structure(lambda weight: weight.numpy(), weights)
+
+        def infer(inputs: Mapping[str, Any]) -> tf.Tensor:
+            constants = tf.nest.map_structure(tf.constant, values)
+            return self.infer(constants, inputs, normalize)
+
+        tokens = tf.TensorSpec([None, None], tf.int32)
+        return tf.function(infer, [dict.fromkeys(self.backbone.input, tokens)])
+
     def inference_weights(self) -> Weights:
-        """What `infer` reads of the backbone, prepared once for many batches."""
+        """What `infer` reads of the backbone."""
         return self._plain_bert.weights() if self._plain_bert else {}
 
     def infer(
         self, weights: Weights, inputs: Mapping[str, Any], normalize: bool = True
     ) -> tf.Tensor:
-        """`call` without dropout, faster for a BERT backbone.
+        """What `inference` traces.
 
         Args:
             weights: What `inference_weights` returns.
@@ -226,8 +250,7 @@ class SimCSE(keras.Model):
         return self._embeddings(states, inputs, False, normalize)
 
     @functools.cached_property
-    def traced_infer(self) -> Any:
-        """`infer` as a `tf.function`, on one device."""
+    def _traced_infer(self) -> Any:
         return tf.function(self.infer, reduce_retracing=True)
 
     @functools.cached_property

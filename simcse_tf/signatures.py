@@ -94,8 +94,15 @@ def embedder(model: Any) -> Any:
         `tf.function` from a string tensor `(n,)` to float32 `(n, dim)`.
     """
 
+    # In float32 the graph reads variables, which may be of any size; constants, which
+    # half precision is faster with, are part of the graph's own file.
+    fixed = None if model.compute_dtype == "float32" else model.inference()
+
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        return model.infer(model.inference_weights(), model.pad(tokens))
+        inputs = model.pad(tokens)
+        return (
+            fixed(inputs) if fixed else model.infer(model.inference_weights(), inputs)
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def embed_texts(text: tf.Tensor) -> tf.Tensor:

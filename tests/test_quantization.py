@@ -75,6 +75,7 @@ def test_equal_texts_are_computed_once():
 
         max_length = 8
         embedding_dim = 1
+        compute_dtype = "float32"
 
         def tokenizer(self, text, max_length):
             ones = tf.ones_like(tf.strings.length(text))
@@ -83,7 +84,10 @@ def test_equal_texts_are_computed_once():
         def pad(self, tokens):
             return tokens.to_tensor()
 
-        def call(self, tokens, training):
+        def inference_weights(self):
+            return {}
+
+        def infer(self, weights, tokens):
             rows = tf.shape(tokens)[0]
             return tf.cast(tf.fill([rows, 1], rows), tf.float32)
 
