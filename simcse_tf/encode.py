@@ -268,10 +268,12 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _fingerprint(model: Any) -> str:
     """A digest of all that an embedding follows from."""
-    config = {**model.get_config(), "name": None, "backbone": model.compute_dtype}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).data)
+    about = model.description()
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for weight in model.weights:
+        # The rest are the states of random generators.
+        if "float" in weight.dtype:
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
 
 

@@ -139,6 +139,7 @@ class SimCSE(keras.Model):
             if PlainBert.supports(backbone)
             else None
         )
+        self._traced_infer: tuple[Weights, Any] | None = None
         self.embedding_dim = int(_sequence_output(backbone).shape[-1])
         self.head = _mlp_head(self.embedding_dim, self) if pooling == "cls" else None
         self.masked_lm_head = (
@@ -213,23 +214,43 @@ class SimCSE(keras.Model):
             Function of what `preprocess` returns, traced, with the weights as they
             are now.
         """
+        fixed = self.fixed_weights()
+        if self._traced_infer is None or not _equal(fixed, self._traced_infer[0]):
+            self._traced_infer = fixed, self._trace_infer(fixed)
+        _, infer = self._traced_infer
         weights = self.inference_weights()
-        if self.compute_dtype == "float32":
-            return lambda inputs: self._traced_infer(weights, inputs, normalize)
-        # A matrix in half precision is rearranged before a product: a constant one
-        # once, any other every time.
-        values = tf.nest.map_structure(lambda weight: weight.numpy(), weights)
 
-        def infer(inputs: Mapping[str, Any]) -> tf.Tensor:
-            constants = tf.nest.map_structure(tf.constant, values)
-            return self.infer(constants, inputs, normalize)
+        def embed(inputs: Mapping[str, Any]) -> tf.Tensor:
+            embeddings = infer(weights, inputs)
+            return unit_length(embeddings) if normalize else embeddings
 
+        return embed
+
+    def _trace_infer(self, fixed: Weights) -> Any:
+        weights = tf.nest.map_structure(
+            tf.TensorSpec.from_tensor, self.inference_weights()
+        )
         tokens = tf.TensorSpec([None, None], tf.int32)
-        return tf.function(infer, [dict.fromkeys(self.backbone.input, tokens)])
+        return tf.function(
+            lambda weights, inputs: self.infer(weights | fixed, inputs, False),
+            [weights, dict.fromkeys(self.backbone.input, tokens)],
+            autograph=False,
+        )
 
     def inference_weights(self) -> Weights:
-        """What `infer` reads of the backbone."""
+        """What `infer` reads of the backbone, as it is now."""
         return self._plain_bert.weights() if self._plain_bert else {}
+
+    def fixed_weights(self) -> Weights:
+        """Those of `inference_weights` that are faster as constants, in NumPy.
+
+        A matrix in half precision is rearranged before a product: a constant one once,
+        any other every time. In float32 there are none, and a graph stays small.
+        """
+        if self._plain_bert is None or self.compute_dtype == "float32":
+            return {}
+        layers = self._plain_bert.weights()["layers"]
+        return {"layers": tf.nest.map_structure(lambda each: each.numpy(), layers)}
 
     def infer(
         self, weights: Weights, inputs: Mapping[str, Any], normalize: bool = True
@@ -237,7 +258,7 @@ class SimCSE(keras.Model):
         """What `inference` traces.
 
         Args:
-            weights: What `inference_weights` returns.
+            weights: What `inference_weights` returns, or `fixed_weights` over it.
             inputs: What `preprocess` returns.
             normalize: bool. As for `call`.
 
@@ -248,10 +269,6 @@ class SimCSE(keras.Model):
             return self(inputs, normalize=normalize)
         states = self._plain_bert.states(weights, inputs)
         return self._embeddings(states, inputs, False, normalize)
-
-    @functools.cached_property
-    def _traced_infer(self) -> Any:
-        return tf.function(self.infer, reduce_retracing=True)
 
     @functools.cached_property
     def _traced_tokenizer(self) -> Any:
@@ -575,10 +592,7 @@ class SimCSE(keras.Model):
         return {
             **super().get_config(),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "tokenizer": {
-                "vocabulary": self.tokenizer.vocabulary,
-                **self.tokenizer.get_config(),
-            },
+            "tokenizer": self._tokenizer_config(),
             **self._settings(),
             "mlm_weight": self.mlm_weight,
             "mlm_probability": self.mlm_probability,
@@ -592,6 +606,18 @@ class SimCSE(keras.Model):
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
         config["tokenizer"] = BertTokenizer(**config["tokenizer"])
         return cls(**config)
+
+    def description(self) -> dict[str, Any]:
+        """What embeddings follow from beside the weights, in JSON's types."""
+        return {
+            "tokenizer": self._tokenizer_config(),
+            "dtype": self.compute_dtype,
+            **self._settings(),
+        }
+
+    def _tokenizer_config(self) -> dict[str, Any]:
+        vocabulary = self.tokenizer.vocabulary
+        return {"vocabulary": vocabulary, **self.tokenizer.get_config()}
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -778,6 +804,10 @@ def _encoder_layers(backbone: keras_hub.models.Backbone) -> list[Any]:
 def _set_exact_gelu(backbone: keras_hub.models.Backbone) -> None:
     for layer in _encoder_layers(backbone):
         layer._feedforward_intermediate_dense.activation = keras.activations.gelu
+
+
+def _equal(one: Weights, other: Weights) -> bool:
+    return all(map(np.array_equal, tf.nest.flatten(one), tf.nest.flatten(other)))
 
 
 def _views(data: Mapping[str, Features]) -> list[Features]:

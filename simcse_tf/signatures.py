@@ -94,15 +94,10 @@ def embedder(model: Any) -> Any:
         `tf.function` from a string tensor `(n,)` to float32 `(n, dim)`.
     """
 
-    # In float32 the graph reads variables, which may be of any size; constants, which
-    # half precision is faster with, are part of the graph's own file.
-    fixed = None if model.compute_dtype == "float32" else model.inference()
+    fixed = model.fixed_weights()
 
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        inputs = model.pad(tokens)
-        return (
-            fixed(inputs) if fixed else model.infer(model.inference_weights(), inputs)
-        )
+        return model.infer(model.inference_weights() | fixed, model.pad(tokens))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def embed_texts(text: tf.Tensor) -> tf.Tensor:

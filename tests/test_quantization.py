@@ -75,7 +75,6 @@ def test_equal_texts_are_computed_once():
 
         max_length = 8
         embedding_dim = 1
-        compute_dtype = "float32"
 
         def tokenizer(self, text, max_length):
             ones = tf.ones_like(tf.strings.length(text))
@@ -86,6 +85,8 @@ def test_equal_texts_are_computed_once():
 
         def inference_weights(self):
             return {}
+
+        fixed_weights = inference_weights
 
         def infer(self, weights, tokens):
             rows = tf.shape(tokens)[0]
