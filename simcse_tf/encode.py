@@ -1,5 +1,6 @@
 """Bulk encoding: many sentences to one array, in batches of similar length."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ BLOCK = 16384
 _THREADS = os.cpu_count() or 1
 # Of a batch, padding included: past it a token costs no less, and memory grows.
 _MAX_TOKENS = 4096
+# Of glibc's mallopt(3).
+_M_ARENA_MAX = -8
 
 
 def encode(
@@ -117,6 +120,17 @@ def one_core_an_operation() -> None:
     For a process that only encodes, before it imports TensorFlow.
     """
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+def share_heaps() -> None:
+    """Keeps memory from growing with time, where the C library is glibc.
+
+    Of the tensors that come and go each thread would keep a heap of its own, more and
+    more of it in pieces.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def _progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
@@ -290,6 +304,7 @@ def main() -> None:
     scan(arguments.input)
 
     one_core_an_operation()
+    share_heaps()
     from simcse_tf.model import SimCSE
 
     model = SimCSE.from_preset(arguments.model, dtype=arguments.precision)
