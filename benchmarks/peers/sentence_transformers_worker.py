@@ -1,0 +1,59 @@
+"""sentence-transformers as a contestant of `encoding.py`; runs in the peers' environment.
+
+`BACKEND` is torch, onnx, openvino:float32 or openvino:bfloat16.
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from rounds import answer  # noqa: E402
+
+BATCH_SIZES = (16, 32, 64)
+
+
+def load(backend: str, weights: str) -> SentenceTransformer:
+    kind, _, precision = backend.partition(":")
+    if kind == "torch":
+        return SentenceTransformer(weights, device="cpu")
+    # Exported once, beside a copy of the weights.
+    copy = HERE / ".models" / kind
+    if not copy.exists():
+        shutil.copytree(weights, copy)
+    settings: dict = {"provider": "CPUExecutionProvider"}
+    if kind == "openvino":
+        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        settings = {"ov_config": {"INFERENCE_PRECISION_HINT": hint}}
+    return SentenceTransformer(
+        str(copy), device="cpu", backend=kind, model_kwargs=settings
+    )
+
+
+def main() -> None:
+    backend, weights, source, out = sys.argv[1:]
+    model = load(backend, weights)
+    texts = Path(source).read_text("utf-8").split("\n")
+
+    def embed(batch_size: int, texts: list[str]) -> float:
+        begun = time.perf_counter()
+        embeddings = model.encode(
+            texts, batch_size=batch_size, normalize_embeddings=True
+        )
+        seconds = time.perf_counter() - begun
+        np.save(out, embeddings)
+        return len(texts) / seconds
+
+    embed(BATCH_SIZES[0], texts[:256])
+    part = texts[:2048]
+    best = max(BATCH_SIZES, key=lambda size: embed(size, part))
+    answer(lambda: {"rate": embed(best, texts), "batch_size": best})
+
+
+if __name__ == "__main__":
+    main()

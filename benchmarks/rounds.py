@@ -1,0 +1,188 @@
+"""Contestants of a benchmark in turn: one computes at a time, and all see the same noise.
+
+Each is a process of its own that stays alive, so that start-up is not measured and each
+may have its own Python environment. This module needs the standard library alone in it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+READY_SECONDS = 900
+ROUND_SECONDS = 600
+
+
+def answer(work: Callable[[], dict]) -> None:
+    """A contestant's loop: works whenever it is asked to, and tells the result."""
+    # What libraries print goes elsewhere.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(json.dumps(work()), file=out, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(work()), file=out, flush=True)
+
+
+class Contestant:
+    """A process that `answer`s.
+
+    Args:
+        name: string. For the table.
+        python: string. The interpreter.
+        arguments: The script and its arguments.
+    """
+
+    def __init__(self, name: str, python: str, *arguments: object):
+        self.name = name
+        self.process = subprocess.Popen(
+            [python, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        # The first answer, its warm-up, is read before another one starts.
+        self.warm_up = self._read(READY_SECONDS)
+
+    def round(self) -> dict:
+        assert self.process.stdin
+        print("go", file=self.process.stdin, flush=True)
+        return self._read(ROUND_SECONDS)
+
+    def _read(self, seconds: float) -> dict:
+        assert self.process.stdout
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        if not line:
+            raise RuntimeError(f"{self.name}: no answer: {self.process.args}")
+        return json.loads(line)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def compete(
+    starts: Sequence[tuple], rounds: int
+) -> tuple[dict[str, dict], dict[str, list[dict]]]:
+    """Starts contestants and lets them work in turn, each round in another order.
+
+    Args:
+        starts: Arguments of `Contestant` for each.
+        rounds: int.
+
+    Returns:
+        What each answered first, and in every round.
+    """
+    contestants: list[Contestant] = []
+    try:
+        for start in starts:
+            contestants.append(Contestant(*start))
+            print(f"ready: {contestants[-1].name}", file=sys.stderr)
+        results: dict[str, list[dict]] = {each.name: [] for each in contestants}
+        for number in range(rounds):
+            first = number % len(contestants)
+            for each in contestants[first:] + contestants[:first]:
+                results[each.name].append(each.round())
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+    finally:
+        for each in contestants:
+            each.stop()
+    return {each.name: each.warm_up for each in contestants}, results
+
+
+def rates(results: Mapping[str, list[dict]]) -> dict[str, list[float]]:
+    return {name: [each["rate"] for each in rounds] for name, rounds in results.items()}
+
+
+def print_ratios(rates: Mapping[str, list[float]], ours: str, unit: str) -> None:
+    """A line a contestant: its median rate, and how many times that ours is."""
+    width = max(map(len, rates))
+    print(f"{'':{width}}  median {unit:12}  ours is so many times that (min to max)")
+    for name, each in rates.items():
+        ratios = [one / other for one, other in zip(rates[ours], each, strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        median = statistics.median(ratios)
+        print(
+            f"{name:{width}}  {statistics.median(each):19.1f}  {median:.2f}  ({spread})"
+        )
+
+
+def write(
+    arguments: argparse.Namespace,
+    unit: str,
+    rates: Mapping[str, list[float]],
+    raw: dict,
+) -> None:
+    """Writes `--json` and `--plot`."""
+    if arguments.json:
+        facts = {"unit": unit, "rates": rates, "machine": machine(), **raw}
+        Path(arguments.json).write_text(json.dumps(facts, indent=2) + "\n")
+    if arguments.plot:
+        plot(rates, unit, arguments.plot)
+
+
+def plot(rates: Mapping[str, list[float]], unit: str, path: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.5 * len(rates) + 1), layout="constrained")
+    axes = figure.subplots()
+    names = list(rates)[::-1]
+    axes.barh(names, [statistics.median(rates[name]) for name in names], color="0.8")
+    for place, name in enumerate(names):
+        axes.plot(rates[name], [place] * len(rates[name]), "k.", markersize=4)
+    axes.set_xlabel(f"{unit}: median (bar) and every round (dots)")
+    figure.savefig(path, dpi=150)
+
+
+def machine() -> dict[str, Any]:
+    model = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    cores = os.cpu_count()
+    return {"cpu": model[0] if model else platform.processor(), "cores": cores}
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags that all such benchmarks have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--json", metavar="OUT.json")
+    made.add_argument("--plot", metavar="OUT.png")
+    made.add_argument(
+        "--peers-python",
+        metavar="PYTHON",
+        help="of an environment with peers/requirements.txt; else one is made",
+    )
+    return made
+
+
+def peers_python(given: str | None) -> str:
+    """The interpreter that has the peers; makes its environment if need be."""
+    if given:
+        return given
+    directory = PEERS / ".venv"
+    python = directory / "bin" / "python"
+    if not python.exists():
+        print("installing the peers", file=sys.stderr)
+        venv.create(directory, with_pip=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--no-deps"]
+        subprocess.run([*install, "-r", PEERS / "requirements.txt"], check=True)
+    return str(python)
