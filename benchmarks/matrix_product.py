@@ -3,8 +3,8 @@
     python benchmarks/matrix_product.py --precision bfloat16
 
 Of a product of the size that MiniLM's feed-forward layer has, by TensorFlow and (with
-`--torch`, in the peers' environment) by PyTorch, in GFLOP/s. Reads lines: every one asks
-for another measurement.
+`--torch`, in the peers' environment) by PyTorch, in GFLOP/s. Every line that it reads
+asks for another measurement.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Contestants of a benchmark in turn: one computes at a time, and all see the same noise.
+"""Contestants of a benchmark in turn: one computes at a time, in the same noise.
 
 Each is a process of its own that stays alive, so that start-up is not measured and each
 may have its own Python environment. This module needs the standard library alone in it.
@@ -11,9 +11,11 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import venv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,13 @@ def machine() -> dict[str, Any]:
     ]
     cores = os.cpu_count()
     return {"cpu": model[0] if model else platform.processor(), "cores": cores}
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory that is gone at the end."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

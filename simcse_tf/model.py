@@ -16,7 +16,6 @@ from simcse_tf import distribution, dropout, optimization, presets
 from simcse_tf.errors import UserError
 from simcse_tf.files import whole_directory
 from simcse_tf.gradients import Step, cached_gradients, direct_gradients
-from simcse_tf.inference import PlainBert, Weights
 from simcse_tf.losses import contrastive_loss, unit_length
 from simcse_tf.masked_lm import (
     NOT_PREDICTED,
@@ -24,6 +23,7 @@ from simcse_tf.masked_lm import (
     masked_lm_head,
     masked_lm_loss,
 )
+from simcse_tf.plain_bert import PlainBert, Weights
 from simcse_tf.pooling import layers_read, pool
 from simcse_tf.tokenizer import BertTokenizer
 
@@ -385,6 +385,8 @@ class SimCSE(keras.Model):
         def encode(index: Any) -> tf.Tensor:
             seed = tf.random.fold_in(dropout_seed, index)
             part = _part(views, index, rows)
+            if self._plain_bert and self.encoders == "shared" and not self.same_mask:
+                return self._one_pass(self._plain_bert, part, seed)
             return tf.stack(self._passes(self._encoders(len(part)), part, seed))
 
         mlm = self._masked_lm(views, rows, *mlm_seeds) if self.mlm_weight else _nothing
@@ -406,6 +408,26 @@ class SimCSE(keras.Model):
     def _encoders(self, columns: int) -> list[Callable[..., tf.Tensor]]:
         """What encodes the anchors, the positives and the hard negatives."""
         return [self, *[self.positive_encoder or self] * (columns - 1)]
+
+    def _one_pass(
+        self, plain_bert: PlainBert, views: list[Features], seed: tf.Tensor
+    ) -> tf.Tensor:
+        """`_passes` of all views together, each sentence under a mask of its own."""
+        lengths = [tf.shape(view["token_ids"])[1] for view in views]
+        longest = tf.reduce_max(tf.stack(lengths))
+        inputs = {
+            name: tf.concat(
+                [
+                    tf.pad(view[name], [[0, 0], [0, longest - length]])
+                    for view, length in zip(views, lengths, strict=True)
+                ],
+                axis=0,
+            )
+            for name in ("token_ids", "padding_mask")
+        }
+        states = plain_bert.training_states(plain_bert.weights(), inputs, seed)
+        embeddings = self._embeddings(states, inputs, training=True, normalize=True)
+        return tf.reshape(embeddings, [len(views), -1, self.embedding_dim])
 
     def _passes(
         self,

@@ -1,4 +1,4 @@
-"""sentence-transformers as a contestant of `encoding.py`; runs in the peers' environment.
+"""sentence-transformers as a contestant of `encoding.py`, in the peers' environment.
 
 `BACKEND` is torch, onnx, openvino:float32 or openvino:bfloat16.
 """

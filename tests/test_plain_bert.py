@@ -1,9 +1,12 @@
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import SENTENCES
 
 from simcse_tf import SimCSE
 from simcse_tf.encode import _batches, encode
+from simcse_tf.plain_bert import _dropout
 from simcse_tf.pooling import POOLINGS
 
 MIXED_LENGTHS = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
@@ -76,3 +79,58 @@ def test_long_sentences_are_fewer_in_a_batch():
     assert sorted(np.concatenate(batches)) == list(range(300))
     assert max(len(rows) * lengths[rows].max() for rows in batches) <= 4096
     assert max(map(len, batches)) == 64
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_training_pass_without_dropout_has_the_layers_gradients(
+    small_preset, pooling
+):
+    model = SimCSE.from_preset(
+        str(small_preset), pooling=pooling, head_init="random", dropout=0.0
+    )
+    views = [model.preprocess(MIXED_LENGTHS), model.preprocess(MIXED_LENGTHS[::-1])]
+    direction = tf.random.stateless_normal([2, len(MIXED_LENGTHS), 16], [1, 2])
+
+    def gradients(encode):
+        with tf.GradientTape() as tape:
+            embeddings = encode()
+            total = tf.reduce_sum(embeddings * direction)
+        found = tape.gradient(total, model.trainable_variables)
+        return embeddings, list(map(tf.convert_to_tensor, found))
+
+    seed = tf.constant([3, 4])
+    plain = model._plain_bert
+    expected = gradients(lambda: tf.stack(model._passes([model] * 2, views, seed)))
+    received = gradients(lambda: model._one_pass(plain, views, seed))
+    np.testing.assert_allclose(received[0], expected[0], atol=2e-6)
+    for one, other in zip(received[1], expected[1], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5, rtol=2e-4)
+
+
+def test_dropout_drops_at_the_layers_rate_and_keeps_the_mean():
+    seeds = iter(tf.unstack(tf.random.split([1, 2], 3)))
+    drop = _dropout(seeds)
+    ones = tf.ones([1001, 333])
+    layer = keras.layers.Dropout(0.1)
+    one, other = drop(ones, layer).numpy(), drop(ones, layer).numpy()
+    for dropped in (one, other):
+        assert set(np.unique(dropped)) == {0.0, np.float32(1 / (1 - 6554 / 65536))}
+        assert (dropped == 0).mean() == pytest.approx(0.1, abs=0.002)
+        for axis in (0, 1):
+            assert np.abs((dropped == 0).mean(axis) - 0.1).max() < 0.1
+    assert ((one == 0) & (other == 0)).mean() == pytest.approx(0.01, abs=0.001)
+    np.testing.assert_array_equal(drop(ones, keras.layers.Dropout(0.0)), ones)
+
+
+def test_masks_follow_from_the_seed_and_differ_between_equal_sentences(small_preset):
+    model = SimCSE.from_preset(str(small_preset), dropout=0.1)
+    view = model.preprocess(["the same words", "the same words"])
+
+    def embed(seed):
+        return model._one_pass(model._plain_bert, [view, view], tf.constant(seed))
+
+    first = embed([1, 2]).numpy()
+    np.testing.assert_array_equal(first, embed([1, 2]))
+    rows = np.concatenate([*first, *embed([1, 3]).numpy()])
+    similarities = rows @ rows.T - np.eye(len(rows))
+    assert similarities.max() < 1 - 1e-4
