@@ -1,7 +1,8 @@
 import keras
 import numpy as np
+import tensorflow as tf
 
-from simcse_tf.optimization import LinearDecay, adam
+from simcse_tf.optimization import Adam, LinearDecay, adam
 
 
 def test_the_rate_starts_at_the_peak_and_falls_linearly_to_zero():
@@ -56,3 +57,19 @@ def test_clipping_is_by_the_global_norm():
         [keras.ops.convert_to_tensor([3.0]), keras.ops.convert_to_tensor([4.0])]
     )
     np.testing.assert_allclose(np.concatenate(clipped), [0.6, 0.8], rtol=1e-6)
+
+
+def test_a_fused_update_is_that_of_keras_adam():
+    settings = {"learning_rate": 0.01, "epsilon": 1e-8, "global_clipnorm": 1.0}
+    start = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
+    ours, theirs = (keras.Variable(start) for _ in range(2))
+    for optimizer, variable in (
+        (Adam(**settings), ours),
+        (keras.optimizers.Adam(**settings), theirs),
+    ):
+        optimizer.build([variable])
+        for step in range(5):
+            gradient = tf.random.stateless_normal(start.shape, [1, step]) * 10**-step
+            optimizer.apply([gradient])
+    assert np.abs(ours.numpy() - start).max() > 0.01
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
