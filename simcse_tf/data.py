@@ -1,5 +1,7 @@
 """Training data: files and TFDS data sets as reproducible streams of batches."""
 
+from __future__ import annotations
+
 import codecs
 import csv
 import io
@@ -8,13 +10,15 @@ import mmap
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from simcse_tf import datasets
 from simcse_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 HEADER = ("sent0", "sent1", "hard_neg")
 TFDS_SCHEME = "tfds:"
@@ -129,7 +133,7 @@ class FileSource:
             row = next(self._csv_reader(io.StringIO(text, newline="")))
         return tuple(text.encode("utf-8", "surrogatepass") for text in row)
 
-    def _scan(self, lines: "Lines") -> Iterator[Record]:
+    def _scan(self, lines: Lines) -> Iterator[Record]:
         if self._suffix == ".txt":
             self.columns = 1
             yield from self._scan_text(lines)
@@ -138,11 +142,11 @@ class FileSource:
         else:
             yield from self._scan_csv(lines)
 
-    def _scan_text(self, lines: "Lines") -> Iterator[Record]:
+    def _scan_text(self, lines: Lines) -> Iterator[Record]:
         for line in lines:
             yield Record(lines.start, lines.end, [line])
 
-    def _scan_jsonl(self, lines: "Lines") -> Iterator[Record]:
+    def _scan_jsonl(self, lines: Lines) -> Iterator[Record]:
         for line in lines:
             if not line.strip():
                 self.skipped += 1
@@ -161,7 +165,7 @@ class FileSource:
                 raise lines.error("expected a string in every column")
             yield Record(lines.start, lines.end, row)
 
-    def _scan_csv(self, lines: "Lines") -> Iterator[Record]:
+    def _scan_csv(self, lines: Lines) -> Iterator[Record]:
         rows = self._csv_reader(lines)
         try:
             header = next(rows, None)
@@ -187,7 +191,7 @@ class FileSource:
     def _csv_reader(self, lines: Any) -> Any:
         return csv.reader(lines, delimiter=_DELIMITERS[self._suffix], strict=True)
 
-    def _check_header(self, names: list[str], lines: "Lines") -> None:
+    def _check_header(self, names: list[str], lines: Lines) -> None:
         if not self.columns and tuple(names) in (HEADER[:2], HEADER):
             self.columns = len(names)
         if not self.columns or tuple(names) != HEADER[: self.columns]:
@@ -313,6 +317,8 @@ def batches(
     Raises:
         UserError: If the source holds fewer examples than a batch.
     """
+    import tensorflow as tf
+
     steps = steps_per_epoch(source, batch_size)
     rows = batch_size // parts
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras import ops
-
 POOLINGS = ("cls", "cls_before_pooler", "avg", "avg_top2", "avg_first_last")
 
 # Which of the encoder's layers a pooler reads, counted as Python indexes a list of
@@ -50,6 +48,9 @@ def pool(states: Sequence[Any], padding_mask: Any, pooling: str) -> Any:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 6.3 and
           table 1 (first-last average).
     """
+    # Here, since command lines name the poolers without the time that Keras takes.
+    from keras import ops
+
     if pooling in ("cls", "cls_before_pooler"):
         return states[-1][:, 0]
     # A sum over the tokens is where half precision loses the most.

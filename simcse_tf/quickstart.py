@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from simcse_tf.cli import run
+from simcse_tf.cli import Parser, run
 from simcse_tf.client import Client
 from simcse_tf.errors import UserError
 
@@ -96,5 +96,11 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
+def main() -> None:
+    description = f"Train, evaluate, export and serve a small model: {DIRECTORY}."
+    Parser("simcse_tf.quickstart", description=description).parse_args()
+    quickstart()
+
+
 if __name__ == "__main__":
-    run(quickstart)
+    run(main)

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from simcse_tf.config import Config, load_config
 from simcse_tf.errors import UserError
 from simcse_tf.files import clean_up, whole_file
@@ -83,6 +81,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         UserError: If the block fails to write it.
     """
+    import tensorflow as tf
+
     try:
         yield
     except (OSError, tf.errors.OpError) as error:

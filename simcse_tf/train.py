@@ -46,22 +46,33 @@ def train(config: Config, resume: bool = False) -> dict[str, float]:
         Stopped: If SIGTERM came and the run has been saved.
         PeerLost: If another worker is gone.
     """
+    # A mistake is told before TensorFlow is imported, but where others would wait long
+    # for a worker that has not joined them.
+    alone = config.training.strategy != "multi_worker"
+    data = _open_data(config, resume) if alone else None
+
     from simcse_tf import distribution
 
     with distribution.lost_peers_told():
-        return _train(config, resume)
+        return _train(config, resume, data)
 
 
-def _train(config: Config, resume: bool) -> dict[str, float]:
-    from simcse_tf import checkpoint, distribution, run_data, run_directory
+def _open_data(config: Config, resume: bool, chief: bool = True) -> "RunData":
+    from simcse_tf import run_data, run_directory
+
+    if chief:
+        run_directory.check(Path(config.output_dir), config, resume)
+    return run_data.open_data(config)
+
+
+def _train(config: Config, resume: bool, data: "RunData | None") -> dict[str, float]:
+    from simcse_tf import checkpoint, distribution, run_directory
 
     # Before anything else, since TensorFlow must not have started yet.
     strategy = distribution.strategy(config.training.strategy, config.training.tpu)
     _check_replicas(config, strategy.num_replicas_in_sync)
     output, chief = Path(config.output_dir), distribution.is_chief()
-    if chief:
-        run_directory.check(output, config, resume)
-    data = run_data.open_data(config)
+    data = data or _open_data(config, resume, chief)
     progress = _progress(config, resume, len(data.source))
 
     with strategy.scope():

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import pearsonr, spearmanr
 
 from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
 from simcse_tf.evaluation.sts_files import (
@@ -271,6 +270,8 @@ def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
         A number from -1 to 1.
     """
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
+    from scipy.stats import spearmanr
+
     return float(spearmanr(x, y).statistic) if _defined(x, y) else 0.0
 
 
@@ -285,6 +286,8 @@ def pearson(predicted: ArrayLike, gold: ArrayLike) -> float:
         A number from -1 to 1.
     """
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
+    from scipy.stats import pearsonr
+
     return float(pearsonr(x, y).statistic) if _defined(x, y) else 0.0
 
 
