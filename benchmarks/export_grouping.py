@@ -31,8 +31,10 @@ OTHER_RULES += [(64, 512, 4), (64, 2048, 4), (64, 1024, 1), (64, 1024, 2)]
 def export_graphs(model, rules, directory):
     """One SavedModel; returns its functions by name."""
 
+    fixed = model.fixed_weights()
+
     def embed(tokens):
-        return model.call(model.pad(tokens), training=False)
+        return model.infer(model.inference_weights() | fixed, model.pad(tokens))
 
     def plain(text):
         return {"embedding": embed(model.tokenizer(text, model.max_length))}
@@ -68,6 +70,7 @@ def main() -> None:
         "--texts", required=True, nargs="+", help="files, a text a line"
     )
     parser.add_argument("--model", default=MINILM)
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--rules", action="store_true", help="compare other rules too")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -79,7 +82,7 @@ def main() -> None:
     ]
     random.Random(0).shuffle(texts)
     texts = texts[:TEXTS_AT_MOST]
-    model = SimCSE.from_preset(arguments.model)
+    model = SimCSE.from_preset(arguments.model, dtype=arguments.precision)
     rules = [OWN_RULE, *(OTHER_RULES if arguments.rules else [])]
     with tempfile.TemporaryDirectory() as directory:
         functions = export_graphs(model, rules, directory)

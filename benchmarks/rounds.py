@@ -46,11 +46,12 @@ class Contestant:
 
     def __init__(self, name: str, python: str, *arguments: object):
         self.name = name
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in `stop`
         self.process = subprocess.Popen(
             [python, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             text=True,
         )
         # The first answer, its warm-up, is read before another one starts.
@@ -68,12 +69,14 @@ class Contestant:
         line = self.process.stdout.readline()
         timer.cancel()
         if not line:
-            raise RuntimeError(f"{self.name}: no answer: {self.process.args}")
+            self._log.seek(0)
+            raise SystemExit(f"{self._log.read()[-3000:]}\n{self.name}: no answer")
         return json.loads(line)
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._log.close()
 
 
 def compete(
@@ -189,9 +192,12 @@ def peers_python(given: str | None) -> str:
         return given
     directory = PEERS / ".venv"
     python = directory / "bin" / "python"
-    if not python.exists():
+    # Made last: an environment without it is half made.
+    complete = directory / "complete"
+    if not complete.exists():
         print("installing the peers", file=sys.stderr)
-        venv.create(directory, with_pip=True)
+        venv.create(directory, with_pip=True, clear=True)
         install = [python, "-m", "pip", "install", "--quiet", "--no-deps"]
         subprocess.run([*install, "-r", PEERS / "requirements.txt"], check=True)
+        complete.touch()
     return str(python)

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import rounds
 from encoding import DENSE, PACKAGE, limits, package_directory
@@ -105,7 +106,7 @@ def main() -> None:
     for name in measured:
         losses = [each["loss"] for each in results[name]]
         # The backward pass costs twice the forward.
-        share = max(measured[name]) * tokens * 3 * DENSE / 1e9 / limit
+        share = median(measured[name]) * tokens * 3 * DENSE / 1e9 / limit
         print(
             f"{name}: loss {losses[0]:.4f} to {losses[-1]:.4f}; "
             f"{share:.0%} of the limit"
