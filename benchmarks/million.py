@@ -47,7 +47,11 @@ def encode(command: list[str], journal: Path, stop_after: int | None) -> dict:
     """Runs until the end, or until so many lines are done and it is killed."""
     progress: list[tuple[float, int]] = []
     peak = 0
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # Not a pipe: nobody reads while it runs, and the progress bar would fill it.
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stderr=log) as process,
+    ):
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             peak = max(peak, peak_kilobytes(process.pid))
@@ -57,7 +61,9 @@ def encode(command: list[str], journal: Path, stop_after: int | None) -> dict:
                 if stop_after and rows >= stop_after:
                     process.send_signal(signal.SIGKILL)
                     break
-        messages = process.stderr.read() if process.stderr else ""
+        process.wait()
+        log.seek(0)
+        messages = log.read()
     done = re.search(r"going on after (\d+)", messages)
     return {
         "exit": process.returncode,
