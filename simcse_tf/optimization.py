@@ -41,8 +41,15 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 class Adam(keras.optimizers.Adam):
     """Keras' Adam, a variable's update being one operation instead of fifteen.
 
-    A large embedding table goes through memory once. Gradients are dense.
+    A large embedding table goes through memory once, and once more for the norm of all
+    gradients. Gradients are dense.
     """
+
+    def _clip_gradients(self, gradients: list[tf.Tensor | None]) -> list[Any]:
+        if not self.global_clipnorm:
+            return super()._clip_gradients(gradients)
+        clipped, _ = tf.clip_by_global_norm(gradients, self.global_clipnorm)
+        return clipped
 
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
