@@ -1,6 +1,7 @@
 """Serves exported models: with TF Serving where installed, else in Python."""
 
 import argparse
+import gc
 import os
 import shutil
 import socket
@@ -264,10 +265,14 @@ def _run_python_server(args: argparse.Namespace) -> None:
     _check_port_is_free("--port", host, args.port)
     _check_port_is_free("--rest_api_port", host, rest_port)
 
-    # Imported here because it brings TensorFlow: the mistakes above are
-    # answered at once.
+    # Imported here because it brings TensorFlow: the mistakes above are answered at
+    # once. Nothing of it becomes garbage: to look for some would take a seventh of the
+    # import's time, and later keep requests waiting.
+    gc.disable()
     from simcse_tf.server.run import run
 
+    gc.freeze()
+    gc.enable()
     run(options)
 
 
