@@ -36,6 +36,21 @@ def test_half_precision_is_as_near_to_float32_as_the_keras_layers_are(
     assert 0 < np.abs(plain - reference).max() < 2 * error
 
 
+def test_no_product_in_float16_can_be_fused_with_its_bias(small_preset):
+    """Fused, it takes a thousand times as long on a CPU."""
+    # Without a head, which is a layer of Keras and a single small product.
+    model = SimCSE.from_preset(str(small_preset), pooling="avg", dtype="mixed_float16")
+    graph = tf.function(model.infer).get_concrete_function(
+        model.inference_weights(), model.preprocess(SENTENCES)
+    )
+    products = {
+        operation.type
+        for operation in graph.graph.get_operations()
+        if "MatMul" in operation.type and operation.outputs[0].dtype == tf.float16
+    }
+    assert products == {"BatchMatMulV2"}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_weights_that_changed_are_read_anew(small_preset, dtype):
     model = SimCSE.from_preset(str(small_preset), dtype=dtype)
