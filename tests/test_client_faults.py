@@ -362,7 +362,11 @@ def test_ctrl_c_ends_the_command_line():
     with serving(Stub(before)) as target:
         command = [sys.executable, "-m", "simcse_tf.client", "--target", target]
         process = subprocess.Popen(
-            [*command, "encode", "1"], env=environment(), stderr=subprocess.PIPE
+            [*command, "encode", "1"],
+            env=environment(),
+            stderr=subprocess.PIPE,
+            # A job in a shell's background ignores it, and so do its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             assert asked.wait(CALL_SECONDS)

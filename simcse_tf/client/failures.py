@@ -15,6 +15,10 @@ from simcse_tf.errors import UserError
 # has already taken all the time that it was given.
 RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
+# Seconds. An attempt with less would only say that its time was over, and no longer
+# what was wrong before.
+_SHORTEST_ATTEMPT = 0.05
+
 
 class ServerError(UserError):
     """A request that the server refused, failed or never received.
@@ -116,7 +120,7 @@ class Retry:
             limit = min(limit, self.longest)
             now = time.monotonic()
             pause = min(random.uniform(0, limit), start + self.seconds - now)
-            if pause < 0 or now + pause >= end:
+            if pause < 0 or now + pause >= end - _SHORTEST_ATTEMPT:
                 return
             yield pause
             limit *= 2
