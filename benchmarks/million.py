@@ -29,18 +29,16 @@ def write_sentences(texts: list[str], count: int, path: Path) -> None:
     chance = random.Random(0)
     lines = [line for text in texts for line in Path(text).read_text().splitlines()]
     lines = [line for line in lines if len(line.split()) > 3]
-    seen = set(lines)
-    with path.open("w") as file:
-        written = 0
-        while written < count:
-            words = chance.choice(lines).split()
-            one, other = chance.sample(range(len(words)), 2)
-            words[one], words[other] = words[other], words[one]
-            line = " ".join(words)
-            if line not in seen:
-                seen.add(line)
-                file.write(line + "\n")
-                written += 1
+    made: set[str] = set()
+    while len(made) < count:
+        words = chance.choice(lines).split()
+        one, other = chance.sample(range(len(words)), 2)
+        words[one], words[other] = words[other], words[one]
+        made.add(" ".join(words))
+    # Short sentences run out first: as they were made, the last ones would be longer.
+    shuffled = sorted(made)
+    chance.shuffle(shuffled)
+    path.write_text("\n".join(shuffled) + "\n")
 
 
 def encode(command: list[str], journal: Path, stop_after: int | None) -> dict:
