@@ -1,6 +1,6 @@
 """What the paper's runs cost on 1 to 64 accelerators, on paper.
 
-    python benchmarks/scaling.py --triplet-tokens 50 --sentence-tokens 46
+    python benchmarks/scaling.py --triplet-tokens 37 --sentence-tokens 50
 
 Measures on this machine what a gathered embedding costs, relative to a matrix product's
 limit, and prints the table of `docs/scaling.md`. The accelerator's numbers are
