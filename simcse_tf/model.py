@@ -24,7 +24,7 @@ from simcse_tf.masked_lm import (
     masked_lm_loss,
 )
 from simcse_tf.plain_bert import PlainBert, Weights
-from simcse_tf.pooling import layers_read, pool
+from simcse_tf.pooling import layers_read, pool, reads_first_token
 from simcse_tf.tokenizer import BertTokenizer
 
 COLUMNS = ("anchor", "positive", "hard_negative")
@@ -135,7 +135,7 @@ class SimCSE(keras.Model):
 
         self._states = _layer_outputs(backbone, pooling)
         self._plain_bert = (
-            PlainBert(backbone, layers_read(pooling))
+            PlainBert(backbone, layers_read(pooling), reads_first_token(pooling))
             if PlainBert.supports(backbone)
             else None
         )

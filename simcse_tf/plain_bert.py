@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import keras_hub
@@ -16,21 +16,31 @@ Weights = dict[str, Any]
 _TOKENS_MULTIPLE = 64
 # Of the numbers that decide on dropout.
 _UINT16_RANGE = 1 << 16
+_SQRT_HALF = math.sqrt(0.5)
 
 
 class PlainBert:
     """A KerasHub BERT backbone without its layers' overhead.
 
     Dense layers run on one row a token and never on `(n, length)` grids; query, key and
-    value are one product; every reduction of a layer normalization is in float32.
+    value are one product; constant factors stand in the weights; every reduction of a
+    layer normalization is in float32.
 
     Args:
         backbone: A `keras_hub.models.BertBackbone`.
         layers: ints. The encoder layers whose outputs are wanted, as
             `simcse_tf.pooling.layers_read` names them.
+        first_token: bool. Whether of the last of them only each sentence's first token
+            is wanted: of the others that layer then computes keys and values alone.
+            Defaults to `False`.
     """
 
-    def __init__(self, backbone: keras_hub.models.BertBackbone, layers: Sequence[int]):
+    def __init__(
+        self,
+        backbone: keras_hub.models.BertBackbone,
+        layers: Sequence[int],
+        first_token: bool = False,
+    ):
         self._embedding_norm = backbone.get_layer("embeddings_layer_norm")
         self._embedding_dropout = backbone.get_layer("embeddings_dropout")
         self._embeddings = [
@@ -44,6 +54,8 @@ class PlainBert:
         ]
         self._wanted = [range(len(self._encoders))[index] for index in layers]
         self._encoders = self._encoders[: max(self._wanted) + 1]
+        self._first_token = first_token
+        self._heads = self._encoders[0]._self_attention_layer._num_heads
         self._dtype = tf.as_dtype(backbone.dtype_policy.compute_dtype)
 
     @staticmethod
@@ -69,9 +81,12 @@ class PlainBert:
                 tokens are of segment 0.
 
         Returns:
-            The outputs of the layers wanted, `(n, length, dim)` in the compute dtype.
+            The outputs of the layers wanted, `(n, length, dim)` in the compute dtype;
+            the last one's `(n, 1, dim)` if of the first token only.
         """
-        return self._run(weights, _padded(inputs), lambda tensor, layer: tensor)
+        return self._run(
+            weights, _padded(inputs, self._heads), lambda tensor, layer: tensor
+        )
 
     def training_states(
         self, weights: Weights, inputs: Mapping[str, Any], seed: tf.Tensor
@@ -90,7 +105,7 @@ class PlainBert:
         """
         # Of the embeddings, and of attention, its output and the feed-forward layer.
         seeds = iter(tf.unstack(tf.random.split(seed, 1 + 3 * len(self._encoders))))
-        return self._run(weights, _packed(inputs), _dropout(seeds))
+        return self._run(weights, _packed(inputs, self._heads), _dropout(seeds))
 
     def _run(
         self,
@@ -107,45 +122,50 @@ class PlainBert:
         hidden *= self._dtype.min
         outputs = []
         for layer, own in zip(self._encoders, weights["layers"], strict=True):
-            attention = layer._self_attention_layer
-            mixed = self._mix(states, own, attention, batch, hidden, dropout)
-            attended = dropout(
-                _dense(mixed, own["attention_output"]), layer._self_attention_dropout
-            )
-            states = self._normalize(
-                attended + states,
-                own["attention_norm"],
-                layer._self_attention_layer_norm,
-            )
-            activate = layer._feedforward_intermediate_dense.activation
-            inner = _activated(_dense(states, own["intermediate"]), activate)
-            fed = dropout(_dense(inner, own["output"]), layer._feedforward_dropout)
-            states = self._normalize(
-                fed + states, own["norm"], layer._feedforward_layer_norm
-            )
+            first = self._first_token and layer is self._encoders[-1]
+            states = self._layer(states, layer, own, batch, hidden, dropout, first)
             outputs.append(states)
-        return [batch.sentences(outputs[index]) for index in self._wanted]
+        grids = [batch.to_grid(outputs[index]) for index in self._wanted[:-1]]
+        last = outputs[self._wanted[-1]]
+        last = last[:, None] if self._first_token else batch.to_grid(last)
+        return [grid[: batch.sentences] for grid in [*grids, last]]
 
-    def _mix(
+    def _layer(
         self,
         states: tf.Tensor,
+        layer: Any,
         own: Weights,
-        attention: Any,
         batch: "_Batch",
         hidden: tf.Tensor,
         dropout: Callable[[tf.Tensor, keras.layers.Dropout], tf.Tensor],
+        first: bool,
     ) -> tf.Tensor:
-        """Every token's mixture of values, its heads side by side."""
-        heads = attention._num_heads
-        size = states.shape[1] // heads
-        grid = batch.to_grid(_dense(states, own["query_key_value"]))
-        rows, length, _ = tf.unstack(tf.shape(grid))
-        grid = tf.reshape(grid, [rows, length, 3, heads, size])
-        query, key, value = tf.unstack(tf.transpose(grid, [2, 0, 3, 1, 4]))
-        scores = tf.matmul(query * size**-0.5, key, transpose_b=True)
-        weights = dropout(tf.nn.softmax(scores + hidden), attention._dropout_layer)
-        mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-        return batch.from_grid(tf.reshape(mixed, [rows, length, heads * size]))
+        """An encoder layer's outputs, of all tokens or of the first ones alone."""
+        width = states.shape[1]
+        kernel, bias = own["query_key_value"]
+        if first:
+            others = _dense(states, (kernel[:, width:], bias[width:]))
+            key, value = batch.to_heads(others, 2)
+            states = tf.gather(states, batch.slots[:, 0])
+            query = _dense(states, (kernel[:, :width], bias[:width]))
+            query = tf.reshape(query, [-1, self._heads, 1, width // self._heads])
+        else:
+            query, key, value = batch.to_heads(_dense(states, (kernel, bias)), 3)
+        attention = layer._self_attention_layer
+        scores = tf.matmul(query, key, transpose_b=True) + hidden
+        weights = dropout(tf.nn.softmax(scores), attention._dropout_layer)
+        mixed = tf.matmul(weights, value)
+        mixed = tf.reshape(mixed, [-1, width]) if first else batch.from_heads(mixed)
+        attended = dropout(
+            _dense(mixed, own["attention_output"]), layer._self_attention_dropout
+        )
+        states = self._normalize(
+            attended + states, own["attention_norm"], layer._self_attention_layer_norm
+        )
+        inner = _dense(states, own["intermediate"])
+        inner = _scaled_gelu(inner) if _is_exact(layer) else _activation(layer)(inner)
+        fed = dropout(_dense(inner, own["output"]), layer._feedforward_dropout)
+        return self._normalize(fed + states, own["norm"], layer._feedforward_layer_norm)
 
     def _normalize(
         self, states: tf.Tensor, own: tuple[tf.Tensor, tf.Tensor], layer: Any
@@ -158,67 +178,104 @@ class PlainBert:
         attention = layer._self_attention_layer
         width = attention._output_dense.bias.shape[0]
 
-        def dense(each: Any, shape: list[int]) -> tuple[tf.Tensor, tf.Tensor]:
-            kernel, bias = tf.reshape(each.kernel, shape), tf.reshape(each.bias, [-1])
+        def dense(
+            each: Any, shape: list[int], scale: float = 1.0, bias_scale: float = 1.0
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            kernel = tf.reshape(each.kernel, shape) * scale
+            bias = tf.reshape(each.bias, [-1]) * bias_scale
             return tf.cast(kernel, self._dtype), tf.cast(bias, self._dtype)
 
+        square = [width, width]
+        per_head = (width // self._heads) ** -0.5
         projections = [
-            dense(each, [width, width])
-            for each in (
-                attention._query_dense,
-                attention._key_dense,
-                attention._value_dense,
-            )
+            dense(attention._query_dense, square, per_head, per_head),
+            dense(attention._key_dense, square),
+            dense(attention._value_dense, square),
         ]
         kernels, biases = zip(*projections, strict=True)
+        intermediate = layer._feedforward_intermediate_dense
+        gelu = _SQRT_HALF if _is_exact(layer) else 1.0
         return {
             "query_key_value": (tf.concat(kernels, axis=1), tf.concat(biases, axis=0)),
-            "attention_output": dense(attention._output_dense, [width, width]),
-            "intermediate": dense(layer._feedforward_intermediate_dense, [width, -1]),
-            "output": dense(layer._feedforward_output_dense, [-1, width]),
+            "attention_output": dense(attention._output_dense, square),
+            "intermediate": dense(intermediate, [width, -1], gelu, gelu),
+            "output": dense(layer._feedforward_output_dense, [-1, width], gelu),
             "attention_norm": _norm(layer._self_attention_layer_norm),
             "norm": _norm(layer._feedforward_layer_norm),
         }
 
 
-class _Batch(NamedTuple):
+class _Batch:
     """A batch as rows of tokens, and how to go to sentences and back.
 
     Attributes:
         token_ids: `(tokens,)`.
         positions: `(tokens,)`, in their sentences.
         mask: `(rows, length)`, 1 for a token and 0 for padding.
-        to_grid: From `(tokens, dim)` to `(rows, length, dim)`.
-        from_grid: The way back.
-        sentences: As `to_grid`, without rows that are not of the batch.
+        slots: `(rows, length)`. Which token stands in a cell of the grid; one that is
+            seen nowhere else, in a cell of padding.
+        places: `(tokens,)`. In which cell a token stands.
+        sentences: The first so many rows are the batch's.
+        heads: int.
     """
 
-    token_ids: tf.Tensor
-    positions: tf.Tensor
-    mask: tf.Tensor
-    to_grid: Callable[[tf.Tensor], tf.Tensor]
-    from_grid: Callable[[tf.Tensor], tf.Tensor]
-    sentences: Callable[[tf.Tensor], tf.Tensor]
+    def __init__(
+        self,
+        token_ids: tf.Tensor,
+        mask: tf.Tensor,
+        slots: tf.Tensor,
+        places: tf.Tensor,
+        sentences: tf.Tensor,
+        heads: int,
+    ):
+        self.token_ids, self.mask, self.sentences = token_ids, mask, sentences
+        self.slots, self._places, self._heads = slots, places, heads
+        self._rows, self._length = tf.unstack(tf.shape(slots))
+        self.positions = places % self._length
+        # Of a cell's head in the grid, `(rows, heads, length)`, and of a token's.
+        head = tf.range(heads)
+        row = places // self._length
+        self._in_grid = (row[:, None] * heads + head) * self._length
+        self._in_grid += self.positions[:, None]
+        self._in_tokens = slots[:, None, :] * heads + head[:, None]
+
+    def to_grid(self, states: tf.Tensor) -> tf.Tensor:
+        """From `(tokens, dim)` to `(rows, length, dim)`."""
+        return _lookup(states, self.slots, self._places)
+
+    def to_heads(self, states: tf.Tensor, parts: int) -> list[tf.Tensor]:
+        """From `(tokens, parts * dim)` to `(rows, heads, length, size)` each."""
+        size = states.shape[1] // (parts * self._heads)
+        part = tf.range(parts)
+        token, head = self.slots[:, None, :] * parts, tf.range(self._heads)[:, None]
+        there = (token + part[:, None, None, None]) * self._heads + head
+        cells = self._rows * self._heads * self._length
+        back = self._in_grid[:, None, :] + part[:, None] * cells
+        return tf.unstack(_lookup(tf.reshape(states, [-1, size]), there, back))
+
+    def from_heads(self, mixed: tf.Tensor) -> tf.Tensor:
+        """From `(rows, heads, length, size)` to `(tokens, dim)`."""
+        size = mixed.shape[3]
+        rows = tf.reshape(mixed, [-1, size])
+        tokens = _lookup(rows, self._in_grid, self._in_tokens)
+        return tf.reshape(tokens, [-1, self._heads * size])
 
 
-def _padded(inputs: Mapping[str, Any]) -> _Batch:
+def _padded(inputs: Mapping[str, Any], heads: int) -> _Batch:
     """Padding counts as tokens."""
-    rows, length = tf.unstack(tf.shape(inputs["token_ids"]))
-
-    def to_grid(states: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(states, [rows, length, states.shape[1]])
-
+    shape = tf.shape(inputs["token_ids"])
+    places = tf.range(shape[0] * shape[1])
     return _Batch(
         tf.reshape(inputs["token_ids"], [-1]),
-        tf.tile(tf.range(length), [rows]),
         inputs["padding_mask"],
-        to_grid,
-        lambda grid: tf.reshape(grid, [-1, grid.shape[2]]),
-        to_grid,
+        tf.reshape(places, shape),
+        places,
+        shape[0],
+        heads,
     )
 
 
-def _packed(inputs: Mapping[str, Any]) -> _Batch:
+def _packed(inputs: Mapping[str, Any], heads: int) -> _Batch:
     """Tokens only, filled up to a multiple by those of one more sentence.
 
     No sentence's loss depends on that one. All padding in the grid is a copy of its
@@ -239,36 +296,29 @@ def _packed(inputs: Mapping[str, Any]) -> _Batch:
     # It sees itself: a softmax over nothing is not a number.
     last = tf.one_hot(rows, rows + 1, dtype=mask.dtype)[:, None]
     mask = tf.maximum(mask, last * tf.one_hot(0, length, dtype=mask.dtype))
-    places = tf.concat([places, tf.fill([fill], cells)], axis=0)
-    to_cells, from_cells = _lookups(slots, places)
-
-    def to_grid(states: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(to_cells(states), [rows + 1, length, states.shape[1]])
-
     return _Batch(
         tf.pad(token_ids, [[0, fill]]),
-        tf.where(places < cells, places % length, 0),
         mask,
-        to_grid,
-        lambda grid: from_cells(tf.reshape(grid, [-1, grid.shape[2]])),
-        lambda states: to_grid(states)[:rows],
+        tf.reshape(slots, [rows + 1, length]),
+        tf.concat([places, tf.fill([fill], cells)], axis=0),
+        rows,
+        heads,
     )
 
 
-def _lookups(
-    slots: tf.Tensor, places: tf.Tensor
-) -> tuple[Callable[[tf.Tensor], tf.Tensor], Callable[[tf.Tensor], tf.Tensor]]:
-    """Lookups that are each other's gradients."""
+def _lookup(rows: tf.Tensor, there: tf.Tensor, back: tf.Tensor) -> tf.Tensor:
+    """Rows of a matrix in another arrangement, whose gradient is a lookup too."""
 
     @tf.custom_gradient
-    def to_cells(states: tf.Tensor) -> Any:
-        return tf.gather(states, slots), lambda upstream: tf.gather(upstream, places)
+    def look_up(rows: tf.Tensor) -> Any:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            width = rows.shape[1]
+            found = tf.gather(tf.reshape(upstream, [-1, width]), back)
+            return tf.reshape(found, [-1, width])
 
-    @tf.custom_gradient
-    def from_cells(cells: tf.Tensor) -> Any:
-        return tf.gather(cells, places), lambda upstream: tf.gather(upstream, slots)
+        return tf.gather(rows, there), gradient
 
-    return to_cells, from_cells
+    return look_up(rows)
 
 
 def _dropout(
@@ -312,23 +362,29 @@ def _standardize(states: tf.Tensor, epsilon: float) -> Any:
     return standard, gradient
 
 
-def _activated(states: tf.Tensor, activation: Callable) -> tf.Tensor:
-    exact = activation is keras.activations.gelu
-    return _gelu(states) if exact else activation(states)
+def _activation(layer: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    return layer._feedforward_intermediate_dense.activation
+
+
+def _is_exact(layer: Any) -> bool:
+    """Whether a layer's activation is GELU itself."""
+    return _activation(layer) is keras.activations.gelu
 
 
 @tf.custom_gradient
-def _gelu(states: tf.Tensor) -> Any:
-    """Exact GELU. In float32: half precision has no fast error function."""
+def _scaled_gelu(states: tf.Tensor) -> Any:
+    """GELU of `sqrt(2)` times the states, times `sqrt(2)`: GELU without its constants.
+
+    In float32: half precision has no fast error function.
+    """
     wide = tf.cast(states, tf.float32)
-    below = 0.5 + 0.5 * tf.math.erf(wide * math.sqrt(0.5))
+    above = 1.0 + tf.math.erf(wide)
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        density = tf.exp(-0.5 * tf.square(wide)) * (1 / math.sqrt(2 * math.pi))
-        slope = tf.cast(below + wide * density, states.dtype)
-        return upstream * slope
+        density = tf.exp(math.log(2 / math.sqrt(math.pi)) - tf.square(wide))
+        return upstream * tf.cast(above + wide * density, states.dtype)
 
-    return tf.cast(wide * below, states.dtype), gradient
+    return tf.cast(wide * above, states.dtype), gradient
 
 
 def _norm(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:

@@ -27,6 +27,11 @@ def layers_read(pooling: str) -> tuple[int, ...]:
     return _LAYERS_READ.get(pooling, (-1,))
 
 
+def reads_first_token(pooling: str) -> bool:
+    """Whether `pool` reads nothing but each sentence's first token."""
+    return pooling in ("cls", "cls_before_pooler")
+
+
 def pool(states: Sequence[Any], padding_mask: Any, pooling: str) -> Any:
     """Pools token states into one vector a sentence.
 
@@ -35,7 +40,8 @@ def pool(states: Sequence[Any], padding_mask: Any, pooling: str) -> Any:
 
     Args:
         states: The outputs of the layers that `layers_read(pooling)` names, each
-            a floating tensor of shape `(n, length, dim)`.
+            a floating tensor of shape `(n, length, dim)`; of one that reads first
+            tokens only, `(n, 1, dim)` will do.
         padding_mask: int tensor of shape `(n, length)`, 1 for a token and 0 for
             padding.
         pooling: string. One of `POOLINGS`.
@@ -51,7 +57,7 @@ def pool(states: Sequence[Any], padding_mask: Any, pooling: str) -> Any:
     # Here, since command lines name the poolers without the time that Keras takes.
     from keras import ops
 
-    if pooling in ("cls", "cls_before_pooler"):
+    if reads_first_token(pooling):
         return states[-1][:, 0]
     # A sum over the tokens is where half precision loses the most.
     layer_mean = sum(ops.cast(state, "float32") for state in states) / len(states)
