@@ -1,10 +1,12 @@
 """How a training step's time divides, from the TensorFlow profiler.
 
     python benchmarks/step_profile.py --train triplets.csv --replicas 2
+    TF_NUM_INTEROP_THREADS=1 python benchmarks/step_profile.py --train FILE --by kind
 
-Sums the time of every operation, wherever it ran; operations that only hold others
-(loops, function calls) are left out. What replicas exchange contains the time for which
-one waits for the other.
+Sums the time of every operation, wherever it ran, by part of the step or by kind of
+operation; operations that only hold others (loops, function calls) are left out. What
+replicas exchange contains the time for which one waits for the other. With one operation
+at a time (`TF_NUM_INTEROP_THREADS=1`) the sum is the time that passed, but for gaps.
 """
 
 import argparse
@@ -35,8 +37,8 @@ def part_of(name: str) -> str:
     return "other (loss, input, bookkeeping)"
 
 
-def operations(trace: str) -> Counter:
-    """Seconds by part of the step."""
+def operations(trace: str, by: str) -> Counter:
+    """Seconds by part of the step, or by kind of operation."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
@@ -52,7 +54,8 @@ def operations(trace: str) -> Counter:
                 kind = about.display_name
                 if not kind or any(mark in kind for mark in CONTAINERS):
                     continue
-                seconds[part_of(about.name)] += event.duration_ps / 1e12
+                key = kind if by == "kind" else part_of(about.name)
+                seconds[key] += event.duration_ps / 1e12
     return seconds
 
 
@@ -62,6 +65,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--by", choices=("part", "kind"), default="part")
     arguments = parser.parse_args()
 
     import tensorflow as tf
@@ -87,7 +91,7 @@ def main() -> None:
             fit(WARM_UP, PROFILED)
         pattern = os.path.join(directory, "**", "*.xplane.pb")
         [trace] = glob.glob(pattern, recursive=True)
-        seconds = operations(trace)
+        seconds = operations(trace, arguments.by)
     total = sum(seconds.values())
     print(f"{arguments.replicas} replicas, {arguments.precision}:")
     for part, value in seconds.most_common():

@@ -26,6 +26,30 @@ def test_plain_operations_equal_the_keras_layers(small_preset, pooling, exact_ge
     np.testing.assert_allclose(*both(model), atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("pooling", "of_first_tokens"), [("cls_before_pooler", 4), ("avg", 0)]
+)
+def test_a_cls_poolers_last_layer_computes_first_tokens_only(
+    small_preset, pooling, of_first_tokens
+):
+    model = SimCSE.from_preset(str(small_preset), pooling=pooling)
+    inputs = model.preprocess(MIXED_LENGTHS)
+    graph = tf.function(model.infer).get_concrete_function(
+        model.inference_weights(), inputs
+    )
+    sentences, tokens = len(MIXED_LENGTHS), inputs["token_ids"].shape.num_elements()
+    rows = [
+        operation.outputs[0].shape[0]
+        for operation in graph.graph.get_operations()
+        if operation.type == "MatMul"
+    ]
+    # Query, attention's output and the two feed-forward products.
+    assert rows.count(sentences) == of_first_tokens
+    # A layer has four products of all tokens; one is left of keys and values.
+    layers = model.backbone.num_layers
+    assert rows.count(tokens) == 4 * layers - (3 if of_first_tokens else 0)
+
+
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_as_near_to_float32_as_the_keras_layers_are(
     small_preset, dtype
