@@ -119,6 +119,7 @@ def main() -> None:
         measured = rounds.rates(results)
         limit = max(map(max, (measured.pop("limit"), measured.pop("limit torch"))))
         rounds.print_ratios(measured, OURS, "sentences/s")
+        rounds.print_cores(results)
         reference = np.load(out(source, "torch"))
         tokens = first[OURS]["tokens"]
         print(f"{tokens:.1f} tokens a sentence; limit {limit:.0f} GFLOP/s")
@@ -129,7 +130,8 @@ def main() -> None:
                 share = np.median(each) * tokens * DENSE / 1e9 / limit
                 line += f"; {share:.0%} of the limit"
             print(line)
-    rounds.write(arguments, "sentences/s", measured, {"limit": limit, "first": first})
+    raw = {"limit": limit, "first": first, "results": results}
+    rounds.write(arguments, "sentences/s", measured, raw)
 
 
 if __name__ == "__main__":

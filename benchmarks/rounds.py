@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,9 +59,13 @@ class Contestant:
         self.warm_up = self._read(READY_SECONDS)
 
     def round(self) -> dict:
+        """What it answers, and how many cores it kept busy."""
         assert self.process.stdin
+        begun, used = time.perf_counter(), cpu_seconds(self.process.pid)
         print("go", file=self.process.stdin, flush=True)
-        return self._read(ROUND_SECONDS)
+        result = self._read(ROUND_SECONDS)
+        used = cpu_seconds(self.process.pid) - used
+        return {**result, "cores": used / (time.perf_counter() - begun)}
 
     def _read(self, seconds: float) -> dict:
         assert self.process.stdout
@@ -77,6 +82,12 @@ class Contestant:
         self.process.kill()
         self.process.wait()
         self._log.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What all threads of a process have used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def compete(
@@ -108,8 +119,16 @@ def compete(
     return {each.name: each.warm_up for each in contestants}, results
 
 
-def rates(results: Mapping[str, list[dict]]) -> dict[str, list[float]]:
-    return {name: [each["rate"] for each in rounds] for name, rounds in results.items()}
+def rates(
+    results: Mapping[str, list[dict]], key: str = "rate"
+) -> dict[str, list[float]]:
+    return {name: [each[key] for each in rounds] for name, rounds in results.items()}
+
+
+def print_cores(results: Mapping[str, list[dict]]) -> None:
+    """In every round: one that kept fewer busy says little of the others."""
+    for name, cores in rates(results, "cores").items():
+        print(f"{name}: cores busy", " ".join(f"{each:.2f}" for each in cores))
 
 
 def print_ratios(rates: Mapping[str, list[float]], ours: str, unit: str) -> None:

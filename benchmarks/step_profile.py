@@ -5,8 +5,8 @@
 
 Sums the time of every operation, wherever it ran, by part of the step or by kind of
 operation; operations that only hold others (loops, function calls) are left out. What
-replicas exchange contains the time for which one waits for the other. With one operation
-at a time (`TF_NUM_INTEROP_THREADS=1`) the sum is the time that passed, but for gaps.
+replicas exchange contains the time for which one waits for the other. With one
+operation at a time (`TF_NUM_INTEROP_THREADS=1`) the sum is nearly the time that passed.
 """
 
 import argparse

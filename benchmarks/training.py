@@ -102,6 +102,7 @@ def main() -> None:
     measured = rounds.rates(results)
     limit = max(map(max, (measured.pop("limit"), measured.pop("limit torch"))))
     rounds.print_ratios(measured, OURS, "examples/s")
+    rounds.print_cores(results)
     print(f"{tokens} tokens an example; limit {limit:.0f} GFLOP/s")
     for name in measured:
         losses = [each["loss"] for each in results[name]]
