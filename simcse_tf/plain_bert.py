@@ -16,15 +16,13 @@ Weights = dict[str, Any]
 _TOKENS_MULTIPLE = 64
 # Of the numbers that decide on dropout.
 _UINT16_RANGE = 1 << 16
-_SQRT_HALF = math.sqrt(0.5)
 
 
 class PlainBert:
     """A KerasHub BERT backbone without its layers' overhead.
 
     Dense layers run on one row a token and never on `(n, length)` grids; query, key and
-    value are one product; constant factors stand in the weights; every reduction of a
-    layer normalization is in float32.
+    value are one product; every reduction of a layer normalization is in float32.
 
     Args:
         backbone: A `keras_hub.models.BertBackbone`.
@@ -152,6 +150,7 @@ class PlainBert:
         else:
             query, key, value = batch.to_heads(_dense(states, (kernel, bias)), 3)
         attention = layer._self_attention_layer
+        query *= (width // self._heads) ** -0.5
         scores = tf.matmul(query, key, transpose_b=True) + hidden
         weights = dropout(tf.nn.softmax(scores), attention._dropout_layer)
         mixed = tf.matmul(weights, value)
@@ -162,8 +161,8 @@ class PlainBert:
         states = self._normalize(
             attended + states, own["attention_norm"], layer._self_attention_layer_norm
         )
-        inner = _dense(states, own["intermediate"])
-        inner = _scaled_gelu(inner) if _is_exact(layer) else _activation(layer)(inner)
+        activate = layer._feedforward_intermediate_dense.activation
+        inner = _activated(_dense(states, own["intermediate"]), activate)
         fed = dropout(_dense(inner, own["output"]), layer._feedforward_dropout)
         return self._normalize(fed + states, own["norm"], layer._feedforward_layer_norm)
 
@@ -178,28 +177,24 @@ class PlainBert:
         attention = layer._self_attention_layer
         width = attention._output_dense.bias.shape[0]
 
-        def dense(
-            each: Any, shape: list[int], scale: float = 1.0, bias_scale: float = 1.0
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            kernel = tf.reshape(each.kernel, shape) * scale
-            bias = tf.reshape(each.bias, [-1]) * bias_scale
+        def dense(each: Any, shape: list[int]) -> tuple[tf.Tensor, tf.Tensor]:
+            kernel, bias = tf.reshape(each.kernel, shape), tf.reshape(each.bias, [-1])
             return tf.cast(kernel, self._dtype), tf.cast(bias, self._dtype)
 
-        square = [width, width]
-        per_head = (width // self._heads) ** -0.5
         projections = [
-            dense(attention._query_dense, square, per_head, per_head),
-            dense(attention._key_dense, square),
-            dense(attention._value_dense, square),
+            dense(each, [width, width])
+            for each in (
+                attention._query_dense,
+                attention._key_dense,
+                attention._value_dense,
+            )
         ]
         kernels, biases = zip(*projections, strict=True)
-        intermediate = layer._feedforward_intermediate_dense
-        gelu = _SQRT_HALF if _is_exact(layer) else 1.0
         return {
             "query_key_value": (tf.concat(kernels, axis=1), tf.concat(biases, axis=0)),
-            "attention_output": dense(attention._output_dense, square),
-            "intermediate": dense(intermediate, [width, -1], gelu, gelu),
-            "output": dense(layer._feedforward_output_dense, [-1, width], gelu),
+            "attention_output": dense(attention._output_dense, [width, width]),
+            "intermediate": dense(layer._feedforward_intermediate_dense, [width, -1]),
+            "output": dense(layer._feedforward_output_dense, [-1, width]),
             "attention_norm": _norm(layer._self_attention_layer_norm),
             "norm": _norm(layer._feedforward_layer_norm),
         }
@@ -212,11 +207,12 @@ class _Batch:
         token_ids: `(tokens,)`.
         positions: `(tokens,)`, in their sentences.
         mask: `(rows, length)`, 1 for a token and 0 for padding.
-        slots: `(rows, length)`. Which token stands in a cell of the grid; one that is
-            seen nowhere else, in a cell of padding.
-        places: `(tokens,)`. In which cell a token stands.
+        slots: `(rows, length)`. Which token stands in a cell of the grid.
         sentences: The first so many rows are the batch's.
-        heads: int.
+
+    Args:
+        places: `(tokens,)`. In which cell a token stands.
+        heads: int. Of the attention; the other arguments are the attributes.
     """
 
     def __init__(
@@ -238,6 +234,7 @@ class _Batch:
         self._in_grid = (row[:, None] * heads + head) * self._length
         self._in_grid += self.positions[:, None]
         self._in_tokens = slots[:, None, :] * heads + head[:, None]
+        self._of_parts: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
 
     def to_grid(self, states: tf.Tensor) -> tf.Tensor:
         """From `(tokens, dim)` to `(rows, length, dim)`."""
@@ -246,12 +243,18 @@ class _Batch:
     def to_heads(self, states: tf.Tensor, parts: int) -> list[tf.Tensor]:
         """From `(tokens, parts * dim)` to `(rows, heads, length, size)` each."""
         size = states.shape[1] // (parts * self._heads)
+        # The same for every layer.
+        if parts not in self._of_parts:
+            self._of_parts[parts] = self._part_indices(parts)
+        there, back = self._of_parts[parts]
+        return tf.unstack(_lookup(tf.reshape(states, [-1, size]), there, back))
+
+    def _part_indices(self, parts: int) -> tuple[tf.Tensor, tf.Tensor]:
         part = tf.range(parts)
         token, head = self.slots[:, None, :] * parts, tf.range(self._heads)[:, None]
         there = (token + part[:, None, None, None]) * self._heads + head
         cells = self._rows * self._heads * self._length
-        back = self._in_grid[:, None, :] + part[:, None] * cells
-        return tf.unstack(_lookup(tf.reshape(states, [-1, size]), there, back))
+        return there, self._in_grid[:, None, :] + part[:, None] * cells
 
     def from_heads(self, mixed: tf.Tensor) -> tf.Tensor:
         """From `(rows, heads, length, size)` to `(tokens, dim)`."""
@@ -362,29 +365,23 @@ def _standardize(states: tf.Tensor, epsilon: float) -> Any:
     return standard, gradient
 
 
-def _activation(layer: Any) -> Callable[[tf.Tensor], tf.Tensor]:
-    return layer._feedforward_intermediate_dense.activation
-
-
-def _is_exact(layer: Any) -> bool:
-    """Whether a layer's activation is GELU itself."""
-    return _activation(layer) is keras.activations.gelu
+def _activated(states: tf.Tensor, activation: Callable) -> tf.Tensor:
+    exact = activation is keras.activations.gelu
+    return _gelu(states) if exact else activation(states)
 
 
 @tf.custom_gradient
-def _scaled_gelu(states: tf.Tensor) -> Any:
-    """GELU of `sqrt(2)` times the states, times `sqrt(2)`: GELU without its constants.
-
-    In float32: half precision has no fast error function.
-    """
+def _gelu(states: tf.Tensor) -> Any:
+    """Exact GELU. In float32: half precision has no fast error function."""
     wide = tf.cast(states, tf.float32)
-    above = 1.0 + tf.math.erf(wide)
+    below = 0.5 + 0.5 * tf.math.erf(wide * math.sqrt(0.5))
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        density = tf.exp(math.log(2 / math.sqrt(math.pi)) - tf.square(wide))
-        return upstream * tf.cast(above + wide * density, states.dtype)
+        density = tf.exp(-0.5 * tf.square(wide)) * (1 / math.sqrt(2 * math.pi))
+        slope = tf.cast(below + wide * density, states.dtype)
+        return upstream * slope
 
-    return tf.cast(wide * above, states.dtype), gradient
+    return tf.cast(wide * below, states.dtype), gradient
 
 
 def _norm(layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
