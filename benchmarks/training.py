@@ -24,7 +24,10 @@ WARM_UP = 12
 
 def work(train: str, precision: str, batch_size: str, steps: str) -> None:
     """Our contestant."""
-    from simcse_tf import SimCSE, data, optimization
+    from simcse_tf import SimCSE
+    from simcse_tf.data.batches import training_batches
+    from simcse_tf.data.sources import open_source
+    from simcse_tf.training import optimizer
 
     dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
     model = SimCSE.from_preset(
@@ -34,13 +37,13 @@ def work(train: str, precision: str, batch_size: str, steps: str) -> None:
         dropout=0.1,
         dtype=dtype,
     )
-    model.compile(optimization.adam(5e-5))
-    source = data.open_source(train)
+    model.compile(optimizer.adam(5e-5))
+    source = open_source(train)
     done = 0
 
     def fit(count: int) -> dict:
         nonlocal done
-        batches = data.batches(source, int(batch_size), done, done + count)
+        batches = training_batches(source, int(batch_size), done, done + count)
         begun = time.perf_counter()
         history = model.fit(batches, verbose=0)
         seconds = time.perf_counter() - begun
@@ -59,10 +62,12 @@ def write_batches(train: str, batch_size: int, count: int, out: Path) -> int:
     """
     import tensorflow as tf
 
-    from simcse_tf import SimCSE, data
+    from simcse_tf import SimCSE
+    from simcse_tf.data.batches import training_batches
+    from simcse_tf.data.sources import open_source
 
-    source = data.open_source(train)
-    batches = data.batches(source, batch_size, 0, count)
+    source = open_source(train)
+    batches = training_batches(source, batch_size, 0, count)
     lines, columns = [], []
     for batch in batches:
         texts = [column.numpy() for column in tf.nest.flatten(batch)]

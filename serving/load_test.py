@@ -27,9 +27,9 @@ import grpc
 import numpy as np
 from tqdm import tqdm
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.errors import UserError
-from simcse_tf.files import whole_file
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 WARMUP_SECONDS = 2.0  # of each stage: connections, and queues that fill
@@ -280,7 +280,7 @@ def main() -> None:
     requests = build_requests(texts, size, arguments.model, arguments.signature)
     report = asyncio.run(_measure(arguments, requests))
     if arguments.json is not None:
-        with whole_file(arguments.json) as temporary:
+        with atomic_write(arguments.json) as temporary:
             Path(temporary).write_text(json.dumps(report, indent=1) + "\n")
     if arguments.plot is not None:
         plot(report["stages"], arguments.plot)

@@ -1,311 +1,33 @@
-"""Bulk encoding: many sentences to one array, in batches of similar length."""
+"""`python -m simcse_tf.encode`: a file's lines as rows of a NumPy array."""
 
-import ctypes
-import hashlib
-import json
-import os
-import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.bulk import encode
+from simcse_tf.encoding.file import encode_file, scan
+from simcse_tf.encoding.process import one_core_an_operation, share_heaps
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.errors import UserError
-from simcse_tf.partial_array import partial_array
+__all__ = ["encode", "main"]
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# Sentences sorted and tokenized at a time: enough for batches of like length, few
-# enough that memory does not depend on how many there are in all.
-BLOCK = 16384
-# A single batch leaves cores idle between its operations.
-_THREADS = os.cpu_count() or 1
-# Of a batch, padding included: past it a token costs no less, and memory grows.
-_MAX_TOKENS = 4096
-# Of glibc's mallopt(3).
-_M_ARENA_MAX = -8
 
-
-def encode(
-    model: Any,
-    sentences: Any,
-    batch_size: int = 64,
-    max_length: int | None = None,
-    progress: bool = False,
-    out: np.ndarray | None = None,
-    normalize: bool = True,
-) -> np.ndarray:
-    """Embeds sentences faster than `predict`.
-
-    Sorted by length, little is padding; what occurs more than once among some
-    thousands of sentences is computed once; batches run side by side.
-
-    Args:
-        model: A `simcse_tf.SimCSE`.
-        sentences: Sequence of `n` strings.
-        batch_size: int. Sentences encoded at a time, fewer where they are long.
-            Defaults to `64`.
-        max_length: Optional int. Tokens a sentence is cut at, in place of the
-            model's own.
-        progress: bool. Whether to show a progress bar on stderr. Defaults to
-            `False`.
-        out: Optional float32 array of shape `(n, embedding_dim)` to write to, e.g.
-            a memory map.
-        normalize: bool. Whether rows are scaled to unit length. Defaults to `True`.
-
-    Returns:
-        float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
-    """
-    if out is None:
-        out = np.empty((len(sentences), model.embedding_dim), np.float32)
-    starts = range(0, len(sentences), BLOCK)
-    blocks = (sentences[start : start + BLOCK] for start in starts)
-    with _progress_bar(len(sentences), progress) as bar:
-        embedded = encode_blocks(
-            model, blocks, batch_size, max_length, normalize, bar.update
-        )
-        for start, rows in zip(starts, embedded, strict=True):
-            out[start : start + len(rows)] = rows
-    return out
-
-
-def encode_blocks(
-    model: Any,
-    blocks: Iterable[Any],
-    batch_size: int = 64,
-    max_length: int | None = None,
-    normalize: bool = True,
-    advance: Callable[[int], Any] = lambda sentences: None,
-) -> Iterator[np.ndarray]:
-    """`encode` of a stream, in memory that does not depend on its length.
-
-    Args:
-        model: A `simcse_tf.SimCSE`.
-        blocks: Iterable of sequences of strings, some thousands each. The next one
-            is tokenized while one is computed.
-        batch_size: int. As for `encode`.
-        max_length: Optional int. As for `encode`.
-        normalize: bool. As for `encode`.
-        advance: Called with the number of sentences done since it was last called.
-
-    Yields:
-        float32 array of shape `(n, embedding_dim)` for every block of `n` strings.
-    """
-    max_length = max_length or model.max_length
-    infer = model.inference(normalize)
-
-    def embed(tokens: Any) -> np.ndarray:
-        return infer(model.pad(tokens)).numpy()
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        tokenized = _one_ahead(
-            pool, lambda block: _distinct_tokens(model, block, max_length), blocks
-        )
-        for tokens, places in tokenized:
-            repeats = np.bincount(places)
-            embeddings = np.empty((len(repeats), model.embedding_dim), np.float32)
-            for rows, embedded in _embedded(pool, embed, tokens, batch_size):
-                embeddings[rows] = embedded
-                advance(int(repeats[rows].sum()))
-            yield embeddings[places]
-
-
-def one_core_an_operation() -> None:
-    """Leaves the cores to batches side by side, which wait less for each other.
-
-    For a process that only encodes, before it imports TensorFlow.
-    """
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-
-def share_heaps() -> None:
-    """Keeps memory from growing with time, where the C library is glibc.
-
-    Of the tensors that come and go each thread would keep a heap of its own, more and
-    more of it in pieces.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
-
-
-def _progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=sentences,
-        initial=done,
-        unit="sentence",
-        desc="encoding",
-        disable=not progress,
-    )
-
-
-def _embedded(
-    pool: Executor, embed: Callable[[Any], np.ndarray], tokens: Any, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of `tokens` and their embeddings, batches of similar length side by side."""
-    import tensorflow as tf
-
-    batches = list(_batches(tokens.row_lengths().numpy(), batch_size))
-    done = pool.map(lambda rows: embed(tf.gather(tokens, rows)), batches)
-    return zip(batches, done, strict=True)
-
-
-def _batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows of similar length, each once; the longest first."""
-    # What does not fit in memory fails at once.
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = min(batch_size, max(1, _MAX_TOKENS // max(1, lengths[order[start]])))
-        yield order[start : start + rows]
-        start += rows
-
-
-def _one_ahead(
-    pool: Executor, function: Callable[[Any], Any], items: Iterable[Any]
-) -> Iterator[Any]:
-    """`map`, with the next result on its way while one is being used."""
-    ahead: deque[Future] = deque()
-    for item in items:
-        ahead.append(pool.submit(function, item))
-        if len(ahead) > 1:
-            yield ahead.popleft().result()
-    if ahead:
-        yield ahead.popleft().result()
-
-
-def encoder(
-    model: Any,
-    max_length: int | None = None,
-    progress: bool = False,
-    normalize: bool = True,
-) -> Callable[[list[str]], np.ndarray]:
-    """`encode` of one model as a function of the sentences alone."""
-    return lambda sentences: encode(
-        model,
-        sentences,
-        max_length=max_length,
-        progress=progress,
-        normalize=normalize,
-    )
-
-
-def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.ndarray]:
-    """The tokens of a block's distinct sentences, and which of them each one is."""
-    import tensorflow as tf
-
-    from simcse_tf.model import string_tensor
-
-    distinct, places = tf.unique(string_tensor(block))
-    return model.tokenizer(distinct, max_length), places.numpy()
-
-
-def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int:
-    """Writes a NumPy file with one row a line, whole or not at all.
-
-    Memory does not depend on the number of lines. A call that was interrupted is gone
-    on with by the next one of the same model, input and output.
-
-    Args:
-        model: A `simcse_tf.SimCSE`.
-        path: string. A text file; an empty line is an empty sentence.
-        output: string. The `.npy` file: float32, `(n, embedding_dim)`.
-        batch_size: int. As for `encode`.
-
-    Returns:
-        int. `n`, the number of lines.
-
-    Raises:
-        UserError: If a file cannot be read or written, or another process is writing
-            the output.
-    """
-    lines, digest = scan(path)
-    key = f"{digest} {_fingerprint(model)}"
-    shape = (lines, model.embedding_dim)
-    try:
-        with partial_array(output, shape, key) as array:
-            done = array.rows_done
-            if done:
-                print(
-                    f"encode: going on after {done} of {lines} lines", file=sys.stderr
-                )
-            blocks = _blocks(islice(read_lines(path), done, None))
-            with _progress_bar(lines, True, done) as bar:
-                for rows in encode_blocks(
-                    model, blocks, batch_size, advance=bar.update
-                ):
-                    array.append(rows)
-    except BlockingIOError:
-        raise UserError(f"--output: another process is writing {output}") from None
-    except OSError as error:
-        raise UserError(f"--output: cannot write {output}: {error.strerror}") from None
-    return lines
-
-
-def read_lines(path: str) -> Iterator[bytes]:
-    """The lines of a file as they are, an empty one included, without line breaks."""
-    with open(path, "rb") as file:
-        for line in file:
-            yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def scan(path: str) -> tuple[int, str]:
-    """How many lines a file has, and a digest of its content.
-
-    Raises:
-        UserError: If it cannot be read, or can be read only once.
-    """
-    digest, lines = hashlib.sha256(), 0
-    try:
-        with open(path, "rb") as file:
-            if not file.seekable():
-                raise UserError(f"--input: expected a regular file, received {path}")
-            for line in file:
-                digest.update(line)
-                lines += 1
-    except OSError as error:
-        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
-    return lines, digest.hexdigest()
-
-
-def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    lines = iter(lines)
-    while block := list(islice(lines, BLOCK)):
-        yield block
-
-
-def _fingerprint(model: Any) -> str:
-    """A digest of all that an embedding follows from."""
-    about = model.description()
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for weight in model.weights:
-        # The rest are the states of random generators.
-        if "float" in weight.dtype:
-            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    return digest.hexdigest()
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser("simcse_tf.encode", description="Embed a file, one row a line.")
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     parser.add_argument("--input", required=True, metavar="FILE.txt")
     parser.add_argument("--output", required=True, metavar="OUT.npy")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
     scan(arguments.input)
 
     one_core_an_operation()
     share_heaps()
-    from simcse_tf.model import SimCSE
+    from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(arguments.model, dtype=arguments.precision)
     lines = encode_file(model, arguments.input, arguments.output, arguments.batch_size)

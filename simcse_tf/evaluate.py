@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.errors import UserError
-from simcse_tf.files import whole_file
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 
 if TYPE_CHECKING:
-    from simcse_tf.evaluation.encoded import Encoder
+    from simcse_tf.evaluation.caching import Encoder
     from simcse_tf.evaluation.significance import Comparison
     from simcse_tf.evaluation.sts import Pairs
     from simcse_tf.evaluation.tables import Row
@@ -87,8 +87,8 @@ def main() -> None:
 
 
 def _parser() -> Parser:
+    from simcse_tf.encoders.pooling import POOLINGS
     from simcse_tf.evaluation.sts import AGGREGATIONS, METRICS
-    from simcse_tf.pooling import POOLINGS
 
     parser = Parser(
         "simcse_tf.evaluate",
@@ -131,9 +131,9 @@ def _parser() -> Parser:
 
 
 def _load(arguments: Any) -> Tasks:
+    from simcse_tf.core.extras import require
     from simcse_tf.evaluation import sts, transfer
     from simcse_tf.evaluation.text_files import resolve_names
-    from simcse_tf.extras import require
 
     known = sts.known_names(arguments.split) | transfer.known_names()
     names = resolve_names(arguments.tasks.split(","), known)
@@ -148,8 +148,8 @@ def _load(arguments: Any) -> Tasks:
 
 
 def _encoder(name: str, pooling: str | None) -> Encoder:
-    from simcse_tf.encode import encoder
-    from simcse_tf.model import SimCSE, longest_input
+    from simcse_tf.encoding.bulk import encoder
+    from simcse_tf.model.simcse import SimCSE, longest_input
 
     model = SimCSE.from_preset(name, pooling=pooling)
     length = longest_input(model.backbone)
@@ -171,9 +171,9 @@ def _compare(
 
 def _evaluate(encode: Encoder, tasks: Tasks, arguments: Any) -> Evaluation:
     from simcse_tf.evaluation import significance, sts, transfer
-    from simcse_tf.evaluation.encoded import EncodedOnce
+    from simcse_tf.evaluation.caching import CachingEncoder
 
-    once = EncodedOnce(encode)
+    once = CachingEncoder(encode)
     rule = (arguments.metric, arguments.aggregation)
     similarities: dict[str, Any] = {}
     scores: dict[str, float] = {}
@@ -287,7 +287,7 @@ def _check_writable(flag: str, path: str) -> None:
 
 def _write_json(flag: str, path: str, content: Mapping[str, Any]) -> None:
     try:
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     except OSError as error:
         raise UserError(f"{flag}: cannot write {path}: {error.strerror}") from None

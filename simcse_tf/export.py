@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.errors import UserError
-from simcse_tf.files import whole_directory
+from simcse_tf.core.atomic import atomic_directory
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -57,9 +57,9 @@ def export(
         RuntimeError: If the export does not answer as the model does; nothing is
             published then.
     """  # noqa: E501
-    from simcse_tf import export_check
-    from simcse_tf.signatures import signatures
-    from simcse_tf.warmup_requests import write_warmup
+    from simcse_tf.exporting import check
+    from simcse_tf.exporting.signatures import signatures
+    from simcse_tf.exporting.warmup_requests import write_warmup
 
     if model.compute_dtype not in PRECISIONS:
         raise UserError(
@@ -69,7 +69,7 @@ def export(
     asked = signatures(model.embedding_dim, truncate_dims, quantize)
     try:
         version = Path(base_dir, str(_next_version(Path(base_dir))))
-        with whole_directory(version, replace=False) as directory:
+        with atomic_directory(version, replace=False) as directory:
             _tell(progress, f"tracing {', '.join(each.name for each in asked)}")
             _write_graph(model, asked, directory)
             _tell(progress, "recording the model's answers")
@@ -77,7 +77,7 @@ def export(
             _write_card(model, source, directory)
             _tell(progress, "loading it and comparing")
             try:
-                export_check.check(directory)
+                check.check(directory)
             except UserError as error:
                 raise RuntimeError(f"the export: {error}; not published") from None
     except OSError as error:
@@ -104,7 +104,7 @@ def _versions(base_dir: Path) -> list[int]:
 def _write_graph(model: Any, asked: Sequence[Any], directory: Path) -> None:
     import keras
 
-    from simcse_tf.signatures import embedder, endpoint
+    from simcse_tf.exporting.signatures import embedder, endpoint
 
     # A plain `tf.Module` around a Keras 3 model loads in Python and fails in TF
     # Serving ("Could not find variable"); the archive tracks the variables that its
@@ -117,10 +117,10 @@ def _write_graph(model: Any, asked: Sequence[Any], directory: Path) -> None:
 
 
 def _write_card(model: Any, source: str | None, directory: Path) -> None:
-    from simcse_tf import model_card
-    from simcse_tf.export_check import signature_types
+    from simcse_tf.exporting import manifest
+    from simcse_tf.exporting.check import signature_types
 
-    facts = model_card.Model(
+    facts = manifest.Model(
         source=source,
         pooling=model.pooling,
         max_length=model.max_length,
@@ -128,8 +128,8 @@ def _write_card(model: Any, source: str | None, directory: Path) -> None:
         precision=model.compute_dtype,
         parameters=model.count_params(),
     )
-    training = model_card.training_of(source) if source else None
-    model_card.write_card(directory, facts, training, signature_types(directory))
+    training = manifest.training_of(source) if source else None
+    manifest.write_card(directory, facts, training, signature_types(directory))
 
 
 def _check(directory: Path) -> None:
@@ -143,10 +143,10 @@ def _check(directory: Path) -> None:
             f"--check: no saved_model.pb in {directory}: expected a version that "
             "export wrote, or the directory above it"
         )
-    from simcse_tf import export_check
+    from simcse_tf.exporting import check
 
     try:
-        sound = export_check.check(directory)
+        sound = check.check(directory)
     except UserError as error:
         raise UserError(f"{directory}: {error}") from None
     card, model = sound.card, sound.card.model
@@ -216,7 +216,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output: {arguments.output} is not a directory")
 
     _tell(True, f"loading {arguments.model}")
-    from simcse_tf.model import SimCSE
+    from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(
         arguments.model, max_length=arguments.max_length, dtype=arguments.precision

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from simcse_tf.cli import Parser, run
 from simcse_tf.client import Client
-from simcse_tf.errors import UserError
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 
 DIRECTORY = Path("runs/quickstart")
 CONFIG = "configs/quickstart.json"

@@ -7,13 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.errors import UserError
-from simcse_tf.extras import require
-from simcse_tf.files import whole_file
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.extras import require
 
 if TYPE_CHECKING:
-    from simcse_tf.evaluation.encoded import EncodedOnce
+    from simcse_tf.evaluation.caching import CachingEncoder
     from simcse_tf.reporting.run import Run
 
 KINDS = ("sts", "transfer")
@@ -97,7 +97,7 @@ def report(
                 datetime.now().astimezone(),
             )
         )
-        with whole_file(output) as temporary:
+        with atomic_write(output) as temporary:
             temporary.write_text(text, "utf-8")
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}") from None
@@ -115,7 +115,7 @@ def _read_run(path: str | Path) -> "Run":
 
     found = read_run(path)
     # TensorFlow takes its time, which a mistake need not wait for.
-    from simcse_tf import checkpoint
+    from simcse_tf.training import checkpoint
 
     try:
         progress = checkpoint.load_progress(str(path))
@@ -138,14 +138,14 @@ def _check_writable(output: Path) -> None:
         raise UserError(f"--output: cannot write {output}")
 
 
-def _encoder(name: str) -> "EncodedOnce":
-    from simcse_tf.encode import encoder
-    from simcse_tf.evaluation.encoded import EncodedOnce
-    from simcse_tf.model import SimCSE, longest_input
+def _encoder(name: str) -> "CachingEncoder":
+    from simcse_tf.encoding.bulk import encoder
+    from simcse_tf.evaluation.caching import CachingEncoder
+    from simcse_tf.model.simcse import SimCSE, longest_input
 
     model = SimCSE.from_preset(name)
     length = longest_input(model.backbone)
-    return EncodedOnce(encoder(model, length, progress=True, normalize=False))
+    return CachingEncoder(encoder(model, length, progress=True, normalize=False))
 
 
 def main() -> None:

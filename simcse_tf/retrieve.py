@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.errors import UserError
-from simcse_tf.files import whole_file
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 
 
 def main() -> None:
@@ -69,8 +69,8 @@ def _tell_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> Non
 
 
 def _encoder(name: str) -> Any:
-    from simcse_tf.encode import encoder
-    from simcse_tf.model import SimCSE, longest_input
+    from simcse_tf.encoding.bulk import encoder
+    from simcse_tf.model.simcse import SimCSE, longest_input
 
     model = SimCSE.from_preset(name)
     return encoder(model, longest_input(model.backbone), progress=True)
@@ -78,7 +78,7 @@ def _encoder(name: str) -> Any:
 
 def _write(path: str, text: str) -> None:
     try:
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text + "\n", "utf-8")
     except OSError as error:
         raise UserError(f"--output: cannot write {path}: {error.strerror}") from None

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from simcse_tf import cli
-from simcse_tf.errors import UserError
+from simcse_tf.core import cli
+from simcse_tf.core.errors import UserError
 from simcse_tf.server import text_config
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.options import Options

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simcse_tf.cli import Parser, run
-from simcse_tf.config import Config, load_config, read_json
-from simcse_tf.errors import Stopped, UserError
-from simcse_tf.extras import require
-from simcse_tf.files import whole_file
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import Stopped, UserError
+from simcse_tf.core.extras import require
+from simcse_tf.training.config import Config, load_config, read_json
 
 RESULT_FILE = "result.json"
 LOG_FILE = "train.log"
@@ -33,7 +33,7 @@ class Run:
     Attributes:
         setting: string. The name of its setting.
         seed: int.
-        config: A `simcse_tf.config.Config`.
+        config: A `simcse_tf.training.config.Config`.
     """
 
     setting: str
@@ -134,7 +134,7 @@ def check(runs: Sequence[Run]) -> list[int]:
     Raises:
         UserError: If a run could not begin or go on, or has nothing to compare.
     """
-    from simcse_tf import run_data, run_directory
+    from simcse_tf.training import run_data, run_directory
 
     steps: dict[str, int] = {}
     for each in runs:
@@ -163,7 +163,7 @@ def train_all(runs: Sequence[Run], steps: Sequence[int]) -> None:
     """
     from tqdm import tqdm
 
-    from simcse_tf.callbacks import sigterm
+    from simcse_tf.training.callbacks import sigterm
 
     with (
         sigterm() as must_stop,
@@ -184,7 +184,7 @@ def _train(each: Run, must_stop: Callable[[], bool]) -> Iterator[int]:
     each.directory.mkdir(parents=True, exist_ok=True)
     log = each.directory / LOG_FILE
     config = each.directory / "planned.json"
-    with whole_file(config) as path:
+    with atomic_write(config) as path:
         path.write_text(each.config.to_json(), "utf-8")
     begun = (each.directory / "config.json").exists()
     command = [sys.executable, "-m", "simcse_tf.train", "--config", str(config)]
@@ -272,7 +272,7 @@ def write_summary(directory: Path, table: Mapping[str, Mapping[str, Any]]) -> No
     from simcse_tf import figures
 
     _write_json(directory / "sweep.json", table)
-    with whole_file(directory / "sweep.md") as path:
+    with atomic_write(directory / "sweep.md") as path:
         path.write_text(format_table(table) + "\n", "utf-8")
     column = next(c for c in _COLUMNS if all(c in row for row in table.values()))
     scores = [row[column] for row in table.values()]
@@ -281,7 +281,7 @@ def write_summary(directory: Path, table: Mapping[str, Mapping[str, Any]]) -> No
 
 
 def _write_json(path: Path, values: Any) -> None:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from simcse_tf import cli
 from simcse_tf.client import Client, Retry, Tls
-from simcse_tf.client.conversation import EMBEDDINGS
-from simcse_tf.errors import UserError
-from simcse_tf.files import check_room, whole_file
+from simcse_tf.client.protocol import EMBEDDINGS
+from simcse_tf.core import cli
+from simcse_tf.core.atomic import atomic_write, check_room
+from simcse_tf.core.errors import UserError
 
 ONCE = 0.0  # seconds of retrying
 
@@ -62,7 +62,7 @@ def _encode_file(args: argparse.Namespace) -> None:
     shape = (count, rows.shape[1])
     try:
         with (
-            whole_file(args.output) as path,
+            atomic_write(args.output) as path,
             _client(args, retry_seconds=Retry.seconds) as client,
         ):
             # A memory map on a full disk would end the process.

@@ -12,12 +12,12 @@ from typing import Any
 import grpc
 import numpy as np
 
-from simcse_tf.client import connection, conversation, messages
+from simcse_tf.client import connection, messages, protocol
 from simcse_tf.client.connection import Tls
-from simcse_tf.client.conversation import SIMILARITY, Answer, Output, Text
-from simcse_tf.client.failures import RETRYABLE, Retry, ServerError, VersionChanged
-from simcse_tf.client.in_order import in_order
-from simcse_tf.errors import UserError
+from simcse_tf.client.ordered_requests import in_order
+from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Text
+from simcse_tf.client.retry import RETRYABLE, Retry, ServerError, VersionChanged
+from simcse_tf.core.errors import UserError
 
 # What a server answers, or does not, while the model is being loaded.
 NOT_READY = (
@@ -188,8 +188,8 @@ class AsyncClient:
         questions = (
             self._ask(SIMILARITY, {"text_a": a, "text_b": b}, end)
             for a, b in zip(
-                conversation.batches(texts_a, self.batch_size),
-                conversation.batches(texts_b, self.batch_size),
+                protocol.batches(texts_a, self.batch_size),
+                protocol.batches(texts_b, self.batch_size),
                 strict=True,
             )
         )
@@ -210,7 +210,7 @@ class AsyncClient:
         """
         request = messages.GetModelStatusRequest(model_spec=self._spec)
         response = await self._call(self._get_status, request, _end(deadline))
-        return conversation.read_status(response)
+        return protocol.read_status(response)
 
     async def metadata(
         self, deadline: float | None = None
@@ -229,10 +229,10 @@ class AsyncClient:
             ServerError: As for `encode`.
         """
         request = messages.GetModelMetadataRequest(
-            model_spec=self._spec, metadata_field=[conversation.SIGNATURE_DEF]
+            model_spec=self._spec, metadata_field=[protocol.SIGNATURE_DEF]
         )
         response = await self._call(self._get_metadata, request, _end(deadline))
-        return conversation.read_metadata(response)
+        return protocol.read_metadata(response)
 
     async def no_embeddings(self, output: str = "float32") -> np.ndarray:
         """Returns what `encode` gives for no texts: no rows, of the right width.
@@ -244,7 +244,7 @@ class AsyncClient:
             ServerError: As for `encode`.
             UserError: The model has no such output.
         """
-        wanted = conversation.embedding(output)
+        wanted = protocol.embedding(output)
         signatures = await self.metadata()
         if wanted.signature not in signatures:
             raise UserError(
@@ -273,7 +273,7 @@ class AsyncClient:
             # The last try may start at the end; it still needs some time.
             until = max(end, time.monotonic() + POLL_SECONDS)
             try:
-                await self._ask(conversation.embedding("float32"), inputs, until, ONCE)
+                await self._ask(protocol.embedding("float32"), inputs, until, ONCE)
                 return
             except ServerError as error:
                 if error.code not in NOT_READY or time.monotonic() >= end:
@@ -293,9 +293,9 @@ class AsyncClient:
         Yields:
             Coroutines that send one request each and return its answer.
         """
-        wanted = conversation.embedding(output)
+        wanted = protocol.embedding(output)
         end = _end(deadline)
-        for batch in conversation.batches(texts, self.batch_size):
+        for batch in protocol.batches(texts, self.batch_size):
             yield self._ask(wanted, {"text": batch}, end)
 
     async def _answers(
@@ -314,10 +314,10 @@ class AsyncClient:
         end: float,
         retry: Retry | None = None,
     ) -> Answer:
-        request = conversation.predict_request(self._spec, output, inputs)
+        request = protocol.predict_request(self._spec, output, inputs)
         response = await self._call(self._predict, request, end, retry)
         rows = len(next(iter(inputs.values())))
-        return conversation.read_prediction(response, output, rows)
+        return protocol.read_prediction(response, output, rows)
 
     async def _call(
         self, method: Any, request: Any, end: float, retry: Retry | None = None

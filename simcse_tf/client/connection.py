@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 
 # Large batches of wide embeddings pass gRPC's default limit of 4 MB. A model
 # server is next door, not behind the proxy that the environment may name. A

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simcse_tf.client.aio import AsyncClient, SameVersion
-from simcse_tf.client.conversation import Text
-from simcse_tf.client.in_order import in_order
+from simcse_tf.client.ordered_requests import in_order
+from simcse_tf.client.protocol import Text
 
 T = TypeVar("T")
 

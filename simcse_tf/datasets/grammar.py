@@ -21,7 +21,9 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias, TypeVar
 
-from simcse_tf import cli
+from simcse_tf.core import cli
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.errors import UserError
 from simcse_tf.datasets.lexicon import (
     AMOUNTS,
     HELD_OUT,
@@ -32,8 +34,6 @@ from simcse_tf.datasets.lexicon import (
     Lexicon,
     Synonyms,
 )
-from simcse_tf.errors import UserError
-from simcse_tf.files import whole_file
 
 TRIPLETS = 2000
 HEADER = ("sent0", "sent1", "hard_neg")
@@ -150,10 +150,10 @@ def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
     rows = triplets(count, seed)
     splits = graded_pairs(seed)
     try:
-        with whole_file(Path(output, "nli.csv")) as path:
+        with atomic_write(Path(output, "nli.csv")) as path:
             _write_csv(path, [HEADER, *rows])
         for split, pairs in splits.items():
-            with whole_file(
+            with atomic_write(
                 Path(output, "senteval/STS/STSBenchmark", f"sts-{split}.csv")
             ) as path:
                 _write_benchmark(path, pairs, split)

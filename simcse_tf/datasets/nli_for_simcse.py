@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import source
-from simcse_tf.errors import UserError
 
 FILE = "nli_for_simcse.csv"
 COLUMNS = ["sent0", "sent1", "hard_neg"]

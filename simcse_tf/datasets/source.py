@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 
 HOMEPAGE = "https://github.com/princeton-nlp/SimCSE"
 URL = "https://huggingface.co/datasets/princeton-nlp/datasets-for-simcse/resolve/main/"

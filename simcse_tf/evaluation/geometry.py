@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.evaluation.sts import Encoder, Pairs
 
 # The paper's positives in STS-B: pairs scored above this.

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simcse_tf.errors import UserError
-from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
+from simcse_tf.core.errors import UserError
+from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.text_files import read_lines, words
 
 # Cosines computed at a time, 64 MiB of them.
@@ -123,7 +123,7 @@ def examples(
     answers = list(dict.fromkeys(corpus))
     found: list[Example] = [Example(query, {}) for query in queries]
     for name, encode in models.items():
-        once = EncodedOnce(encode)
+        once = CachingEncoder(encode)
         once([*answers, *queries])
         # One more than asked for, since the query may be among them.
         indices, cosines = top_k(once(queries), once(answers), k + 1)

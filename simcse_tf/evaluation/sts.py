@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
+from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.sts_files import (
     SPLITS,
     TASKS,
@@ -121,7 +121,7 @@ def similarities(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, np.n
     Raises:
         ValueError: `encode` returned another shape.
     """
-    once = EncodedOnce(encode)
+    once = CachingEncoder(encode)
     once(
         [
             sentence

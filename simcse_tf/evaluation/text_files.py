@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:

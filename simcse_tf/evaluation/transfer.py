@@ -23,8 +23,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from simcse_tf.errors import UserError
-from simcse_tf.evaluation.encoded import EncodedOnce, Encoder
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.extras import require
+from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.transfer_files import (
     TASKS,
     Examples,
@@ -33,7 +34,6 @@ from simcse_tf.evaluation.transfer_files import (
     load_tasks,
     resolve_tasks,
 )
-from simcse_tf.extras import require
 
 __all__ = [
     "FAST_FOLDS",
@@ -135,7 +135,7 @@ def evaluate_examples(
     require("sklearn")
     if not 2 <= folds <= FOLDS:
         raise ValueError(f"folds: expected 2 to {FOLDS}, received {folds}")
-    once = EncodedOnce(encode)
+    once = CachingEncoder(encode)
     results = {}
     for task, splits in loaded.items():
         start = time.perf_counter()
@@ -177,7 +177,7 @@ def scores(results: Mapping[str, Result], split: str = "test") -> dict[str, floa
     return {**found, "transfer_avg": average}
 
 
-def _features(once: EncodedOnce, examples: Examples, task: str) -> _Data:
+def _features(once: CachingEncoder, examples: Examples, task: str) -> _Data:
     columns = [once(sentences) for sentences in examples.sentences]
     if not all(np.isfinite(column).all() for column in columns):
         raise UserError(

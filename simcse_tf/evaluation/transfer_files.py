@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.evaluation.text_files import columns, read_lines, resolve_names, words
 
 TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")

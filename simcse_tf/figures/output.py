@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from simcse_tf.core.atomic import atomic_write
 from simcse_tf.figures.style import settings
-from simcse_tf.files import whole_file
 
 # Neither a date nor a version: nothing but the figure decides the bytes.
 _METADATA: dict[str, dict[str, None]] = {
@@ -33,7 +33,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     for kind in _METADATA:
         # Not `with_suffix`: a name may hold a point, as "dropout=0.1" does.
         final = path.with_name(f"{path.name}.{kind}")
-        with whole_file(final) as temporary, settings():
+        with atomic_write(final) as temporary, settings():
             figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
         written.append(final)
     return written

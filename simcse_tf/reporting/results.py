@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.evaluation import geometry, retrieval, significance, sts, transfer
-from simcse_tf.evaluation.encoded import EncodedOnce
+from simcse_tf.evaluation.caching import CachingEncoder
 from simcse_tf.evaluation.significance import Comparison
 from simcse_tf.evaluation.sts import Pairs
 from simcse_tf.evaluation.transfer import Examples, Result
@@ -138,7 +138,7 @@ def read_inputs(
 
 
 def measure(
-    encode: EncodedOnce, inputs: Inputs, transfer_progress: bool = False
+    encode: CachingEncoder, inputs: Inputs, transfer_progress: bool = False
 ) -> Results:
     """Everything that is said of one model by itself.
 
@@ -256,7 +256,7 @@ def _joined(
     )
 
 
-def _geometry(encode: EncodedOnce, pairs: Pairs) -> Geometry:
+def _geometry(encode: CachingEncoder, pairs: Pairs) -> Geometry:
     embeddings = encode(list(dict.fromkeys(_sentences([pairs]))))
     positive = pairs.scores > geometry.POSITIVE
     a, b = encode(pairs.sentences_a), encode(pairs.sentences_b)

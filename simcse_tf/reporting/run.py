@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from simcse_tf.config import Config, load_config
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
+from simcse_tf.training.config import Config, load_config
 
 # Of these, one is in a run's directory from its first checkpoint or evaluation on,
 # and none in a model's.

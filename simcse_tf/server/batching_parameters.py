@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import os
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

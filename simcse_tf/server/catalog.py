@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
-from simcse_tf.server import rejections
+from simcse_tf.server import status_errors
 from simcse_tf.server.servable import Servable
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -142,25 +142,25 @@ class Catalog:
         number = _number(spec, model)
         found = model.statuses(number) if model else []
         if not found and number is not None:
-            raise rejections.not_found(
+            raise status_errors.not_found(
                 f"Could not find version {number} of model {spec.name}"
             )
         if not found:
-            raise rejections.not_found(
+            raise status_errors.not_found(
                 f"Could not find any versions of model {spec.name}"
             )
         return found
 
     def _find(self, spec: model_pb2.ModelSpec) -> Version:
         if not spec.name:
-            raise rejections.invalid("ModelSpec has no name specified.")
+            raise status_errors.invalid("ModelSpec has no name specified.")
         model = self.models.get(spec.name)
         number = _number(spec, model)
         version = model.find(number) if model else None
         if version is None:
             named = "Latest" if number is None else "Specific"
             what = spec.name if number is None else f"{spec.name}, {number}"
-            raise rejections.not_found(
+            raise status_errors.not_found(
                 f"Servable not found for request: {named}({what})"
             )
         return version
@@ -175,7 +175,7 @@ def _number(spec: model_pb2.ModelSpec, model: Model | None) -> int | None:
     if spec.HasField("version_label"):
         labels = model.labels if model else {}
         if spec.version_label not in labels:
-            raise rejections.invalid(
+            raise status_errors.invalid(
                 f"Unrecognized servable version label: {spec.version_label}"
             )
         return labels[spec.version_label]

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from simcse_tf.server import descriptions, rejections, tensors
+from simcse_tf.server import descriptions, status_errors, tensors
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.descriptions import SIGNATURE_DEF
 from simcse_tf.server.request_metrics import RequestMetrics, counted
@@ -80,7 +80,7 @@ def to_status(error: Exception) -> tuple[grpc.StatusCode, str]:
     Returns:
         The gRPC code and at most 1,024 bytes of details.
     """
-    number, details = rejections.describe(error)
+    number, details = status_errors.describe(error)
     code = STATUS_CODES.get(number, grpc.StatusCode.UNKNOWN)
     return code, details.encode()[:LONGEST_DETAILS].decode(errors="ignore")
 
@@ -157,7 +157,7 @@ def _decode(request_type: type[message.Message], received: bytes) -> message.Mes
     try:
         return request_type.FromString(received)
     except message.DecodeError as error:
-        raise rejections.internal(str(error)) from error
+        raise status_errors.internal(str(error)) from error
 
 
 def _deadline(context: grpc.aio.ServicerContext) -> float | None:
@@ -180,14 +180,14 @@ def _response(
 
 def _check_model_spec(request: message.Message) -> None:
     if not request.HasField("model_spec"):
-        raise rejections.invalid("Missing ModelSpec")
+        raise status_errors.invalid("Missing ModelSpec")
 
 
 def _check_metadata_fields(fields: Iterable[str]) -> None:
     if not fields:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             "GetModelMetadataRequest must specify at least one metadata_field",
         )
     for field in fields:
         if field != SIGNATURE_DEF:
-            raise rejections.invalid(f"Metadata field {field} is not supported")
+            raise status_errors.invalid(f"Metadata field {field} is not supported")

@@ -12,7 +12,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from simcse_tf.server import rejections
+from simcse_tf.server import status_errors
 from simcse_tf.server.servable import DEFAULT_SIGNATURE, check_input_names
 
 BASE64 = "b64"  # the key that marks an object as a string in base64
@@ -46,9 +46,9 @@ def parse(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        raise rejections.invalid(f"JSON Parse error: {error}") from error
+        raise status_errors.invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"request body: expected an object, received {_kind(document)}"
         )
     return document
@@ -67,7 +67,7 @@ def is_row_format(document: Mapping[str, Any]) -> bool:
         tf.errors.InvalidArgumentError: Both are there, or none.
     """
     if ("instances" in document) == ("inputs" in document):
-        raise rejections.invalid(
+        raise status_errors.invalid(
             "expected exactly one of 'instances' and 'inputs' in the request"
         )
     return "instances" in document
@@ -95,7 +95,7 @@ def to_request(
     """
     name = document.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str):
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"'signature_name': expected a string, received {_kind(name)}"
         )
     signature = find_signature(name or DEFAULT_SIGNATURE)
@@ -133,14 +133,14 @@ def to_json(outputs: Mapping[str, np.ndarray], row_format: bool) -> str:
 
 def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list]:
     if not isinstance(rows, list) or not rows:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"'instances': expected a list of at least one, received {_kind(rows)}"
         )
     if not any(_is_object(row) for row in rows):
         return {_only_input("instances", signature): rows}
     for number, row in enumerate(rows):
         if not _is_object(row) or row.keys() != signature.inputs.keys():
-            raise rejections.invalid(
+            raise status_errors.invalid(
                 f"instance {number}: expected an object with the keys "
                 f"{sorted(signature.inputs)}, as other instances are objects, "
                 f"received {sorted(row) if _is_object(row) else _kind(row)}"
@@ -156,7 +156,7 @@ def _columns(inputs: Any, signature: SignatureDef) -> dict[str, Any]:
 
 def _only_input(key: str, signature: SignatureDef) -> str:
     if len(signature.inputs) != 1:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"'{key}': expected values by name, as the signature has the inputs "
             f"{sorted(signature.inputs)}"
         )
@@ -201,7 +201,7 @@ def _flat(name: str, values: Any, shape: list[int]) -> list:
 
 
 def _ragged(name: str) -> tf.errors.InvalidArgumentError:
-    return rejections.invalid(f'input "{name}": the lists differ in size or depth')
+    return status_errors.invalid(f'input "{name}": the lists differ in size or depth')
 
 
 def _to_bytes(name: str, value: Any) -> bytes:
@@ -213,10 +213,10 @@ def _to_bytes(name: str, value: Any) -> bytes:
             text = value[BASE64] + "=" * (-len(value[BASE64]) % 4)
             return base64.b64decode(text, validate=True)
     except UnicodeEncodeError as error:
-        raise rejections.invalid(f'input "{name}": half a surrogate pair') from error
+        raise status_errors.invalid(f'input "{name}": half a surrogate pair') from error
     except ValueError as error:
-        raise rejections.invalid(f'input "{name}": not base64: {error}') from error
-    raise rejections.invalid(
+        raise status_errors.invalid(f'input "{name}": not base64: {error}') from error
+    raise status_errors.invalid(
         f'input "{name}": expected a string or {{"{BASE64}": string}}, '
         f"received {_kind(value)}"
     )
@@ -225,17 +225,17 @@ def _to_bytes(name: str, value: Any) -> bytes:
 def _to_array(name: str, elements: list, dtype: tf.DType) -> np.ndarray:
     kinds = NUMBERS.get(np.dtype(dtype.as_numpy_dtype).kind)
     if kinds is None:
-        raise rejections.unimplemented(f'input "{name}": {dtype.name} in JSON')
+        raise status_errors.unimplemented(f'input "{name}": {dtype.name} in JSON')
     for element in elements:
         # Not isinstance: to Python, true is an integer.
         if type(element) not in kinds:
-            raise rejections.invalid(
+            raise status_errors.invalid(
                 f'input "{name}": expected {dtype.name}, received {_kind(element)}'
             )
     try:
         return np.array(elements, dtype.as_numpy_dtype)
     except OverflowError as error:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f'input "{name}": a number is out of the range of {dtype.name}'
         ) from error
 
@@ -256,7 +256,7 @@ def _kind(value: Any) -> str:
 def _rows(outputs: Mapping[str, np.ndarray]) -> Iterable[str]:
     sizes = {array.shape[:1] for array in outputs.values()}
     if len(sizes) != 1 or () in sizes:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             "the outputs have no common first dimension; ask with 'inputs'"
         )
     columns = {name: _elements(_array(name, it)) for name, it in outputs.items()}

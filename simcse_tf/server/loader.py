@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.server.catalog import Model
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable

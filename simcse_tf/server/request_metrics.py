@@ -7,7 +7,7 @@ from typing import Protocol
 
 import grpc
 
-from simcse_tf.server import rejections
+from simcse_tf.server import status_errors
 
 STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -41,7 +41,7 @@ def counted(
         yield
         status = "OK"
     except Exception as error:
-        status = STATUS_NAMES.get(rejections.code(error), "UNKNOWN")
+        status = STATUS_NAMES.get(status_errors.code(error), "UNKNOWN")
         raise
     finally:
         seconds = time.monotonic() - start

@@ -17,8 +17,8 @@ from aiohttp import typedefs, web
 from google.protobuf import json_format, message
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
-from simcse_tf.errors import UserError
-from simcse_tf.server import descriptions, json_predict, rejections
+from simcse_tf.core.errors import UserError
+from simcse_tf.server import descriptions, json_predict, status_errors
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.servable import Servable
@@ -136,7 +136,7 @@ class RestApi:
         try:
             return _response(200, await self._answer(request))
         except Exception as error:
-            code, details = rejections.describe(error)
+            code, details = status_errors.describe(error)
             status = HTTP_STATUSES.get(code, 500)
             response = _response(status, json.dumps({"error": details}))
             if request.content.exception():
@@ -151,12 +151,12 @@ class RestApi:
         if request.method == "GET" and (match := DESCRIBE.fullmatch(path)):
             return self._describe(match)
         if not path.lower().startswith("/v1/"):
-            raise rejections.not_found(f"Not found: {path}")
-        raise rejections.invalid(f"Malformed request: {request.method} {path}")
+            raise status_errors.not_found(f"Not found: {path}")
+        raise status_errors.invalid(f"Malformed request: {request.method} {path}")
 
     async def _ask(self, match: re.Match[str], body: bytes) -> str:
         if match["method"].lower() != "predict":
-            raise rejections.unimplemented("the Python server offers predict only")
+            raise status_errors.unimplemented("the Python server offers predict only")
         deadline = time.monotonic() + TIMEOUT_SECONDS
         spec = _model_spec(match)
         with (
@@ -185,9 +185,9 @@ async def _read(request: web.Request) -> bytes:
     try:
         return await request.read()
     except web.RequestPayloadError as error:
-        raise rejections.invalid(f"cannot read the request body: {error}") from error
+        raise status_errors.invalid(f"cannot read the request body: {error}") from error
     except ConnectionError as error:
-        raise rejections.cancelled("the client has left") from error
+        raise status_errors.cancelled("the client has left") from error
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
@@ -198,7 +198,7 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
         try:
             spec.version.value = int(match["version"])
         except ValueError as error:  # more than 64 bits
-            raise rejections.invalid(
+            raise status_errors.invalid(
                 f"Failed to convert version: {match['version']} to numeric."
             ) from error
     return spec

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import tensorflow as tf
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.server import grpc_service, security, text_config, warmup
 from simcse_tf.server.catalog import Catalog, Model
 from simcse_tf.server.health import Health

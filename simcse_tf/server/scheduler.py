@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from simcse_tf.server import rejections
+from simcse_tf.server import status_errors
 from simcse_tf.server.batching_parameters import BatchingParameters
 
 Arrays = Mapping[str, np.ndarray]
@@ -99,7 +99,7 @@ class BatchScheduler:
         loop = asyncio.get_running_loop()
         task = _Task(inputs, rows, time.monotonic(), loop.create_future())
         if deadline is not None and deadline <= task.arrival:
-            raise rejections.deadline_exceeded()
+            raise status_errors.deadline_exceeded()
         self._check_room(task)
         self._queue.append(task)
         self._resize_queue(task.size)
@@ -124,12 +124,12 @@ class BatchScheduler:
     def _check_room(self, task: _Task) -> None:
         most = self._parameters.max_batch_size
         if task.rows > most:
-            raise rejections.invalid(
+            raise status_errors.invalid(
                 f"Task size {task.rows} is larger than maximum input batch size {most}"
             )
         batches = self._parameters.max_enqueued_batches
         if self._queued + task.size > batches * most:
-            raise rejections.unavailable(
+            raise status_errors.unavailable(
                 f"The batch scheduling queue to which this task was submitted is full; "
                 f"max_enqueued_batches is {batches}"
             )
@@ -251,7 +251,7 @@ class Unbatched:
             # This cancels the work, which so far as it has not started is dropped.
             return await asyncio.wait_for(work, seconds)
         except asyncio.TimeoutError:
-            raise rejections.deadline_exceeded() from None
+            raise status_errors.deadline_exceeded() from None
 
     async def close(self) -> None:
         """Does not wait: a request that is computed keeps what it needs."""
@@ -259,15 +259,17 @@ class Unbatched:
 
 def _common_rows(inputs: Arrays) -> int:
     if not inputs:
-        raise rejections.invalid("Batching Run() must have at least one input tensor")
+        raise status_errors.invalid(
+            "Batching Run() must have at least one input tensor"
+        )
     shapes = [array.shape for array in inputs.values()]
     if () in shapes:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             "Batching Run() input tensors must have at least one dimension"
         )
     rows = shapes[0][0]
     if any(shape[0] != rows for shape in shapes):
-        raise rejections.invalid(
+        raise status_errors.invalid(
             "Batching Run() input tensors must have equal 0th-dimension size"
         )
     return rows
@@ -275,7 +277,7 @@ def _common_rows(inputs: Arrays) -> int:
 
 def _expire(answer: asyncio.Future) -> None:
     if not answer.done():
-        answer.set_exception(rejections.deadline_exceeded())
+        answer.set_exception(status_errors.deadline_exceeded())
 
 
 def _merge(requests: Sequence[Arrays], padding: int) -> Arrays:
@@ -290,7 +292,7 @@ def _merge(requests: Sequence[Arrays], padding: int) -> Arrays:
 def _check_split(outputs: Arrays, rows: int) -> None:
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):
-            raise rejections.failed_precondition(
+            raise status_errors.failed_precondition(
                 f'output "{name}": batching needs a first dimension of {rows}, as the '
                 f"inputs have, the graph gave the shape {array.shape}"
             )

@@ -13,7 +13,7 @@ import grpc
 from aiohttp import web
 from grpc_health.v1.health import SERVICE_NAME
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"

@@ -15,8 +15,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis import predict_pb2
 
-from simcse_tf.errors import UserError
-from simcse_tf.server import rejections, tensors
+from simcse_tf.core.errors import UserError
+from simcse_tf.server import status_errors, tensors
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.scheduler import (
     Arrays,
@@ -139,7 +139,7 @@ class Servable:
             tf.errors.FailedPreconditionError: No such signature.
         """
         if name not in self._functions:
-            raise rejections.failed_precondition(
+            raise status_errors.failed_precondition(
                 f'Serving signature key "{name}" not found, expected one of '
                 f"{_listed(self._functions)}.",
             )
@@ -179,7 +179,7 @@ def check_input_names(signature: SignatureDef, received: Collection[str]) -> Non
     missing = signature.inputs.keys() - signature.defaults.keys() - set(received)
     extra = set(received) - signature.inputs.keys()
     if missing or extra:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"inputs do not match the signature: expected "
             f"{_listed(signature.inputs)}, received {_listed(received)}; "
             f"missing {_listed(missing)}, extra {_listed(extra)}"
@@ -245,7 +245,7 @@ def _fits(shape: tuple[int, ...], expected: TensorShapeProto) -> bool:
 def _misfit(
     name: str, info: TensorInfo, received: str
 ) -> tf.errors.InvalidArgumentError:
-    return rejections.invalid(
+    return status_errors.invalid(
         f'input "{name}": expected {tf.DType(info.dtype).name} of shape '
         f"{tf.TensorShape(info.tensor_shape)}, received {received}"
     )
@@ -255,12 +255,12 @@ def _wanted_outputs(signature: SignatureDef, output_filter: Iterable[str]) -> li
     wanted = list(output_filter)
     unknown = set(wanted) - signature.outputs.keys()
     if unknown:
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"output_filter: expected outputs out of {_listed(signature.outputs)}, "
             f"received {_listed(unknown)}"
         )
     if len(set(wanted)) < len(wanted):
-        raise rejections.invalid(f"output_filter: duplicate outputs in {wanted}")
+        raise status_errors.invalid(f"output_filter: duplicate outputs in {wanted}")
     return wanted or list(signature.outputs)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from simcse_tf.server import rejections
+from simcse_tf.server import status_errors
 
 # A proto may give one value for many elements. Without a bound, a request of a
 # few bytes that declares a huge shape would take all of the server's memory.
@@ -39,7 +39,7 @@ def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
         return array
     elements = math.prod(shape)
     if elements > max(MOST_REPEATED, proto.ByteSize()):
-        raise rejections.invalid(
+        raise status_errors.invalid(
             f"{elements} elements declared in {proto.ByteSize()} bytes"
         )
     return to_array(

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from google.protobuf import message, text_format
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.server import protos
 from simcse_tf.server.batching_parameters import BatchingParameters
 

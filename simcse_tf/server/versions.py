@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 
 LARGEST_VERSION = 2**63 - 1  # the protocol carries versions as int64
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from simcse_tf.errors import UserError
+from simcse_tf.core.errors import UserError
 from simcse_tf.server.servable import Servable
 
 REQUESTS_FILE = "assets.extra/tf_serving_warmup_requests"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from serving_helpers import START_SECONDS, environment, free_port
+from support.servers import START_SECONDS, environment, free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_helpers import CALL_SECONDS, open_stubs, predict_request
+from support.servers import CALL_SECONDS, open_stubs, predict_request
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,

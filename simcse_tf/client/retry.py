@@ -1,0 +1,126 @@
+"""What can go wrong between client and server, and what is tried again."""
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+
+from simcse_tf.core.errors import UserError
+
+# The server is not there (it restarts, its queue is full), or it has no room: the
+# same request may succeed in a while. After any other code it would fail again, or it
+# has already taken all the time that it was given.
+RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+# Seconds. An attempt with less would only say that its time was over, and no longer
+# what was wrong before.
+_SHORTEST_ATTEMPT = 0.05
+
+
+class ServerError(UserError):
+    """A request that the server refused, failed or never received.
+
+    Args:
+        target: The server's address.
+        code: gRPC's code, such as `grpc.StatusCode.NOT_FOUND`.
+        details: The server's own words.
+        attempts: How often the request was sent.
+        seconds: How long that took in all.
+
+    Attributes:
+        code: As given.
+        details: As given.
+        attempts: As given.
+        seconds: As given.
+        retryable: Whether the same request may succeed later.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        code: grpc.StatusCode,
+        details: str,
+        attempts: int = 1,
+        seconds: float = 0.0,
+    ):
+        reached = code is not grpc.StatusCode.UNAVAILABLE
+        fault = "error from" if reached else "cannot reach"
+        tried = f" ({attempts} attempts in {seconds:.1f} s)" if attempts > 1 else ""
+        super().__init__(
+            f"{fault} the server at {target}: {code.name}: {details}{tried}"
+        )
+        self.code = code
+        self.details = details
+        self.attempts = attempts
+        self.seconds = seconds
+        self.retryable = code in RETRYABLE
+
+
+class VersionChanged(UserError):
+    """Another version of the model answers now than at the call's beginning.
+
+    Embeddings of two versions are not comparable, so one call never returns both.
+    """
+
+    def __init__(self, before: int, now: int):
+        super().__init__(
+            f"the server changed from version {before} to {now} during the call: "
+            f"start it again, or choose a version that stays loaded"
+        )
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long and how often a request is sent again.
+
+    Only after UNAVAILABLE and RESOURCE_EXHAUSTED. The pause before the next attempt is
+    drawn evenly from zero to a limit (full jitter, so that many clients do not come
+    back at once), which doubles from attempt to attempt.
+
+    Args:
+        seconds: No attempt begins later than this after the first. The default
+            outlives the restart of a server.
+        attempts: The most attempts, the first included; 1 for no retries.
+        first: The limit of the first pause, in seconds.
+        longest: The limit of every pause, in seconds.
+
+    Raises:
+        UserError: A number is too small.
+    """
+
+    seconds: float = 60.0
+    attempts: int = 60
+    first: float = 0.1
+    longest: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise UserError(f"attempts: expected 1 or more, received {self.attempts}")
+        for name in ("seconds", "first", "longest"):
+            if not getattr(self, name) >= 0:
+                raise UserError(
+                    f"{name}: expected 0 or more, received {getattr(self, name)}"
+                )
+
+    def pauses(self, start: float, end: float = math.inf) -> Iterator[float]:
+        """Draws the pauses between attempts, until attempts or time are used up.
+
+        Args:
+            start: When the first attempt began, by `time.monotonic()`.
+            end: When another attempt would be of no use any more.
+
+        Yields:
+            Seconds; each is drawn when an attempt has failed.
+        """
+        limit = self.first
+        for _ in range(self.attempts - 1):
+            limit = min(limit, self.longest)
+            now = time.monotonic()
+            pause = min(random.uniform(0, limit), start + self.seconds - now)
+            if pause < 0 or now + pause >= end - _SHORTEST_ATTEMPT:
+                return
+            yield pause
+            limit *= 2

@@ -1,0 +1,103 @@
+"""Data augmentation of sentences: the baselines that dropout is compared with.
+
+An augmenter maps sentences, and a random generator for each, to other sentences;
+what it makes of one does not depend on the rest of the batch.
+
+Reference:
+    - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from numpy.random import Generator
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.extras import require
+
+Augmenter: TypeAlias = Callable[[Sequence[str], Sequence[Generator]], list[str]]
+
+
+def crop(words: Sequence[str], rng: Generator, rate: float) -> list[str]:
+    """Keeps a random contiguous span of `1 - rate` of the words, at least one."""
+    kept = max(1, round(len(words) * (1 - rate)))
+    start = int(rng.integers(max(1, len(words) - kept + 1)))
+    return list(words[start : start + kept])
+
+
+def delete_words(words: Sequence[str], rng: Generator, rate: float) -> list[str]:
+    """Leaves out each word with probability `rate`, but for one that stays."""
+    kept = rng.random(len(words)) >= rate
+    if len(words):
+        kept[rng.integers(len(words))] = True
+    return [word for word, keep in zip(words, kept, strict=True) if keep]
+
+
+def delete_one_word(words: Sequence[str], rng: Generator) -> list[str]:
+    """Leaves out one random word, unless it is the only one."""
+    if len(words) < 2:
+        return list(words)
+    gone = int(rng.integers(len(words)))
+    return [*words[:gone], *words[gone + 1 :]]
+
+
+def replace_by_synonym(words: Sequence[str], rng: Generator) -> list[str]:
+    """Replaces one random word that has a synonym in WordNet by one of them."""
+    replaced = list(words)
+    for position in rng.permutation(len(words)):
+        found = synonyms(words[position])
+        if found:
+            replaced[position] = found[rng.integers(len(found))]
+            break
+    return replaced
+
+
+@functools.lru_cache(maxsize=100_000)
+def synonyms(word: str) -> tuple[str, ...]:
+    """WordNet's synonyms of a word in any of its senses, sorted; none of itself."""
+    from nltk.corpus import wordnet
+
+    names = {name for synset in wordnet.synsets(word) for name in synset.lemma_names()}
+    found = {name.replace("_", " ") for name in names}
+    return tuple(sorted(name for name in found if name.lower() != word.lower()))
+
+
+def word_augmenter(kind: str, rate: float = 0.1) -> Augmenter:
+    """An augmenter that works on the words between white space.
+
+    Args:
+        kind: string. `"crop"`, `"word_deletion"`, `"delete_one_word"` or `"synonym"`.
+        rate: float. The share of the words that crop and word deletion remove.
+            Defaults to `0.1`.
+
+    Raises:
+        UserError: If WordNet's data is not there for `"synonym"`.
+    """
+    changes: dict[str, Callable[[Sequence[str], Generator], list[str]]] = {
+        "crop": functools.partial(crop, rate=rate),
+        "word_deletion": functools.partial(delete_words, rate=rate),
+        "delete_one_word": delete_one_word,
+        "synonym": replace_by_synonym,
+    }
+    if kind == "synonym":
+        _check_wordnet()
+    change = changes[kind]
+    return lambda sentences, generators: [
+        " ".join(change(sentence.split(), rng))
+        for sentence, rng in zip(sentences, generators, strict=True)
+    ]
+
+
+def _check_wordnet() -> None:
+    require("nltk")
+    from nltk.corpus import wordnet
+
+    try:
+        wordnet.ensure_loaded()
+    except (LookupError, OSError):
+        raise UserError(
+            "data.augmentation synonym: NLTK finds no whole WordNet; "
+            "`python -m nltk.downloader wordnet` fetches it, or NLTK_DATA names the "
+            "directory that holds corpora/wordnet"
+        ) from None

@@ -1,0 +1,88 @@
+"""Batches: what step `s` sees is a function of `s` and the seed alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.data.sources import Source
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def training_batches(
+    source: Source,
+    batch_size: int,
+    first_step: int,
+    last_step: int,
+    shuffle: bool = True,
+    seed: int = 42,
+    parts: int = 1,
+    own_parts: range = range(1),
+) -> tf.data.Dataset:
+    """The training batches of some steps, whatever ran before them.
+
+    What step `s` sees is a function of `s` and the seed alone: a run can start
+    anywhere in the middle. An epoch's last batch is dropped if it is short.
+
+    Args:
+        source: Where the examples come from.
+        batch_size: int. Examples a step.
+        first_step: int. Counted from 0.
+        last_step: int. The step after the last one.
+        shuffle: bool. Whether each epoch has a random order of its own; otherwise
+            it is the source's. Defaults to `True`.
+        seed: int. Of the shuffling. Defaults to `42`.
+        parts: int. Into how many a batch is cut, one for each replica. Defaults
+            to `1`.
+        own_parts: range. The parts of each step to give, in their order; only
+            their examples are read. Defaults to `range(1)`.
+
+    Returns:
+        `tf.data.Dataset` of tuples of `source.columns` string tensors of shape
+        `(batch_size // parts,)`.
+
+    Raises:
+        UserError: If the source holds fewer examples than a batch.
+    """
+    import tensorflow as tf
+
+    steps = steps_per_epoch(source, batch_size)
+    rows = batch_size // parts
+
+    def indices(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step, part = count // len(own_parts), count % len(own_parts) + own_parts.start
+        epoch, position = step // steps, step % steps * batch_size + part * rows
+        order = position + tf.range(rows, dtype=tf.int64)
+        if shuffle:
+            order = tf.random.experimental.index_shuffle(
+                order, tf.stack([seed, epoch]), len(source) - 1
+            )
+        return order, epoch
+
+    def read(order: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        return np.array(source.read(order.tolist(), int(epoch)), dtype=object)
+
+    def columns(order: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        texts = tf.numpy_function(read, [order, epoch], tf.string)
+        return tuple(tf.unstack(tf.ensure_shape(texts, (rows, source.columns)), axis=1))
+
+    first, last = first_step * len(own_parts), last_step * len(own_parts)
+    return tf.data.Dataset.range(first, last).map(indices).map(columns)
+
+
+def steps_per_epoch(source: Source, batch_size: int) -> int:
+    """Whole batches in the source.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if len(source) < batch_size:
+        raise UserError(
+            f"data.train holds {len(source)} examples, fewer than one batch "
+            f"(training.batch_size {batch_size})"
+        )
+    return len(source) // batch_size

@@ -1,0 +1,166 @@
+"""Where an anchor's positive comes from, when the data do not hold it.
+
+A positive is drawn anew in every epoch, from the seed, the epoch and the anchor's
+place in the data alone: a resumed run draws the same ones.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.data.augmentation import Augmenter, word_augmenter
+from simcse_tf.data.sources import FileSource, Lines, Row, Source, open_source
+from simcse_tf.training.config import Config
+
+
+def training_source(config: Config) -> Source:
+    """The examples of a run, each with the positive that its config asks for.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+
+    Raises:
+        UserError: If the data cannot be read or do not fit the objective, or what
+            the augmentation needs is not there.
+    """
+    data, objective = config.data, config.objective
+    if objective.kind == "next_sentence":
+        return NextSentenceSource(data.train, objective.next_k, data.seed)
+    source = open_source(data.train)
+    if data.augmentation != "none":
+        _check_sentences(source, config, f"data.augmentation {data.augmentation}")
+        return AugmentedSource(source, _augmenter(config), data.seed)
+    if objective.same_mask:
+        _check_sentences(source, config, "objective.same_mask")
+    return source
+
+
+class AugmentedSource:
+    """Single sentences, each with an augmentation of itself as the positive.
+
+    Args:
+        source: The sentences.
+        augment: A `simcse_tf.data.augmentation.Augmenter`.
+        seed: int.
+
+    Reference:
+        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1
+    """
+
+    columns = 2
+
+    def __init__(self, source: Source, augment: Augmenter, seed: int):
+        self._sentences = source
+        self._augment = augment
+        self._seed = seed
+        self.skipped = source.skipped
+
+    def __len__(self) -> int:
+        return len(self._sentences)
+
+    def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
+        anchors = [anchor for (anchor,) in self._sentences.read(indices, epoch)]
+        generators = [_generator(self._seed, epoch, index) for index in indices]
+        # A tokenizer reads bytes that are not UTF-8 in the same way.
+        texts = [anchor.decode("utf-8", "replace") for anchor in anchors]
+        positives = self._augment(texts, generators)
+        return [
+            (anchor, positive.encode("utf-8"))
+            for anchor, positive in zip(anchors, positives, strict=True)
+        ]
+
+
+class NextSentenceSource:
+    """Sentences of documents, each with one of the next of its paragraph.
+
+    A sentence without a next one is no anchor.
+
+    Args:
+        path: string. A `.txt` file with a sentence a line and a blank line between
+            paragraphs.
+        next_k: int. The positive is one of the next `next_k` sentences.
+        seed: int.
+
+    Raises:
+        UserError: If the file cannot be read, or no paragraph has two sentences.
+
+    Reference:
+        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 2
+        - [Logeswaran and Lee 2018](https://arxiv.org/abs/1803.02893)
+    """
+
+    columns = 2
+    # The blank lines are part of the format.
+    skipped = 0
+
+    def __init__(self, path: str, next_k: int, seed: int):
+        if Path(path).suffix.lower() != ".txt":
+            raise UserError(
+                "objective.kind next_sentence: expected data.train to be a .txt file "
+                "with a sentence a line and a blank line between paragraphs, received "
+                f"{path}"
+            )
+        self._sentences = FileSource(path)
+        self._seed = seed
+        ends = _paragraph_ends(path)
+        followers = ends - np.arange(len(ends)) - 1
+        self._anchors = np.flatnonzero(followers)
+        self._choices = np.minimum(followers[self._anchors], next_k)
+        if not len(self._anchors):
+            raise UserError(
+                f"objective.kind next_sentence: {path} holds no paragraph of two "
+                "sentences; expected a sentence a line and a blank line between "
+                "paragraphs"
+            )
+
+    def __len__(self) -> int:
+        return len(self._anchors)
+
+    def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
+        anchors = self._anchors[indices]
+        steps = [
+            _generator(self._seed, epoch, index).integers(1, self._choices[index] + 1)
+            for index in indices
+        ]
+        texts = self._sentences.read([*anchors, *(anchors + steps)])
+        return [
+            (anchor, positive)
+            for (anchor,), (positive,) in zip(
+                texts[: len(anchors)], texts[len(anchors) :], strict=True
+            )
+        ]
+
+
+def _augmenter(config: Config) -> Augmenter:
+    data = config.data
+    if data.augmentation != "mlm":
+        return word_augmenter(data.augmentation, data.augmentation_rate)
+    from simcse_tf.data.word_replacement import WordReplacer
+
+    model = data.augmentation_model or config.model.preset
+    return WordReplacer(model, data.augmentation_rate)
+
+
+def _check_sentences(source: Source, config: Config, key: str) -> None:
+    if source.columns != 1:
+        raise UserError(
+            f"{key}: expected data.train to hold single sentences, received "
+            f"{config.data.train} with {source.columns} columns"
+        )
+
+
+def _paragraph_ends(path: str) -> np.ndarray:
+    """For each sentence, the number of sentences up to its paragraph's end."""
+    lengths = [0]
+    for line in Lines(path):
+        if line.strip():
+            lengths[-1] += 1
+        else:
+            lengths.append(0)
+    return np.repeat(np.cumsum(lengths), lengths)
+
+
+def _generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    return np.random.default_rng([seed, epoch, index])

@@ -1,0 +1,85 @@
+"""What replicas (devices) and workers (processes) compute together."""
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+
+from simcse_tf.distributed import cluster
+from simcse_tf.distributed.strategy import current_strategy, worker_count
+
+# === The workers, each a process ===
+
+
+def any_worker(flag: bool) -> bool:
+    """Whether any worker's flag is set: every worker must ask at the same time."""
+    return any(every_worker(int(flag)))
+
+
+def every_worker(value: int) -> list[int]:
+    """Every worker's value: every worker must ask at the same time."""
+    current = current_strategy()
+    workers = worker_count(current)
+    if current is None or workers == 1:
+        return [value]
+    rank = cluster.own_cluster().rank
+    own = tf.one_hot(rank, workers, on_value=value, dtype=tf.int64)
+    return _worker_sum(current)(own).numpy().tolist()
+
+
+@functools.cache
+def _worker_sum(strategy: tf.distribute.Strategy) -> Any:
+    # One trace, and so one collective, however often it is asked.
+    return tf.function(
+        lambda value: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+    )
+
+
+# === The replicas, each a device ===
+
+
+def logged(value: Any) -> Any:
+    """A scalar as `train_step` returns it, to be shown by `fit`."""
+    # Keras averages each worker's logs over axis 0, which a scalar does not have
+    # (https://github.com/keras-team/keras/issues/20585).
+    several = worker_count(tf.distribute.get_strategy()) > 1
+    return value[None] if several else value
+
+
+def gather(embeddings: Any) -> Any:
+    """All replicas' embeddings, in the order of the replicas; gradients flow.
+
+    Args:
+        embeddings: Tensor of shape `(n, dim)`, the same `n` on every replica.
+
+    Returns:
+        Tensor of shape `(replicas * n, dim)`.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return embeddings
+    with tf.name_scope("gather_embeddings"):
+        return context.all_gather(embeddings, axis=0)
+
+
+def replica_offset(rows: Any) -> Any:
+    """The row at which this replica's part starts in what `gather` returns."""
+    return tf.distribute.get_replica_context().replica_id_in_sync_group * rows
+
+
+def sum_over_replicas(tensors: list[Any]) -> list[Any]:
+    """The sum of all replicas' tensors, the same on every replica."""
+    with tf.name_scope("sum_gradients"):
+        return _all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def mean_over_replicas(value: Any) -> Any:
+    """The mean of all replicas' values, the same on every replica."""
+    return _all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def _all_reduce(how: tf.distribute.ReduceOp, values: Any) -> Any:
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    return context.all_reduce(how, values)

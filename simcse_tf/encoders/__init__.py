@@ -1,0 +1,1 @@
+"""Token ids to hidden states to one embedding a sentence."""

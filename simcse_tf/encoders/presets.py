@@ -1,0 +1,204 @@
+"""What a MODEL argument names: presets, directories and packaged weights."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras_hub
+from keras_hub.src.utils import preset_utils
+from safetensors import safe_open
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.encoders import compat
+from simcse_tf.tokenizers.bert import BertTokenizer
+
+PACKAGE_SCHEME = "package://"
+
+# The fields of a sentence-transformers `1_Pooling/config.json` and our names.
+_SENTENCE_TRANSFORMERS_POOLING = {
+    "pooling_mode_cls_token": "cls_before_pooler",
+    "pooling_mode_mean_tokens": "avg",
+}
+
+
+_MASKED_LM_TENSORS = {
+    "cls.predictions.transform.dense.weight": "kernel",
+    "cls.predictions.transform.dense.bias": "dense_bias",
+    "cls.predictions.transform.LayerNorm.weight": "gamma",
+    "cls.predictions.transform.LayerNorm.bias": "beta",
+    # As checkpoints of the first releases have it.
+    "cls.predictions.transform.LayerNorm.gamma": "gamma",
+    "cls.predictions.transform.LayerNorm.beta": "beta",
+    "cls.predictions.bias": "bias",
+}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a checkpoint itself says of how it wants to be used, if it does."""
+
+    pooling: str | None = None
+    max_length: int | None = None
+    exact_gelu: bool = False
+
+
+def resolve(model: str) -> str:
+    """Turns a MODEL argument into what KerasHub's `from_preset` takes.
+
+    Args:
+        model: string. A local directory, a KerasHub preset name or handle, or
+            `package://PACKAGE/PATH` for a directory inside an installed package.
+
+    Returns:
+        string. A directory's path, or the name or handle unchanged.
+
+    Raises:
+        UserError: If the package or directory does not exist, or a name is no
+            preset of KerasHub's.
+    """
+    if model.startswith(PACKAGE_SCHEME):
+        return str(_package_directory(model))
+    if Path(model).is_dir():
+        if not (Path(model) / "config.json").is_file():
+            raise UserError(
+                f"{model} holds no model: expected a config.json in it, as train, "
+                "KerasHub and Hugging Face write"
+            )
+        return model
+    if "://" in model or model in keras_hub.models.Backbone.presets:
+        return model
+    raise UserError(
+        f"no model {model!r}: expected a directory, a KerasHub preset such as "
+        "bert_base_en_uncased, a handle (kaggle://, hf://) or package://PACKAGE/PATH"
+    )
+
+
+def _package_directory(model: str) -> Path:
+    package, _, path = model.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{model}: no package {package!r} is installed")
+    directory = Path(next(iter(spec.submodule_search_locations)), path)
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{model}: no model (config.json) in {path!r} of {package!r}")
+    return directory
+
+
+def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
+    """Loads the encoder with its weights.
+
+    Args:
+        preset: string. As `resolve` returns it.
+        **overrides: Constructor arguments of the backbone, such as `dropout`
+            (which KerasHub then applies wherever the architecture does) or
+            `dtype`.
+
+    Raises:
+        UserError: If KerasHub cannot load it; the message carries its reason.
+    """
+    compat.read_newer_bert_checkpoints()
+    try:
+        return keras_hub.models.Backbone.from_preset(preset, **overrides)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"cannot load {preset}: {error}") from error
+
+
+def load_tokenizer(preset: str) -> BertTokenizer:
+    """Loads a preset's vocabulary into our own, exact tokenizer.
+
+    Raises:
+        UserError: If the preset has none, or not a BERT one.
+    """
+    try:
+        tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"cannot load the tokenizer of {preset}: {error}") from error
+    if not isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer):
+        raise UserError(
+            f"{preset} uses a {type(tokenizer).__name__}; expected a model with "
+            "BERT's WordPiece tokenizer"
+        )
+    return BertTokenizer(
+        tokenizer.get_vocabulary(),
+        lowercase=tokenizer.lowercase,
+        # KerasHub leaves it off for Hugging Face checkpoints, where it follows
+        # the letter case.
+        strip_accents=tokenizer.strip_accents or None,
+    )
+
+
+def save_tokenizer(tokenizer: BertTokenizer, directory: str) -> None:
+    """Writes a tokenizer in KerasHub's preset format."""
+    keras_hub.models.BertTokenizer(
+        vocabulary=tokenizer.vocabulary,
+        lowercase=tokenizer.lowercase,
+        strip_accents=tokenizer.strip_accents,
+    ).save_to_preset(directory)
+
+
+def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> bool:
+    """Gives a masked-LM head the weights that a local Hugging Face checkpoint holds.
+
+    Args:
+        head: A built head on the embedding of that checkpoint's backbone. It stays
+            as it is where the checkpoint has none.
+        preset: string. As `resolve` returns it.
+
+    Returns:
+        Whether the checkpoint has them.
+    """
+    path = Path(preset) / "model.safetensors"
+    if not path.is_file():
+        return False
+    with safe_open(path, "numpy") as file:
+        found = {
+            part: file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118, as `safe_open` is no mapping
+            if (part := _MASKED_LM_TENSORS.get(name))
+        }
+    if not found:
+        return False
+    head._intermediate_dense.set_weights([found["kernel"].T, found["dense_bias"]])
+    head._intermediate_layer_norm.set_weights([found["gamma"], found["beta"]])
+    head._bias.assign(found["bias"])
+    return True
+
+
+def checkpoint_defaults(preset: str) -> Defaults:
+    """Reads how a Hugging Face or sentence-transformers model wants to be used.
+
+    Args:
+        preset: string. As `resolve` returns it.
+
+    Returns:
+        `Defaults`, empty where the checkpoint says nothing.
+
+    Raises:
+        UserError: If it wants a pooling that SimCSE has not.
+    """
+    directory = Path(preset)
+    return Defaults(
+        _pooling(directory / "1_Pooling" / "config.json"),
+        _read_json(directory / "sentence_bert_config.json").get("max_seq_length"),
+        # In Hugging Face's terms "gelu" is the exact one.
+        preset_utils.load_json(preset).get("hidden_act") == "gelu",
+    )
+
+
+def _pooling(path: Path) -> str | None:
+    config = _read_json(path)
+    wanted = [key for key in config if key.startswith("pooling_mode_") and config[key]]
+    if not wanted:
+        return None
+    if len(wanted) > 1 or wanted[0] not in _SENTENCE_TRANSFORMERS_POOLING:
+        raise UserError(
+            f"{path} asks for {' and '.join(wanted)}, which has no counterpart here; "
+            "choose a pooling yourself"
+        )
+    return _SENTENCE_TRANSFORMERS_POOLING[wanted[0]]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

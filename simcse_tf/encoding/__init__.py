@@ -1,0 +1,1 @@
+"""Many sentences to one array or file."""

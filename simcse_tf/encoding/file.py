@@ -1,0 +1,93 @@
+"""A text file to a NumPy file, one row a line, resumed after a kill."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.bulk import blocks_of, encode_blocks, progress_bar
+from simcse_tf.encoding.partial_array import partial_array
+
+
+def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int:
+    """Writes a NumPy file with one row a line, whole or not at all.
+
+    Memory does not depend on the number of lines. A call that was interrupted is gone
+    on with by the next one of the same model, input and output.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        path: string. A text file; an empty line is an empty sentence.
+        output: string. The `.npy` file: float32, `(n, embedding_dim)`.
+        batch_size: int. As for `encode`.
+
+    Returns:
+        int. `n`, the number of lines.
+
+    Raises:
+        UserError: If a file cannot be read or written, or another process is writing
+            the output.
+    """
+    lines, digest = scan(path)
+    key = f"{digest} {_fingerprint(model)}"
+    shape = (lines, model.embedding_dim)
+    try:
+        with partial_array(output, shape, key) as array:
+            done = array.rows_done
+            if done:
+                print(
+                    f"encode: going on after {done} of {lines} lines", file=sys.stderr
+                )
+            blocks = blocks_of(islice(read_lines(path), done, None))
+            with progress_bar(lines, True, done) as bar:
+                for rows in encode_blocks(
+                    model, blocks, batch_size, advance=bar.update
+                ):
+                    array.append(rows)
+    except BlockingIOError:
+        raise UserError(f"--output: another process is writing {output}") from None
+    except OSError as error:
+        raise UserError(f"--output: cannot write {output}: {error.strerror}") from None
+    return lines
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """The lines of a file as they are, an empty one included, without line breaks."""
+    with open(path, "rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def scan(path: str) -> tuple[int, str]:
+    """How many lines a file has, and a digest of its content.
+
+    Raises:
+        UserError: If it cannot be read, or can be read only once.
+    """
+    digest, lines = hashlib.sha256(), 0
+    try:
+        with open(path, "rb") as file:
+            if not file.seekable():
+                raise UserError(f"--input: expected a regular file, received {path}")
+            for line in file:
+                digest.update(line)
+                lines += 1
+    except OSError as error:
+        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
+    return lines, digest.hexdigest()
+
+
+def _fingerprint(model: Any) -> str:
+    """A digest of all that an embedding follows from."""
+    about = model.description()
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for weight in model.weights:
+        # The rest are the states of random generators.
+        if "float" in weight.dtype:
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""A NumPy file that is written from the top: a killed process loses little of it."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from simcse_tf.core.atomic import atomic_write, sync
+
+
+class PartialArray:
+    """Rows that are on the disk for good once `append` returns.
+
+    Attributes:
+        rows_done: int. How many there are.
+    """
+
+    def __init__(self, file: BinaryIO, journal: Path, key: str, shape: tuple[int, int]):
+        self._file = file
+        self._journal = journal
+        self._key = key
+        self.rows_done = self._rows_done()
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(
+            file,
+            {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+                "fortran_order": False,
+                "shape": shape,
+            },
+        )
+        file.seek(
+            self.rows_done * shape[1] * np.dtype(np.float32).itemsize, os.SEEK_CUR
+        )
+        file.truncate()
+
+    def append(self, rows: np.ndarray) -> None:
+        """Writes float32 `rows`, `(n, columns)`, below those that are there.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        self._file.write(np.ascontiguousarray(rows, np.float32).data)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.rows_done += len(rows)
+        with atomic_write(self._journal) as path:
+            path.write_text(json.dumps({"key": self._key, "rows": self.rows_done}))
+
+    def _rows_done(self) -> int:
+        try:
+            journal = json.loads(self._journal.read_text())
+        except (OSError, ValueError):
+            return 0
+        return int(journal["rows"]) if journal.get("key") == self._key else 0
+
+
+@contextmanager
+def partial_array(
+    path: str | os.PathLike[str], shape: tuple[int, int], key: str
+) -> Iterator[PartialArray]:
+    """Yields what becomes the file `path` at the end of the block.
+
+    Until then it is `path` with `.partial` after it, beside a `.partial.json`. Both
+    stay where the block fails or the process is killed, and the next call with the
+    same key goes on from there.
+
+    Args:
+        path: The `.npy` file. Its parents are made; an older one is replaced.
+        shape: Rows and columns of the whole array.
+        key: string. Says what the rows are made from.
+
+    Raises:
+        BlockingIOError: If another process is writing it.
+        OSError: If it cannot be written.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f"{final.name}.partial")
+    journal = final.with_name(f"{final.name}.partial.json")
+    with open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield PartialArray(file, journal, key, shape)
+        partial.replace(final)
+        sync(final.parent)
+        journal.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""Encoding every distinct sentence once, however many tasks ask for it."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Encoder: TypeAlias = Callable[[list[str]], ArrayLike]
+
+
+class CachingEncoder:
+    """An encoder that keeps what another one encoded.
+
+    Args:
+        encode: Maps n strings to an array `(n, dim)`. Called with a list of distinct
+            sentences, none of which it was given before.
+    """
+
+    def __init__(self, encode: Encoder):
+        self._encode = encode
+        self._rows: dict[str, int] = {}
+        self._embeddings = np.empty((0, 0), np.float32)
+
+    def __call__(self, sentences: Sequence[str]) -> np.ndarray:
+        """The embeddings of sentences, those not seen before encoded in one call.
+
+        Args:
+            sentences: n strings.
+
+        Returns:
+            Array `(n, dim)` of the dtype that the encoder returned.
+
+        Raises:
+            ValueError: The encoder returned another shape.
+        """
+        new = list(dict.fromkeys(s for s in sentences if s not in self._rows))
+        if new:
+            self._add(new)
+        return self._embeddings[[self._rows[sentence] for sentence in sentences]]
+
+    def _add(self, sentences: list[str]) -> None:
+        added = np.asarray(self._encode(sentences))
+        if added.ndim != 2 or len(added) != len(sentences):
+            raise ValueError(
+                f"encode must return an array ({len(sentences)}, dim) for "
+                f"{len(sentences)} sentences, received shape {added.shape}"
+            )
+        start = len(self._rows)
+        self._embeddings = np.concatenate([self._embeddings, added]) if start else added
+        self._rows.update((s, start + row) for row, s in enumerate(sentences))

@@ -1,0 +1,187 @@
+"""Whether an export is whole, and answers as the model that it was made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the ops that tokenize
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.exporting.manifest import (
+    ModelCard,
+    SignatureTypes,
+    TensorType,
+    content_hash,
+    file_hashes,
+    read_card,
+)
+from simcse_tf.exporting.warmup_requests import WARMUP_FILE, read_warmup
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an answer may be from the model's own.
+
+    Attributes:
+        value: Of a float32 component.
+        steps: Of an int8 component.
+        bits: Share of the bits that may differ.
+    """
+
+    value: float
+    steps: int
+    bits: float
+
+
+# Other batches and other processors sum in another order. A rounded component may
+# then fall to the other side, and so may a bit.
+TOLERANCES = {
+    "float32": Tolerance(1e-5, steps=1, bits=0.01),
+    "bfloat16": Tolerance(0.01, steps=8, bits=0.05),
+}
+
+_UNIT_LENGTH = 1e-4
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """What a check has found right.
+
+    Attributes:
+        card: The export's card.
+        records: How many recorded requests were answered.
+        difference: The largest of a float32 answer from the recorded one.
+    """
+
+    card: ModelCard
+    records: int
+    difference: float
+
+
+def check(directory: Path) -> Soundness:
+    """Checks an export against its card and the answers recorded in it.
+
+    Args:
+        directory: A version's directory.
+
+    Returns:
+        `Soundness`.
+
+    Raises:
+        UserError: If something is wrong; the message says what.
+    """
+    card = read_card(directory)
+    _check_files(card, directory)
+    _check_signatures(card, directory)
+    try:
+        functions = tf.saved_model.load(str(directory)).signatures
+    except Exception as error:
+        raise UserError(f"TensorFlow cannot load it: {error}") from None
+    tolerance = TOLERANCES[card.model.precision]
+    differences: dict[str, list[float]] = {name: [] for name in card.signatures}
+    for name, inputs, recorded in _recorded(directory):
+        received = functions[name](**inputs)
+        differences[name] += [
+            _compare(f"{output} of {name}", received[output].numpy(), wanted, tolerance)
+            for output, wanted in recorded.items()
+        ]
+    if silent := [name for name, found in differences.items() if not found]:
+        raise UserError(f"no warmup request for {_listed(silent)} in {WARMUP_FILE}")
+    found = [each for name in differences for each in differences[name]]
+    return Soundness(card, len(found), max(found))
+
+
+def signature_types(directory: Path) -> dict[str, SignatureTypes]:
+    """The types of a SavedModel's inputs and outputs, by the signature's name."""
+    content = (directory / "saved_model.pb").read_bytes()
+    graph = SavedModel.FromString(content).meta_graphs[0]
+    return {
+        name: SignatureTypes(
+            inputs={key: _type(info) for key, info in definition.inputs.items()},
+            outputs={key: _type(info) for key, info in definition.outputs.items()},
+        )
+        for name, definition in sorted(graph.signature_def.items())
+        if definition.method_name == tf.saved_model.PREDICT_METHOD_NAME
+    }
+
+
+def _type(info: Any) -> TensorType:
+    shape = [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim]
+    return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
+
+
+def _check_files(card: ModelCard, directory: Path) -> None:
+    found = file_hashes(directory)
+    if missing := card.files.keys() - found.keys():
+        raise UserError(f"{_listed(missing)} is missing")
+    if extra := found.keys() - card.files.keys():
+        raise UserError(f"{_listed(extra)} does not belong to it")
+    if changed := {name for name in found if found[name] != card.files[name]}:
+        raise UserError(f"{_listed(changed)} is not as it was written (SHA-256)")
+    if content_hash(found) != card.content_hash:
+        raise UserError("simcse.json: content_hash is not that of the files")
+
+
+def _check_signatures(card: ModelCard, directory: Path) -> None:
+    found = signature_types(directory)
+    if found != card.signatures:
+        raise UserError("its signatures are not those of simcse.json")
+    text = TensorType(dtype="string", shape=[None])
+    embedding = TensorType(dtype="float32", shape=[None, card.model.dimensions])
+    cosine = TensorType(dtype="float32", shape=[None])
+    for name, inputs, outputs in (
+        ("serving_default", ("text",), {"embedding": embedding}),
+        ("similarity", ("text_a", "text_b"), {"cosine_similarity": cosine}),
+    ):
+        expected = SignatureTypes(inputs=dict.fromkeys(inputs, text), outputs=outputs)
+        if found.get(name) != expected:
+            raise UserError(
+                f"{name}: expected {expected.model_dump_json()}, received "
+                f"{found[name].model_dump_json() if name in found else 'none'}"
+            )
+
+
+def _recorded(directory: Path) -> Any:
+    try:
+        yield from read_warmup(directory)
+    except tf.errors.OpError as error:
+        raise UserError(f"{WARMUP_FILE}: {error.message}") from None
+
+
+def _compare(
+    label: str, received: np.ndarray, wanted: np.ndarray, tolerance: Tolerance
+) -> float:
+    """The difference of a float32 answer, or 0.0 for a quantized one.
+
+    Raises:
+        UserError: If the answer is another one.
+    """
+    if (received.dtype, received.shape) != (wanted.dtype, wanted.shape):
+        raise UserError(
+            f"{label}: expected {wanted.dtype} {wanted.shape}, received "
+            f"{received.dtype} {received.shape}"
+        )
+    if wanted.dtype == np.uint8:
+        difference: float = np.unpackbits(received ^ wanted).mean()
+        limit: float = tolerance.bits
+    else:
+        difference = np.abs(received.astype(np.float32) - wanted).max()
+        limit = tolerance.steps if wanted.dtype == np.int8 else tolerance.value
+    # Not "greater": NaN is wrong too.
+    if not difference <= limit:
+        raise UserError(
+            f"{label} differs from the model's by {difference:.2g}, more than {limit}"
+        )
+    if wanted.dtype != np.float32:
+        return 0.0
+    lengths = np.linalg.norm(received, axis=1) if wanted.ndim == 2 else np.ones(1)
+    if not (np.abs(lengths - 1) <= _UNIT_LENGTH).all():
+        raise UserError(f"{label} is not of unit length")
+    return float(difference)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,163 @@
+"""The signatures of an export: what each makes of embeddings, in graph and NumPy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from simcse_tf import quantization
+from simcse_tf.core.errors import UserError
+from simcse_tf.exporting.bucketing import embed_by_length
+from simcse_tf.objectives.contrastive import l2_normalize
+
+QUANTIZATIONS = ("int8", "binary")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way to ask a served model.
+
+    Attributes:
+        name: string.
+        inputs: Names of its inputs, each a string tensor of shape `(n,)`.
+        output: Name of its output.
+        in_graph: From the float32 embeddings `(n, dim)` of each input to the output.
+        reference: The same in NumPy.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    in_graph: Callable[..., tf.Tensor]
+    reference: Callable[..., np.ndarray]
+
+
+def signatures(
+    dim: int, truncate_dims: Sequence[int] = (), quantize: Sequence[str] = ()
+) -> list[Signature]:
+    """The signatures of an export: two that each has, and those asked for.
+
+    Args:
+        dim: int. Dimensions of the model's embeddings.
+        truncate_dims: ints below `dim`. Adds `serving_N` for each.
+        quantize: Of `QUANTIZATIONS`. Adds `serving_int8`, `serving_binary`.
+
+    Raises:
+        UserError: If one of `truncate_dims` is not below `dim`, or `quantize` is
+            unknown.
+    """
+    for dims in truncate_dims:
+        if not 1 <= dims < dim:
+            raise UserError(
+                f"--truncate-dims: expected 1 to {dim - 1} dimensions of the model's "
+                f"{dim}, received {dims}"
+            )
+    for kind in quantize:
+        if kind not in QUANTIZATIONS:
+            raise UserError(
+                f"--quantize: expected some of {', '.join(QUANTIZATIONS)}, "
+                f"received {kind}"
+            )
+    optional = {
+        "int8": _of_text(
+            "serving_int8", "embedding_int8", _int8, quantization.encode_int8
+        ),
+        "binary": _of_text(
+            "serving_binary", "embedding_bits", _bits, quantization.encode_binary
+        ),
+    }
+    return [
+        _of_text("serving_default", "embedding", tf.identity, np.asarray),
+        Signature(
+            "similarity",
+            ("text_a", "text_b"),
+            "cosine_similarity",
+            lambda a, b: tf.reduce_sum(a * b, axis=1),
+            lambda a, b: (a * b).sum(axis=1),
+        ),
+        *map(_truncated, dict.fromkeys(truncate_dims)),
+        *(optional[kind] for kind in dict.fromkeys(quantize)),
+    ]
+
+
+def embedder(model: Any) -> Any:
+    """A model's `predict` as one graph: mixed lengths grouped, no text computed twice.
+
+    TF Serving fills a batch up with copies of its first row; those cost nothing here.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+
+    Returns:
+        `tf.function` from a string tensor `(n,)` to float32 `(n, dim)`.
+    """
+
+    fixed = model.fixed_weights()
+
+    def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
+        return model.infer(model.inference_weights() | fixed, model.pad(tokens))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def embed_texts(text: tf.Tensor) -> tf.Tensor:
+        distinct, places = tf.unique(text)
+        tokens = model.tokenizer(distinct, model.max_length)
+        return tf.gather(embed_by_length(embed, tokens, model.embedding_dim), places)
+
+    return embed_texts
+
+
+def endpoint(
+    signature: Signature, embed: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
+    """What `keras.export.ExportArchive.add_endpoint` takes of a signature.
+
+    Args:
+        signature: A `Signature`.
+        embed: As `embedder` returns it.
+
+    Returns:
+        The function, and the types of its arguments.
+    """
+
+    def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Together, so that all of them share the groups.
+        embeddings = tf.split(
+            embed(tf.concat(texts, axis=0)), list(map(tf.size, texts))
+        )
+        return {signature.output: signature.in_graph(*embeddings)}
+
+    return answer, [tf.TensorSpec([None], tf.string, name) for name in signature.inputs]
+
+
+def _of_text(
+    name: str,
+    output: str,
+    in_graph: Callable[[tf.Tensor], tf.Tensor],
+    reference: Callable[[np.ndarray], np.ndarray],
+) -> Signature:
+    return Signature(name, ("text",), output, in_graph, reference)
+
+
+def _truncated(dims: int) -> Signature:
+    return _of_text(
+        f"serving_{dims}",
+        "embedding",
+        lambda embeddings: l2_normalize(embeddings[:, :dims]),
+        lambda embeddings: quantization.truncate(embeddings, dims),
+    )
+
+
+def _int8(embeddings: tf.Tensor) -> tf.Tensor:
+    largest = tf.reduce_max(tf.abs(embeddings), axis=1, keepdims=True)
+    steps = tf.math.divide_no_nan(embeddings, largest) * quantization.INT8_LIMIT
+    return tf.cast(tf.round(steps), tf.int8)
+
+
+def _bits(embeddings: tf.Tensor) -> tf.Tensor:
+    bits = tf.cast(embeddings > 0, tf.int32)
+    bits = tf.pad(bits, [[0, 0], [0, -bits.shape[1] % 8]])
+    bytes_ = tf.reshape(bits, [-1, bits.shape[1] // 8, 8])
+    highest_first = tf.constant([128, 64, 32, 16, 8, 4, 2, 1])
+    return tf.cast(tf.reduce_sum(bytes_ * highest_first, axis=2), tf.uint8)

@@ -1,0 +1,90 @@
+"""An export's warmup requests, with the model's own answers beside them.
+
+TF Serving replays the requests before it calls a model available, and leaves the
+answers in the records alone. They are what an export can be checked against.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from simcse_tf.exporting.signatures import Signature
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+SERVED_NAME = "simcse"
+
+# Short and long, plain and odd, so that every part of the graph runs.
+PROBES = (
+    b"A man is playing a guitar.",
+    b"",
+    "Ünïcödé, 漢字 and 🙂 [SEP]".encode(),
+    b"not \xff\xfe UTF-8",
+    b"word " * 2000,
+)
+# Of sizes and lengths as they come in production; below any server's batch limit.
+_MIXED = tuple(PROBES[0] * (1 + number % 4) + b" %d" % number for number in range(32))
+BATCHES = (PROBES[:1], PROBES, _MIXED[:8], _MIXED)
+
+
+def write_warmup(directory: Path, model: Any, signatures: Sequence[Signature]) -> None:
+    """Writes a request of every batch to every signature.
+
+    Args:
+        directory: The export.
+        model: The `simcse_tf.SimCSE` that it is of, which gives the answers.
+        signatures: All that the export has.
+    """
+    embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
+    path = directory / WARMUP_FILE
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in signatures:
+            for texts, embedded in zip(BATCHES, embeddings, strict=True):
+                writer.write(_record(signature, texts, embedded).SerializeToString())
+
+
+def read_warmup(
+    directory: Path,
+) -> Iterator[tuple[str, dict[str, tf.Tensor], Mapping[str, np.ndarray]]]:
+    """Reads the records of an export.
+
+    Yields:
+        A signature's name, inputs and outputs.
+
+    Raises:
+        tf.errors.OpError: If the file is not there, or damaged.
+    """
+    for record in tf.data.TFRecordDataset(str(directory / WARMUP_FILE)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log
+        inputs = {
+            name: tf.constant(tf.make_ndarray(proto))
+            for name, proto in log.request.inputs.items()
+        }
+        outputs = {
+            name: tf.make_ndarray(proto) for name, proto in log.response.outputs.items()
+        }
+        yield log.request.model_spec.signature_name, inputs, outputs
+
+
+def _record(
+    signature: Signature, texts: Sequence[bytes], embedded: np.ndarray
+) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = SERVED_NAME
+    request.model_spec.signature_name = signature.name
+    arguments = []
+    # Each input begins at another text: cosines of a text with itself show nothing.
+    for shift, name in enumerate(signature.inputs):
+        shifted = [*texts[shift:], *texts[:shift]]
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(shifted))
+        arguments.append(np.roll(embedded, -shift, axis=0))
+    response = predict_pb2.PredictResponse()
+    answer = signature.reference(*arguments)
+    response.outputs[signature.output].CopyFrom(tf.make_tensor_proto(answer))
+    return prediction_log_pb2.PredictionLog(
+        predict_log=prediction_log_pb2.PredictLog(request=request, response=response)
+    )

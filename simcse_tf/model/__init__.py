@@ -1,0 +1,1 @@
+"""`SimCSE`, the Keras model."""

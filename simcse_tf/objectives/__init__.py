@@ -1,0 +1,1 @@
+"""What a training step minimizes, and how its gradient is taken."""

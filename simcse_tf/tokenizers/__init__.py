@@ -1,0 +1,1 @@
+"""Raw text to token ids, in the TensorFlow graph."""

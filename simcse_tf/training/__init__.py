@@ -1,0 +1,1 @@
+"""A training run: its config, directory, callbacks and checkpoints."""

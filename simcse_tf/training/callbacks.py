@@ -1,0 +1,294 @@
+"""What happens beside the steps: STS evaluation, the run's log, checkpoints."""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from simcse_tf.core.atomic import atomic_write, sync
+from simcse_tf.core.errors import Stopped
+from simcse_tf.distributed.collectives import any_worker
+from simcse_tf.training import checkpoint
+from simcse_tf.training.checkpoint import Progress
+from simcse_tf.training.run_directory import writing
+
+Scores = dict[str, float]
+Logs = dict[str, Any] | None
+
+# The paper selects checkpoints by STS-B; without it the mean decides.
+SELECTION_TASK = "STSBenchmark"
+
+
+class StepClock(keras.callbacks.Callback):
+    """Counts the steps, and logs each one's learning rate and examples a second.
+
+    With loss scaling, also the scale and how many steps it has skipped. It stands
+    first: the others read the count, and their time is not the step's.
+
+    Args:
+        progress: A `Progress`, kept up to date.
+        batch_size: int. Examples a step, over all replicas.
+    """
+
+    def __init__(self, progress: Progress, batch_size: int):
+        super().__init__()
+        self.progress = progress
+        self.batch_size = batch_size
+        self._rate = 0.0
+        self._started = 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        self._rate = float(self.model.optimizer.learning_rate)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        elapsed = time.perf_counter() - self._started
+        self.progress.step += 1
+        if logs is None:
+            return
+        logs["learning_rate"] = self._rate
+        logs["examples_per_second"] = self.batch_size / elapsed
+        optimizer = self.model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            applied = int(optimizer.iterations.numpy())
+            logs["loss_scale"] = float(optimizer.dynamic_scale.numpy())
+            logs["skipped_steps"] = self.progress.step - applied
+
+
+class StepCallback(keras.callbacks.Callback, ABC):
+    """A callback that acts every few steps, and after the run's last.
+
+    Args:
+        progress: A `Progress`, kept up to date by a `StepClock`.
+        every: int. Steps from one action to the next.
+        last_step: int. The run's last step, counted from 1.
+    """
+
+    def __init__(self, progress: Progress, every: int, last_step: int):
+        super().__init__()
+        self.progress = progress
+        self.every = every
+        self.last_step = last_step
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if self.is_due():
+            self.act({} if logs is None else logs)
+
+    def is_due(self) -> bool:
+        """Whether to act after this step."""
+        step = self.progress.step
+        return step % self.every == 0 or step == self.last_step
+
+    @abstractmethod
+    def act(self, logs: dict[str, Any]) -> None:
+        """Acts after a step; what it adds to `logs` is logged."""
+
+
+class STSEvaluation(StepCallback):
+    """Evaluates the model while it trains, and saves it whenever it is the best.
+
+    The scores join the step's logs as `dev_...`, for the callbacks after this one.
+
+    Args:
+        evaluate: Function of the model that returns its scores by task and their
+            mean as `"avg"`.
+        run: string. The run's directory, where the best model is saved.
+        progress: A `Progress`, kept up to date by a `StepClock`.
+        every: int. Steps from one evaluation to the next.
+        last_step: int. The run's last step, counted from 1.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[keras.Model], Scores],
+        run: str,
+        progress: Progress,
+        every: int,
+        last_step: int,
+    ):
+        super().__init__(progress, every, last_step)
+        self.evaluate = evaluate
+        self.run = run
+
+    def act(self, logs: dict[str, Any]) -> None:
+        scores = self.evaluate(self.model)
+        logs.update({f"dev_{task}": score for task, score in scores.items()})
+        best = checkpoint.best_scores(self.run)
+        if best is None or selection_score(scores) > selection_score(best):
+            with writing(os.path.join(self.run, "best")):
+                checkpoint.save_best(
+                    self.run, self.model, {"step": self.progress.step, **scores}
+                )
+
+
+class GeometryEvaluation(StepCallback):
+    """Adds alignment and uniformity to the logs; the first time after step 1.
+
+    Args:
+        evaluate: Function of the model that returns both.
+        progress: A `Progress`, kept up to date by a `StepClock`.
+        every: int. Steps from one evaluation to the next.
+        last_step: int. The run's last step, counted from 1.
+
+    Reference:
+        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), figure 2
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[keras.Model], Scores],
+        progress: Progress,
+        every: int,
+        last_step: int,
+    ):
+        super().__init__(progress, every, last_step)
+        self.evaluate = evaluate
+
+    def is_due(self) -> bool:
+        # Where the model came from is the trajectory's first point.
+        return self.progress.step == 1 or super().is_due()
+
+    def act(self, logs: dict[str, Any]) -> None:
+        logs.update(self.evaluate(self.model))
+
+
+def selection_score(scores: Scores) -> float:
+    """What decides which model is the best."""
+    return scores.get(SELECTION_TASK, scores["avg"])
+
+
+class RunLog(keras.callbacks.Callback):
+    """Writes every step's logs to `metrics.jsonl` and TensorBoard.
+
+    It stands after the callbacks that add to the logs. A resumed run's log goes on
+    after the checkpoint's step: what was logged beyond it is run again.
+
+    Args:
+        run: string. The run's directory.
+        progress: A `Progress`, kept up to date by a `StepClock`.
+    """
+
+    def __init__(self, run: str, progress: Progress):
+        super().__init__()
+        self.progress = progress
+        self._path = Path(run, "metrics.jsonl")
+        with writing(self._path):
+            _keep_lines(self._path, progress.step)
+            self._file = self._path.open("a", encoding="utf-8")
+        self._board_path = Path(run, "tensorboard")
+        with writing(self._board_path):
+            self._board = tf.summary.create_file_writer(str(self._board_path))
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        step = self.progress.step
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        with writing(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        with writing(self._board_path), self._board.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def close(self) -> None:
+        with writing(self._path):
+            self._file.close()
+        with writing(self._board_path):
+            self._board.close()
+
+
+def _keep_lines(path: Path, last_step: int) -> None:
+    lines = path.read_text("utf-8").splitlines(True) if path.is_file() else []
+    with atomic_write(path) as temporary:
+        kept = [line for line in lines if _logged_step(line) <= last_step]
+        temporary.write_text("".join(kept), "utf-8")
+
+
+def _logged_step(line: str) -> float:
+    # A process that is killed while it writes leaves a part of its last line.
+    return json.loads(line)["step"] if line.endswith("\n") else math.inf
+
+
+class Checkpoint(StepCallback):
+    """Saves what the run needs to resume, and stops the run when it must end.
+
+    It stands last: what a checkpoint counts as done has been logged.
+
+    Args:
+        run: Optional string. The run's directory; `None` where another worker
+            saves.
+        keep: int. How many checkpoints stay.
+        must_stop: Function that tells whether this worker's run must end. If that
+            is so on any, all stop after the same step.
+        progress: A `Progress`, kept up to date by a `StepClock`.
+        every: int. Steps from one save to the next.
+        last_step: int. The run's last step, counted from 1.
+
+    Raises:
+        Stopped: Once the run has been saved.
+    """
+
+    def __init__(
+        self,
+        run: str | None,
+        keep: int,
+        must_stop: Callable[[], bool],
+        progress: Progress,
+        every: int,
+        last_step: int,
+    ):
+        super().__init__(progress, every, last_step)
+        self.run = run
+        self.keep = keep
+        self.must_stop = must_stop
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        stop = any_worker(self.must_stop())
+        if stop or self.is_due():
+            self.act({})
+        if stop:
+            # A worker that left before the chief has saved would count as lost.
+            any_worker(False)
+            raise stopped(self.progress)
+
+    def act(self, logs: dict[str, Any]) -> None:
+        if self.run is None:
+            return
+        with writing(os.path.join(self.run, "checkpoints")):
+            sync(Path(self.run, "metrics.jsonl"))
+            checkpoint.save(self.run, self.model, self.progress, self.keep)
+
+
+def stopped(progress: Progress) -> Stopped:
+    return Stopped(
+        f"stopped by SIGTERM after step {progress.step}: go on with --resume"
+    )
+
+
+@contextmanager
+def sigterm() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGTERM has come.
+
+    Kubernetes and spot machines send it some seconds before they kill. Only the
+    main thread can receive it.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(
+        signal.SIGTERM, lambda number, frame: received.append(number)
+    )
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

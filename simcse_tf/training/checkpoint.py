@@ -1,0 +1,160 @@
+"""What a run saves: all that decides the steps to come, and its best model."""
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from simcse_tf.core.atomic import (
+    atomic_directory,
+    atomic_write,
+    check_room,
+    remove_directory,
+)
+from simcse_tf.core.errors import UserError
+
+STATE_FILE = "training_state.npz"
+SCORES_FILE = "dev.json"
+
+# A model's vocabulary, configs and HDF5's own bytes, beside its weights.
+OVERHEAD = 2**20
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: int. Batches seen. A step that loss scaling skips counts too.
+        examples: int. How many examples the training data holds.
+    """
+
+    step: int = 0
+    examples: int = 0
+
+
+def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
+    """Writes `checkpoints/step-...`, which loads as a model and resumes as a run.
+
+    The link `last` names it once it is whole; older ones go after that.
+
+    Args:
+        run: string. The run's directory.
+        model: A compiled `simcse_tf.SimCSE`.
+        progress: A `Progress`.
+        keep: int. How many checkpoints stay. Defaults to `1`.
+
+    Raises:
+        OSError: If it cannot be written; `last` is then what it was.
+    """
+    newest = Path(run, "checkpoints", f"step-{progress.step:08d}")
+    arrays = {name: variable.numpy() for name, variable in _variables(model)}
+    with atomic_directory(newest) as path:
+        _write_model(model, path, sum(array.nbytes for array in arrays.values()))
+        np.savez(path / STATE_FILE, progress=json.dumps(asdict(progress)), **arrays)
+    with atomic_write(Path(run, "last")) as link:
+        link.symlink_to(Path(newest.parent.name, newest.name))
+    _prune(newest, keep)
+
+
+def load_progress(run: str) -> Progress | None:
+    """How far a run's last checkpoint had come; `None` if there is none yet.
+
+    Raises:
+        UserError: If the checkpoint cannot be read.
+    """
+    if not Path(run, "last").is_symlink():
+        return None
+    with _open_state(run) as saved:
+        return Progress(**json.loads(str(saved["progress"])))
+
+
+def restore(run: str, model: Any) -> None:
+    """Puts a model, its optimizer and its random states back where they were.
+
+    Args:
+        run: string. The directory of a run that has a checkpoint.
+        model: A `simcse_tf.SimCSE` built and compiled from the same config.
+
+    Raises:
+        UserError: If the checkpoint cannot be read or is another model's.
+    """
+    with _open_state(run) as saved:
+        variables = dict(_variables(model))
+        arrays = {name: saved[name] for name in saved.files if name != "progress"}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != {name: tuple(v.shape) for name, v in variables.items()}:
+        raise UserError(f"--resume: {run}/last is the checkpoint of another model")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def save_best(run: str, model: Any, scores: dict[str, float] | None = None) -> None:
+    """Writes the model to `best`, and its scores beside it.
+
+    Args:
+        run: string. The run's directory.
+        model: A `simcse_tf.SimCSE`.
+        scores: Optional dictionary of dev scores, and of the `"step"` it comes from.
+
+    Raises:
+        OSError: If it cannot be written; the older one is then still there.
+    """
+    with atomic_directory(Path(run, "best")) as path:
+        _write_model(model, path)
+        if scores:
+            text = json.dumps(scores, indent=2) + "\n"
+            (path / SCORES_FILE).write_text(text, "utf-8")
+
+
+def best_scores(run: str) -> dict[str, float] | None:
+    """The dev scores and the `"step"` of the model in `best`, if it has any.
+
+    They stand beside the model and not in the checkpoint, because after a kill it
+    may be of a later step.
+    """
+    path = Path(run, "best", SCORES_FILE)
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _write_model(model: Any, directory: Path, beside: int = 0) -> None:
+    # HDF5 has been seen to crash the process when the disk fills up.
+    weights = sum(variable.numpy().nbytes for variable in model.weights)
+    check_room(directory, weights + beside + OVERHEAD)
+    model.write_preset(directory)
+
+
+def _open_state(run: str) -> Any:
+    path = Path(run, "last", STATE_FILE)
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"--resume: cannot read {path}: {error}") from None
+
+
+def _prune(newest: Path, keep: int) -> None:
+    """Leaves the `keep` checkpoints up to the newest.
+
+    Those after it are from a future that a resumed run runs again.
+    """
+    there = sorted(newest.parent.glob("step-*"))
+    kept = [path for path in there if path <= newest][-keep:]
+    for path in there:
+        if path not in kept:
+            remove_directory(path)
+
+
+def _variables(model: Any) -> list[tuple[str, keras.Variable]]:
+    # A metric decides nothing, and is another one on every replica.
+    metrics = {id(variable) for variable in model.metrics_variables}
+    own = [variable for variable in model.variables if id(variable) not in metrics]
+    parts = {"model": own, "optimizer": model.optimizer.variables}
+    return [
+        (f"{part}/{index}/{variable.name}", variable)
+        for part, variables in parts.items()
+        for index, variable in enumerate(variables)
+    ]

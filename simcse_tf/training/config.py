@@ -1,0 +1,226 @@
+"""The JSON config of a training run: typed, validated, with defaults."""
+
+import json
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from simcse_tf.core.errors import UserError
+
+
+class Section(BaseModel):
+    # strict: "0.1" is no number and 1 no boolean, so a slip is told, not guessed.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class ModelConfig(Section):
+    preset: Annotated[str, Field(min_length=1)]
+    pooling: Literal[
+        "cls", "cls_before_pooler", "avg", "avg_top2", "avg_first_last"
+    ] = "cls"
+    head_init: Literal["random", "pretrained"] = "random"
+    head_in_inference: bool = True
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_length: Annotated[int, Field(ge=3)] = 32
+    encoders: Literal["shared", "dual"] = "shared"
+
+
+class ObjectiveConfig(Section):
+    kind: Literal["contrastive", "next_sentence"] = "contrastive"
+    next_k: Count = 1
+    same_mask: bool = False
+    temperature: Positive = 0.05
+    hard_negative_weight: float = 0.0
+    mlm_weight: Annotated[float, Field(ge=0)] = 0.0
+    mlm_probability: Share = 0.15
+
+
+class DataConfig(Section):
+    train: Annotated[str, Field(min_length=1)]
+    shuffle: bool = True
+    seed: Seed = 42
+    augmentation: Literal[
+        "none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"
+    ] = "none"
+    augmentation_rate: Share = 0.1
+    augmentation_model: str | None = None
+    evaluation: str | None = None
+
+
+class EvaluationConfig(Section):
+    geometry_every: Count | None = None
+    test: bool = True
+
+
+class TrainingConfig(Section):
+    epochs: Count = 3
+    # A batch of one has no negatives.
+    batch_size: Annotated[int, Field(ge=2)] = 512
+    micro_batch_size: Count | None = None
+    learning_rate: Positive = 5e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    max_steps: Count | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Positive | None = 1.0
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"
+    tpu: str | None = None
+    evaluate_every: Count = 125
+    checkpoint_every: Count = 500
+    keep: Count = 1
+    seed: Seed = 42
+
+    @model_validator(mode="after")
+    def _tpu_is_named(self) -> "TrainingConfig":
+        if (self.tpu is not None) != (self.strategy == "tpu"):
+            raise ValueError(
+                "tpu names the TPU of strategy tpu (local on a TPU VM) and is null for "
+                f"the others; received tpu {json.dumps(self.tpu)} with strategy "
+                f"{self.strategy}"
+            )
+        return self
+
+
+class Config(Section):
+    """Everything that decides a training run.
+
+    The sections and keys are those of the JSON file; an attribute's value is the
+    file's or the default.
+    """
+
+    model: ModelConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    output_dir: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> "Config":
+        own_positive = (
+            self.objective.kind == "contrastive" and self.data.augmentation == "none"
+        )
+        shared = self.model.encoders == "shared"
+        if self.objective.kind == "next_sentence" and self.data.augmentation != "none":
+            raise ValueError(
+                "data.augmentation: expected none with objective.kind next_sentence, "
+                "whose positives are other sentences; received "
+                f"{self.data.augmentation}"
+            )
+        if self.objective.same_mask and not (own_positive and shared):
+            raise ValueError(
+                "objective.same_mask: two passes share a mask where one encoder reads "
+                "the same sentence twice; expected objective.kind contrastive, "
+                "data.augmentation none and model.encoders shared"
+            )
+        if self.objective.mlm_weight and not shared:
+            raise ValueError(
+                "objective.mlm_weight: expected 0 with model.encoders dual, received "
+                f"{self.objective.mlm_weight}"
+            )
+        if self.evaluation.geometry_every and not self.data.evaluation:
+            raise ValueError(
+                "evaluation.geometry_every: needs STS-B's dev pairs, and "
+                "data.evaluation is null"
+            )
+        return self
+
+    def to_json(self) -> str:
+        """The config as JSON text, every default written out."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Reads and validates a config file.
+
+    Args:
+        path: string. A JSON file.
+        overrides: Strings of the form `section.key=value`, applied over the file;
+            the value is read as JSON, or as a plain string where it is none.
+
+    Returns:
+        A `Config`.
+
+    Raises:
+        UserError: If the file is missing or no JSON object, a key is unknown (the
+            nearest known one is named) or a value is not what the key takes.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object, received {values!r}")
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, path)
+
+
+def parse_config(values: dict[str, Any], source: str = "config") -> Config:
+    """Validates a config given as a dictionary; see `load_config`."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_explain(error)}") from None
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: If it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, "
+            f"column {error.colno}"
+        ) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: expected section.key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {section} has no keys of its own")
+    try:
+        values[last] = json.loads(text)
+    except json.JSONDecodeError:
+        values[last] = text
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        nearest = get_close_matches(key, _known_keys(), n=1, cutoff=0.0)
+        return f"unknown key {key} (did you mean {nearest[0]}?)"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "value_error":
+        # A section's name; what several sections decide together names its keys.
+        return ": ".join(filter(None, (key, str(first["ctx"]["error"]))))
+    message = first["msg"].removeprefix("Input should be ")
+    return f"{key}: expected {message}, received {json.dumps(first['input'])}"
+
+
+def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _known_keys(field.annotation, f"{prefix}{name}.")

@@ -1,0 +1,315 @@
+"""A training run: the model, its steps, and its scores at the end."""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.errors import UserError
+from simcse_tf.data.batches import steps_per_epoch, training_batches
+from simcse_tf.data.sources import Source
+from simcse_tf.distributed import collectives
+from simcse_tf.distributed.strategy import (
+    distribute,
+    is_chief,
+    lost_peers_reported,
+    strategy_of,
+)
+from simcse_tf.encoding.bulk import encoder
+from simcse_tf.evaluation import geometry, sts
+from simcse_tf.evaluation.sts import Pairs
+from simcse_tf.model.simcse import SimCSE, longest_input
+from simcse_tf.training import callbacks, checkpoint, run_directory
+from simcse_tf.training.callbacks import RunLog
+from simcse_tf.training.checkpoint import Progress
+from simcse_tf.training.config import Config
+from simcse_tf.training.optimizer import LinearDecay, adam
+from simcse_tf.training.run_data import RunData, open_run
+from simcse_tf.training.run_directory import writing
+
+
+def train(
+    config: Config, resume: bool = False, data: RunData | None = None
+) -> dict[str, float]:
+    """Trains, evaluates and saves as a config says.
+
+    Everything that can be wrong with the input is checked before the model is
+    loaded and before anything is written.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+        resume: bool. Whether to resume from the last checkpoint in the output
+            directory. Defaults to `False`.
+        data: Optional `RunData` that `open_run` returned for this config. Defaults
+            to opening it here.
+
+    Returns:
+        Test scores (Spearman times 100) of the best checkpoint by task, and their
+        mean as `"avg"`; empty without evaluation data or with `evaluation.test`
+        off, and on workers other than the chief.
+
+    Raises:
+        UserError: If the data, the model or the output directory cannot be used, or
+            the disk is full.
+        Stopped: If SIGTERM came and the run has been saved.
+        PeerLost: If another worker is gone.
+
+    Example:
+
+    ```python
+    train(load_config("configs/sup.json"))  # {"STS12": 75.3, ..., "avg": 81.6}
+    ```
+    """
+    with lost_peers_reported():
+        return _train(config, resume, data)
+
+
+def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, float]:
+    # Before anything else, since TensorFlow must not have started yet.
+    strategy = strategy_of(config.training.strategy, config.training.tpu)
+    _check_replicas(config, strategy.num_replicas_in_sync)
+    output, chief = Path(config.output_dir), is_chief()
+    data = data or open_run(config, resume, chief)
+    progress = _progress(config, resume, len(data.source))
+
+    with strategy.scope():
+        model = build_model(config, data.last_step)
+        if progress.step:
+            checkpoint.restore(config.output_dir, model)
+    _check_same_step(output, progress.step)
+    if chief:
+        run_directory.begin(output, config)
+        _report(data, config, resume, progress.step)
+    fit(model, data, config, progress)
+    scores = _final_scores(config, model, data.test) if chief else {}
+    # A worker that left before the others would count as lost.
+    collectives.any_worker(False)
+    return scores
+
+
+def _progress(config: Config, resume: bool, examples: int) -> Progress:
+    found = checkpoint.load_progress(config.output_dir) if resume else None
+    if found and found.examples != examples:
+        raise UserError(
+            f"--resume: data.train {config.data.train} holds {examples} examples, and "
+            f"{found.examples} when the run began: that is another run"
+        )
+    return found or Progress(examples=examples)
+
+
+def build_model(config: Config, last_step: int) -> SimCSE:
+    """The compiled model of a run, its random numbers seeded by the config."""
+
+    keras.utils.set_random_seed(config.training.seed)
+    model = SimCSE.from_preset(
+        config.model.preset,
+        head_init=config.model.head_init,
+        dropout=config.model.dropout,
+        dtype=config.training.precision,
+        pooling=config.model.pooling,
+        head_in_inference=config.model.head_in_inference,
+        max_length=config.model.max_length,
+        temperature=config.objective.temperature,
+        hard_negative_weight=config.objective.hard_negative_weight,
+        mlm_weight=config.objective.mlm_weight,
+        mlm_probability=config.objective.mlm_probability,
+        encoders=config.model.encoders,
+        same_mask=config.objective.same_mask,
+    )
+    schedule = LinearDecay(
+        config.training.learning_rate, last_step, config.training.warmup_steps
+    )
+    optimizer = adam(schedule, config.training.weight_decay, config.training.clip_norm)
+    model.compile(optimizer, micro_batch_size=config.training.micro_batch_size)
+    return model
+
+
+def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> None:
+    """Runs the steps that are left, an epoch at a time.
+
+    Raises:
+        UserError: If the output directory cannot be written.
+        Stopped: If SIGTERM came and the run has been saved.
+    """
+
+    source, last_step = data.source, data.last_step
+    steps = steps_per_epoch(source, config.training.batch_size)
+    epochs = math.ceil(last_step / steps)
+    chief = is_chief()
+    with callbacks.sigterm() as must_stop, _run_log(config, progress) as log:
+        watch = _callbacks(config, data, progress, log, must_stop)
+        while progress.step < last_step:
+            epoch, first = progress.step // steps, progress.step
+            end = min((epoch + 1) * steps, last_step)
+            batches = functools.partial(
+                _batches, model, source, config, range(first, end)
+            )
+            model.fit(
+                distribute(model.distribute_strategy, batches),
+                steps_per_epoch=end - first,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=keras.callbacks.CallbackList(
+                    watch,
+                    add_history=True,
+                    add_progbar=chief,
+                    model=model,
+                    verbose=1,
+                    epochs=epochs,
+                    steps=end - first,
+                ),
+            )
+        # It may have come after the last step's callbacks, when all is saved.
+        if must_stop():
+            raise callbacks.stopped(progress)
+
+
+def _batches(
+    model: SimCSE,
+    source: Source,
+    config: Config,
+    steps: range,
+    replicas: int,
+    own: range,
+) -> Any:
+
+    batches = training_batches(
+        source,
+        config.training.batch_size,
+        steps.start,
+        steps.stop,
+        config.data.shuffle,
+        config.data.seed,
+        replicas,
+        own,
+    )
+    return batches.map(model.prepare, tf.data.AUTOTUNE)
+
+
+def _run_log(config: Config, progress: Progress) -> Any:
+    if not is_chief():
+        return nullcontext()
+    return closing(RunLog(config.output_dir, progress))
+
+
+def _callbacks(
+    config: Config,
+    data: RunData,
+    progress: Progress,
+    log: RunLog | None,
+    must_stop: Callable[[], bool],
+) -> list[Any]:
+
+    training, last_step = config.training, data.last_step
+    watch: list[Any] = [callbacks.StepClock(progress, training.batch_size)]
+    if log and data.dev:
+        watch.append(
+            callbacks.STSEvaluation(
+                lambda model: sts.evaluate_pairs(_encoder(model), data.dev),
+                config.output_dir,
+                progress,
+                training.evaluate_every,
+                last_step,
+            )
+        )
+    if log and config.evaluation.geometry_every:
+        watch.append(
+            callbacks.GeometryEvaluation(
+                lambda model: geometry.stsb_geometry(
+                    _encoder(model), data.dev[callbacks.SELECTION_TASK]
+                ),
+                progress,
+                config.evaluation.geometry_every,
+                last_step,
+            )
+        )
+    if log:
+        watch.append(log)
+    watch.append(
+        callbacks.Checkpoint(
+            config.output_dir if log else None,
+            training.keep,
+            must_stop,
+            progress,
+            training.checkpoint_every,
+            last_step,
+        )
+    )
+    return watch
+
+
+def _encoder(model: SimCSE, progress: bool = False) -> Any:
+    return encoder(model, longest_input(model.backbone), progress)
+
+
+def _check_replicas(config: Config, replicas: int) -> None:
+    training = config.training
+    if training.batch_size % replicas:
+        raise UserError(
+            f"training.batch_size: expected a multiple of the {replicas} replicas, "
+            f"received {training.batch_size}"
+        )
+    rows = training.batch_size // replicas
+    if training.micro_batch_size and rows % training.micro_batch_size:
+        raise UserError(
+            f"training.micro_batch_size: expected a divisor of a replica's batch of "
+            f"{rows}, received {training.micro_batch_size}"
+        )
+
+
+def _check_same_step(output: Path, step: int) -> None:
+    found = collectives.every_worker(step)
+    if len(set(found)) > 1:
+        raise UserError(
+            f"--resume: the workers found checkpoints of steps "
+            f"{', '.join(map(str, found))} in {output}: all of them need the same files"
+        )
+
+
+def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
+    source = data.source
+    steps = steps_per_epoch(source, config.training.batch_size)
+    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
+    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
+    print(
+        f"{len(source)} {kind}{skipped}; {steps} steps an epoch, "
+        f"{data.last_step} in all"
+    )
+    if done:
+        print(f"going on after step {done}")
+    elif resume:
+        print("no checkpoint yet: the run begins again")
+
+
+def _final_scores(
+    config: Config, model: SimCSE, test: Mapping[str, Pairs]
+) -> dict[str, float]:
+
+    output = Path(config.output_dir)
+    if not config.data.evaluation:
+        # Nothing says that an earlier model was better.
+        with writing(output / "best"):
+            checkpoint.save_best(config.output_dir, model)
+        return {}
+    best = SimCSE.from_preset(str(output / "best"))
+    _report_best(checkpoint.best_scores(config.output_dir))
+    if not test:
+        return {}
+    scores = sts.evaluate_pairs(_encoder(best, progress=True), test)
+    with writing(output / "test.json"), atomic_write(output / "test.json") as path:
+        path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+    print(sts.format_table(scores))
+    return scores
+
+
+def _report_best(scores: dict[str, float] | None) -> None:
+    if scores:
+        selected = callbacks.selection_score(scores)
+        print(f"best: step {scores['step']}, {selected:.2f} on dev")

@@ -1,0 +1,185 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from support.models import SENTENCES
+
+from simcse_tf import SimCSE
+from simcse_tf.core.errors import UserError
+from simcse_tf.encode import encode
+from simcse_tf.encode import main as encode_main
+from simcse_tf.encoding.partial_array import PartialArray, partial_array
+
+
+@pytest.fixture(scope="module")
+def model(small_preset):
+    return SimCSE.from_preset(str(small_preset))
+
+
+@pytest.fixture
+def command(monkeypatch, small_preset, tmp_path):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+
+    def command(*arguments):
+        defaults = ["--model", str(small_preset), "--output", str(tmp_path / "o.npy")]
+        monkeypatch.setattr("sys.argv", ["encode", *defaults, *map(str, arguments)])
+        encode_main()
+        return np.load(tmp_path / "o.npy")
+
+    return command
+
+
+def test_rows_keep_the_order_of_the_sentences_and_equal_predict(model):
+    sentences = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
+    expected = model.predict(sentences, verbose=0)
+    for batch_size in (1, 3, 64):
+        np.testing.assert_allclose(
+            encode(model, sentences, batch_size), expected, atol=1e-6
+        )
+
+
+def test_without_normalization_only_the_lengths_differ(model):
+    raw = encode(model, SENTENCES, normalize=False)
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    assert abs(lengths - 1).max() > 0.1
+    np.testing.assert_allclose(raw / lengths, encode(model, SENTENCES), atol=1e-6)
+
+
+def test_max_length_replaces_the_models_own(model):
+    cut = encode(model, ["word " * 50], max_length=4)
+    np.testing.assert_allclose(cut, model.predict(["word word"], verbose=0), atol=1e-6)
+
+
+def test_no_sentences_give_no_rows(model):
+    assert encode(model, []).shape == (0, 16)
+
+
+def test_a_file_gives_a_row_a_line_with_blank_and_broken_ones(command, model, tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"one\r\n\n\xff two\nthree")
+    rows = command("--input", tmp_path / "in.txt", "--batch-size", 2)
+    expected = model.predict(["one", "", b"\xff two", "three"], verbose=0)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
+def test_bfloat16_stays_near_float32(command, model, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(SENTENCES))
+    rows = command("--input", tmp_path / "in.txt", "--precision", "mixed_bfloat16")
+    cosines = (rows * model.predict(SENTENCES, verbose=0)).sum(axis=1)
+    assert rows.dtype == np.float32
+    assert cosines.min() > 0.99
+
+
+def test_a_failure_leaves_the_old_output_and_is_gone_on_with(
+    command, model, tmp_path, monkeypatch, capsys
+):
+    lines = [f"sentence {number}" for number in range(9)]
+    (tmp_path / "in.txt").write_text("one\ntwo")
+    before = command("--input", tmp_path / "in.txt")
+    (tmp_path / "in.txt").write_text("\n".join(lines))
+    monkeypatch.setattr("simcse_tf.encoding.bulk.BLOCK", 2)
+    embedded = []
+    pad = SimCSE.pad
+
+    def fail_at_the_third_block(self, tokens):
+        embedded.append(int(tokens.nrows()))
+        if sum(embedded) > 4:
+            raise RuntimeError("in the middle")
+        return pad(self, tokens)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimCSE, "pad", fail_at_the_third_block)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            command("--input", tmp_path / "in.txt")
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), before)
+    capsys.readouterr()
+
+    embedded.clear()
+    monkeypatch.setattr(
+        SimCSE, "pad", lambda *args: embedded.append(args[1].nrows()) or pad(*args)
+    )
+    rows = command("--input", tmp_path / "in.txt")
+    assert "going on after 4 of 9 lines" in capsys.readouterr().err
+    assert sum(map(int, embedded)) == 5
+    np.testing.assert_allclose(rows, model.predict(lines, verbose=0), atol=1e-6)
+    assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
+
+
+@pytest.mark.parametrize("change", ["input", "precision"])
+def test_what_other_input_or_settings_left_is_not_gone_on_with(
+    command, tmp_path, monkeypatch, capsys, change
+):
+    (tmp_path / "in.txt").write_text("one\ntwo\nthree")
+    monkeypatch.setattr("simcse_tf.encoding.bulk.BLOCK", 1)
+    append = PartialArray.append
+    calls = []
+
+    def fail_at_the_second(self, rows):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError
+        append(self, rows)
+
+    monkeypatch.setattr(PartialArray, "append", fail_at_the_second)
+    with pytest.raises(RuntimeError):
+        command("--input", tmp_path / "in.txt")
+    assert json.loads((tmp_path / "o.npy.partial.json").read_text())["rows"] == 1
+    options = ["--precision", "mixed_bfloat16"] if change == "precision" else []
+    if change == "input":
+        (tmp_path / "in.txt").write_text("six\ntwo\nthree")
+    command("--input", tmp_path / "in.txt", *options)
+    assert "going on" not in capsys.readouterr().err
+    assert len(calls) == 2 + 3
+
+
+def test_a_process_that_is_killed_leaves_what_the_next_goes_on_with(
+    small_preset, tmp_path, model
+):
+    lines = [f"sentence {number}" for number in range(3000)]
+    (tmp_path / "in.txt").write_text("\n".join(lines))
+    out, journal = tmp_path / "o.npy", tmp_path / "o.npy.partial.json"
+    code = "from simcse_tf import cli, encode; encode.BLOCK = 100; cli.run(encode.main)"
+    command = [sys.executable, "-c", code, "--model", str(small_preset)]
+    command += ["--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not journal.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    done = json.loads(journal.read_text())["rows"]
+    assert 100 <= done < 3000
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert f"going on after {done} of 3000 lines" in again.stderr
+    np.testing.assert_allclose(np.load(out), encode(model, lines), atol=1e-6)
+    assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
+
+
+def test_two_processes_do_not_write_one_output(command, tmp_path):
+    (tmp_path / "in.txt").write_text("one\ntwo")
+    output = tmp_path / "o.npy"
+    with (
+        partial_array(output, (2, 16), "another"),
+        pytest.raises(UserError, match="another process is writing"),
+    ):
+        command("--input", tmp_path / "in.txt")
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", ["absent", "directory", "pipe"])
+def test_an_input_that_cannot_be_read_twice_is_refused(command, tmp_path, kind):
+    path = tmp_path / "in.txt"
+    if kind == "directory":
+        path.mkdir()
+    reader, writer = os.pipe()
+    os.close(writer)
+    given = f"/dev/fd/{reader}" if kind == "pipe" else path
+    with pytest.raises(UserError, match="--input: .*(cannot read|a regular file)"):
+        command("--input", given)
+    os.close(reader)

@@ -1,0 +1,204 @@
+import itertools
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from support.models import MINILM, ROOT, SENTENCES, make_preset
+
+from simcse_tf.evaluation import significance, sts, transfer
+
+PUBLISHED = {
+    "STS12": 72.37,
+    "STS13": 80.60,
+    "STS14": 75.59,
+    "STS15": 85.39,
+    "STS16": 78.99,
+    "STSBenchmark": 82.03,
+    "SICKRelatedness": 77.15,
+}
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "simcse_tf.evaluate", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_minilm_scores_on_all_seven_tasks_as_published(data_dir, tmp_path):
+    out = tmp_path / "out.json"
+    done = run(
+        *("--model", MINILM, "--pooling", "avg"),
+        *("--data", data_dir / "senteval", "--json", out),
+    )
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(out.read_text())
+    assert list(scores) == [*PUBLISHED, "avg"]
+    for task, published in PUBLISHED.items():
+        assert scores[task] == pytest.approx(published, abs=0.02), task
+    mean = sum(scores[task] for task in PUBLISHED) / 7
+    assert scores["avg"] == pytest.approx(mean, abs=1e-9)
+    assert f"{scores['avg']:.2f}" in done.stdout
+
+
+def test_dev_split_and_task_names(data_dir, small_preset, tmp_path):
+    out = tmp_path / "out.json"
+    done = run(
+        *("--model", small_preset, "--data", data_dir / "senteval"),
+        *("--tasks", "sick-r", "--split", "dev", "--json", out),
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(out.read_text())) == ["SICKRelatedness", "avg"]
+
+
+def write_tasks(root):
+    """STS-B, both splits, and CR: small enough for a random model in a test."""
+    pairs = list(itertools.combinations(SENTENCES, 2))[:20]
+    for split in ("dev", "test"):
+        path = root / "STS/STSBenchmark" / f"sts-{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"g\tf\ty\t1\t{i % 6}\t{a}\t{b}" for i, (a, b) in enumerate(pairs)]
+        path.write_text("\n".join(rows) + "\n")
+    (root / "CR").mkdir()
+    for name, word in (("pos", "good"), ("neg", "bad")):
+        lines = [f"{word} {sentence}\n" for sentence in SENTENCES * 3]
+        (root / "CR" / f"custrev.{name}").write_text("".join(lines))
+    return root
+
+
+def raw_encoder(preset):
+    """What the command line is to take: embeddings as they come, sentences not cut."""
+    from simcse_tf import SimCSE
+    from simcse_tf.encoding.bulk import encoder
+    from simcse_tf.model.simcse import longest_input
+
+    model = SimCSE.from_preset(str(preset), pooling="avg")
+    return encoder(model, longest_input(model.backbone), normalize=False)
+
+
+def test_sts_and_transfer_tasks_of_two_models_in_one_run(small_preset, tmp_path):
+    data = write_tasks(tmp_path / "data")
+    other = make_preset(tmp_path / "other", layers=1)
+    out, details = tmp_path / "out.json", tmp_path / "new" / "details.json"
+    done = run(
+        *("--model", small_preset, "--compare", other, "--pooling", "avg"),
+        *("--data", data, "--tasks", "cr,stsb", "--fast"),
+        *("--json", out, "--details", details),
+    )
+    assert done.returncode == 0, done.stderr
+
+    pairs = sts.load_tasks(data, ["STSBenchmark"])
+    expected = []
+    for preset in (small_preset, other):
+        encode = raw_encoder(preset)
+        result = transfer.evaluate_transfer(encode, data, ["CR"], folds=5)
+        scores = sts.evaluate_pairs(encode, pairs) | transfer.scores(result)
+        expected.append((sts.similarities(encode, pairs), scores))
+    (one, scores), (two, other_scores) = expected
+
+    found = json.loads(out.read_text())
+    assert list(found) == ["STSBenchmark", "avg", "CR", "transfer_avg"]
+    # With so few sentences the last bit of an embedding decides what a classifier
+    # makes of one or two of them; and batches are of other sentences here.
+    classified = {"CR": found["CR"], "transfer_avg": found["CR"]}
+    assert found["CR"] == pytest.approx(scores["CR"], abs=5)
+    assert found == pytest.approx(scores | classified, abs=1e-3)
+
+    whole = json.loads(details.read_text())
+    assert [model["model"] for model in whole["models"]] == [
+        str(small_preset),
+        str(other),
+    ]
+    assert whole["models"][0]["scores"] == found
+    other_found = whole["models"][1]["scores"]
+    assert other_found["CR"] == pytest.approx(other_scores["CR"], abs=5)
+    assert other_found["STSBenchmark"] == pytest.approx(
+        other_scores["STSBenchmark"], abs=1e-3
+    )
+    low, high = whole["models"][0]["intervals"]["STSBenchmark"]
+    assert [low, high] == pytest.approx(
+        significance.intervals(one, pairs)["STSBenchmark"], abs=1e-3
+    )
+    assert whole["models"][0]["sts"]["STSBenchmark"]["pairs"] == 20
+    difference = significance.comparisons(one, two, pairs)["STSBenchmark"]
+    assert whole["differences"]["STSBenchmark"] == pytest.approx(
+        difference._asdict(), abs=1e-3
+    )
+    assert set(whole["models"][0]["transfer"]["CR"]["seconds"]) == (
+        {"encoding", "fitting"}
+    )
+
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["STS-B", "Avg."]
+    score = f"{scores['STSBenchmark']:.2f}"
+    assert lines[1] == [str(small_preset), score, score]
+    assert lines[2] == ["95%", "from", *[f"{low:.2f}"] * 2]
+    assert [f"{difference.difference:.2f}"] * 2 == lines[7][1:]
+    assert lines[10] == ["p", *[f"{difference.p_value:.3f}"] * 2]
+    assert lines[11] == ["CR", "Avg."]
+    assert lines[15] == ["CR", "Total"]
+
+
+def test_transfer_tasks_alone_and_their_dev_accuracy(small_preset, tmp_path):
+    data = write_tasks(tmp_path / "data")
+    out = tmp_path / "out.json"
+    done = run(
+        *("--model", small_preset, "--pooling", "avg", "--data", data),
+        *("--tasks", "CR", "--split", "dev", "--fast", "--json", out),
+    )
+    assert done.returncode == 0, done.stderr
+    encode = raw_encoder(small_preset)
+    [result] = transfer.evaluate_transfer(encode, data, ["CR"], folds=5).values()
+    found = json.loads(out.read_text())
+    assert list(found) == ["CR", "transfer_avg", "avg"]
+    for value in found.values():
+        assert value == pytest.approx(100 * result.dev_accuracy, abs=1e-3)
+    assert result.dev_accuracy != result.accuracy
+    assert f"{100 * result.dev_accuracy:.2f}" in done.stdout
+
+
+def test_metric_and_aggregation(data_dir, small_preset, tmp_path):
+    out = tmp_path / "out.json"
+    done = run(
+        *("--model", small_preset, "--pooling", "avg"),
+        *("--data", data_dir / "senteval", "--tasks", "STS13", "--json", out),
+        *("--metric", "pearson", "--aggregation", "wmean"),
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = sts.load_tasks(data_dir / "senteval", ["STS13"])
+    [similarity] = sts.similarities(raw_encoder(small_preset), pairs).values()
+    expected = sts.score(similarity, pairs["STS13"], "pearson", "wmean")
+    assert json.loads(out.read_text())["STS13"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "STS17"], "unknown task 'STS17'"),
+        (["--tasks", "STS12"], "STS12: .* does not exist"),
+        (["--tasks", "STS12", "--split", "dev"], "STS12 has only a test split"),
+        (["--pooling", "max"], "--pooling: invalid choice"),
+        (["--model", "nowhere"], "no model 'nowhere'"),
+        (["--compare", "nowhere"], "no model 'nowhere'"),
+        (["--tasks", "sts,transfr"], "'transfr': did you mean 'transfer'"),
+        (["--tasks", "STS-B,MR"], "MR: .*rt-polarity.pos does not exist"),
+        (["--metric", "kendall"], "--metric: invalid choice"),
+        (["--json", "."], "--json: cannot write .: it is a directory"),
+        (["--details", f"{__file__}/x"], "--details: .* is not a writable directory"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    sts = tmp_path / "STS" / "STSBenchmark"
+    sts.mkdir(parents=True)
+    (sts / "sts-test.csv").write_text("g\tf\ty\t1\t2.5\ta b\tc d\n" * 2)
+    arguments = ["--tasks", "STS-B", *arguments]
+    done = run("--model", MINILM, "--data", tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert re.search(message, line), line

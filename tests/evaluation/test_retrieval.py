@@ -1,0 +1,230 @@
+import re
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.neighbors import NearestNeighbors
+from support.models import MINILM, SENTENCES
+
+from simcse_tf import retrieve
+from simcse_tf.core.errors import UserError
+from simcse_tf.evaluation import retrieval, sts
+
+
+def embeddings_of(table):
+    """An encoder that looks sentences up, and counts its calls."""
+
+    def encode(sentences):
+        encode.calls += 1
+        return np.array([table[sentence] for sentence in sentences])
+
+    encode.calls = 0
+    return encode
+
+
+@pytest.mark.parametrize("at_once", [1, 500, 2**23])
+def test_top_k_equals_scikit_learns_brute_force_search(at_once, monkeypatch):
+    monkeypatch.setattr(retrieval, "_AT_ONCE", at_once)
+    random = np.random.default_rng(0)
+    queries = random.normal(size=(7, 16)).astype(np.float32)
+    corpus = random.normal(size=(300, 16)) * random.uniform(0.1, 9, (300, 1))
+    indices, cosines = retrieval.top_k(queries, corpus, 5)
+    reference = NearestNeighbors(n_neighbors=5, metric="cosine", algorithm="brute")
+    distances, neighbours = reference.fit(corpus).kneighbors(queries.astype(float))
+    np.testing.assert_array_equal(indices, neighbours)
+    np.testing.assert_allclose(cosines, 1 - distances, rtol=0, atol=5.1e-7)
+
+
+small_integers = st.integers(-2, 2).map(float)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    queries=hnp.arrays(float, (3, 4), elements=small_integers),
+    corpus=hnp.arrays(float, st.tuples(st.integers(1, 12), st.just(4)),
+                      elements=small_integers),
+    k=st.integers(1, 15),
+    at_once=st.integers(1, 40),
+)  # fmt: skip
+def test_ties_keep_the_order_of_the_corpus_whatever_the_parts(
+    queries, corpus, k, at_once
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_AT_ONCE", at_once)
+        indices, cosines = retrieval.top_k(queries, corpus, k)
+    for query, found, values in zip(queries, indices, cosines, strict=True):
+        exact = sts.cosine_similarity(np.broadcast_to(query, corpus.shape), corpus)
+        ranked = sorted(range(len(corpus)), key=lambda i: (-round(exact[i], 6), i))
+        assert found.tolist() == ranked[:k]
+        np.testing.assert_allclose(values, exact[found], rtol=0, atol=5.1e-7)
+
+
+def test_a_zero_vector_is_similar_to_nothing():
+    indices, cosines = retrieval.top_k([[0.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]], 2)
+    assert indices.tolist() == [[0, 1]]
+    assert cosines.tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("queries", "corpus", "k"),
+    [([1.0], [[1.0]], 1), ([[1.0]], [[1.0, 2.0]], 1), ([[1.0]], [[1.0]], 0)],
+)
+def test_top_k_refuses_other_shapes(queries, corpus, k):
+    with pytest.raises(ValueError, match="Received"):
+        retrieval.top_k(queries, corpus, k)
+
+
+TABLE = {
+    "up": [0.0, 1.0],
+    "right": [1.0, 0.0],
+    "steep": [0.1, 1.0],
+    "diagonal": [1.0, 1.0],
+    "down": [0.0, -1.0],
+}
+
+
+def test_examples_leave_out_duplicates_and_the_query_itself():
+    corpus = ["down", "up", "steep", "up", "diagonal", "steep", "right"]
+    models = {"one": embeddings_of(TABLE), "other": embeddings_of(TABLE)}
+    up, right = retrieval.examples(models, ["up", "right"], corpus, k=3)
+    assert (up.query, right.query) == ("up", "right")
+    for name, encode in models.items():
+        assert [hit.sentence for hit in up.hits[name]] == ["steep", "diagonal", "right"]
+        assert [hit.sentence for hit in right.hits[name]] == [
+            "diagonal",
+            "steep",
+            "down",
+        ]
+        assert encode.calls == 1
+    assert up.hits["one"][1].cosine == pytest.approx(np.sqrt(0.5), abs=1e-6)
+
+
+def test_a_query_that_the_corpus_lacks_gets_k_sentences_and_a_small_corpus_fewer():
+    encode = embeddings_of(TABLE)
+    (example,) = retrieval.examples({"m": encode}, ["up"], ["down", "right"], k=2)
+    assert [hit.sentence for hit in example.hits["m"]] == ["right", "down"]
+    (example,) = retrieval.examples({"m": encode}, ["up"], ["up", "right"], k=2)
+    assert [hit.sentence for hit in example.hits["m"]] == ["right"]
+
+
+def test_minilm_finds_the_paraphrase(minilm):
+    corpus = [*SENTENCES, "Somebody plays the guitar."]
+    encode = {"MiniLM": minilm.predict}
+    (example,) = retrieval.examples(encode, [SENTENCES[0]], corpus, k=1)
+    assert example.hits["MiniLM"][0].sentence == "Somebody plays the guitar."
+
+
+HITS = [
+    retrieval.Hit("a rather long sentence about nothing in particular", 0.98765),
+    retrieval.Hit("a | pipe, *stars*, <b>tags</b>\nand `code`", -0.5),
+]
+EXAMPLES = [
+    retrieval.Example("What is it?", {"runs/mine/best": HITS, "MiniLM": HITS[:1]})
+]
+
+
+@pytest.mark.parametrize("width", [50, 61, 100])
+def test_text_fits_the_width_and_keeps_every_word(width):
+    text = retrieval.format_text(EXAMPLES, width)
+    assert all(len(line) <= width for line in text.split("\n"))
+    assert text.startswith("Query: What is it?\n")
+    # Each model's column, read from top to bottom.
+    column = (width - 5 - 2) // 2
+    left, right = (
+        " ".join(
+            line[start : start + column].strip() for line in text.split("\n")[1:]
+        ).split()
+        for start in (5, 5 + column + 2)
+    )
+    assert left == [
+        "runs/mine/best", "0.988", *HITS[0].sentence.split(),
+        "-0.500", *HITS[1].sentence.split(),
+    ]  # fmt: skip
+    assert right == ["MiniLM", "0.988", *HITS[0].sentence.split(), "-"]
+
+
+def test_text_takes_the_terminals_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    assert retrieval.format_text(EXAMPLES) == retrieval.format_text(EXAMPLES, 50)
+
+
+def test_markdown_escapes_markup():
+    lines = retrieval.format_markdown(EXAMPLES).split("\n")
+    assert lines == [
+        "**Query:** What is it?",
+        "",
+        "|  | runs/mine/best | MiniLM |",
+        "| --- | --- | --- |",
+        f"| #1 | {HITS[0].sentence} (0.988) | {HITS[0].sentence} (0.988) |",
+        r"| #2 | a \| pipe, \*stars\*, \<b\>tags\</b\> and \`code\` (-0.500) | - |",
+    ]
+
+
+def test_sentences_are_lines_and_nothing_else_cuts_them(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeffone  two\r\n\n \nthree\u2028four\nfive".encode())
+    assert retrieval.load_sentences(path) == ["one two", "three four", "five"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read"), (b"\xff\xfe", "not UTF-8"), (b"\n \n", "no sentence")],
+)
+def test_a_file_without_sentences_is_told_in_one_line(tmp_path, content, message):
+    path = tmp_path / "lines.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        retrieval.load_sentences(path)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Calls the command line, with a corpus that holds a sentence twice."""
+    queries, corpus = tmp_path / "queries.txt", tmp_path / "corpus.txt"
+    queries.write_text(f"{SENTENCES[0]}\n")
+    corpus.write_text("\n".join([*SENTENCES, SENTENCES[1]]))
+
+    def call(*arguments):
+        files = ["--queries", queries, "--corpus", corpus]
+        monkeypatch.setattr(sys, "argv", ["retrieve", *map(str, [*files, *arguments])])
+        retrieve.main()
+
+    return call
+
+
+def test_the_command_sets_two_models_side_by_side(
+    command, small_preset, tmp_path, capsys
+):
+    models = ["--model", MINILM, "--compare", small_preset]
+    output = tmp_path / "out" / "table.md"
+    command(*models, "--k", 2, "--format", "markdown", "--output", output)
+    lines = output.read_text().splitlines()
+    assert lines[0] == f"**Query:** {SENTENCES[0]}"
+    assert [line.split(" | ")[0] for line in lines[4:]] == ["| #1", "| #2"]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "9 sentences, 8 of them different" in told.err
+    assert "queries that stand in the corpus: 1;" in told.err
+
+    command("--model", small_preset)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Query: {SENTENCES[0]}\n")
+    assert re.findall(r"^#\d", printed, re.M) == ["#1", "#2", "#3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "x", "--compare", "x"], "--compare: expected another model"),
+        (["--model", "x", "--k", "0"], "--k: expected 1 or more"),
+        (["--model", "x", "--corpus", "nowhere.txt"], "cannot read nowhere.txt"),
+        (["--model", "nowhere"], "no model 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(command, arguments, message):
+    with pytest.raises(UserError, match=message):
+        command(*arguments)

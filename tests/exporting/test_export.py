@@ -1,0 +1,314 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.models import ROOT, SENTENCES
+from support.servers import running_server
+
+from simcse_tf import SimCSE, quantization
+from simcse_tf import export as export_module
+from simcse_tf.client import Client
+from simcse_tf.core import cli
+from simcse_tf.core.errors import UserError
+from simcse_tf.export import export
+from simcse_tf.exporting import manifest
+from simcse_tf.exporting.check import TOLERANCES, Tolerance, check
+from simcse_tf.exporting.signatures import signatures
+from simcse_tf.exporting.warmup_requests import BATCHES, WARMUP_FILE, write_warmup
+
+ODD = ["", "a" * 10_000, "word " * 2_000, "🙂👩‍👩‍👧", b"\xff\xfe\x00 bad", "[SEP]"]
+
+
+@pytest.fixture(scope="module")
+def model(small_preset):
+    return SimCSE.from_preset(str(small_preset), max_length=32)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    base = tmp_path_factory.mktemp("export")
+    options = {"truncate_dims": [5], "quantize": ["int8", "binary"]}
+    return export(model, str(base), **options)
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    """An export that a test may damage."""
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+def test_both_signatures_answer_as_the_model_does(model, exported):
+    functions = tf.saved_model.load(str(exported)).signatures
+    texts = [text.encode() for text in SENTENCES] + [
+        text if isinstance(text, bytes) else text.encode() for text in ODD
+    ]
+    expected = model.predict(texts, verbose=0)
+    received = functions["serving_default"](text=tf.constant(texts))["embedding"]
+    np.testing.assert_allclose(received, expected, atol=1e-6)
+    cosine = functions["similarity"](
+        text_a=tf.constant(texts), text_b=tf.constant(texts[::-1])
+    )
+    np.testing.assert_allclose(
+        cosine["cosine_similarity"], (expected * expected[::-1]).sum(1), atol=1e-6
+    )
+
+
+def test_names_types_and_shapes_are_the_served_interface(exported):
+    functions = tf.saved_model.load(str(exported)).signatures
+    for name, inputs, outputs in (
+        ("serving_default", {"text"}, {"embedding": (None, 16)}),
+        ("similarity", {"text_a", "text_b"}, {"cosine_similarity": (None,)}),
+    ):
+        signature = functions[name]
+        received = signature.structured_input_signature[1]
+        assert set(received) == inputs
+        assert all(spec.dtype == tf.string for spec in received.values())
+        assert {
+            key: (tuple(spec.shape), spec.dtype)
+            for key, spec in signature.structured_outputs.items()
+        } == {key: (shape, tf.float32) for key, shape in outputs.items()}
+
+
+@pytest.mark.parametrize("texts", [[], SENTENCES[:1], [*SENTENCES, *SENTENCES]])
+def test_optional_signatures_are_what_numpy_makes_of_the_embeddings(
+    model, exported, texts
+):
+    functions = tf.saved_model.load(str(exported)).signatures
+    text = tf.constant(texts, tf.string)
+    embeddings = model.predict(texts, verbose=0)
+    for name, output, wanted in (
+        ("serving_5", "embedding", quantization.truncate(embeddings, 5)),
+        ("serving_int8", "embedding_int8", quantization.encode_int8(embeddings)),
+        ("serving_binary", "embedding_bits", quantization.encode_binary(embeddings)),
+    ):
+        received = functions[name](text=text)[output].numpy()
+        assert received.dtype == wanted.dtype
+        # A component may be rounded to the other side.
+        atol = 1 if wanted.dtype == np.int8 else 1e-6
+        np.testing.assert_allclose(received, wanted, atol=atol)
+
+
+def test_a_session_runs_the_graph_as_tf_serving_does(model, exported):
+    """TF Serving restores variables by the graph's own ops, unlike TensorFlow 2."""
+    expected = model.predict(SENTENCES, verbose=0)
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+        signature = loaded.signature_def["serving_default"]
+        output = signature.outputs["embedding"].name
+        text = signature.inputs["text"].name
+        received = session.run(output, {text: SENTENCES})
+        assert session.run(output, {text: np.array([], object)}).shape == (0, 16)
+    np.testing.assert_allclose(received, expected, atol=1e-6)
+
+
+def test_every_weight_is_stored_once(model, exported):
+    stored = tf.train.list_variables(str(exported / "variables" / "variables"))
+    floats = sum(np.prod(shape, dtype=int) for _, shape in stored if shape)
+    assert 0 < floats <= model.count_params()
+
+
+def test_a_version_holds_warmup_requests_of_several_sizes_for_every_signature(exported):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    records = tf.data.TFRecordDataset(str(exported / WARMUP_FILE))
+    sizes = {}
+    for record in records:
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log
+        rows = {len(tf.make_ndarray(it)) for it in log.request.inputs.values()}
+        rows |= {len(tf.make_ndarray(it)) for it in log.response.outputs.values()}
+        assert len(rows) == 1
+        sizes.setdefault(log.request.model_spec.signature_name, []).extend(rows)
+    names = {"serving_default", "similarity", "serving_5"}
+    assert sizes.keys() == names | {"serving_int8", "serving_binary"}
+    assert all(found == [len(texts) for texts in BATCHES] for found in sizes.values())
+
+
+def test_versions_count_up_and_nothing_else_appears(model, tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert export(model, str(tmp_path)).name == "8"
+    assert sorted(os.listdir(tmp_path)) == ["7", "8", "notes"]
+
+
+def test_an_export_that_answers_otherwise_is_not_published(
+    model, tmp_path, monkeypatch
+):
+    never = Tolerance(-1.0, -1, -1.0)
+    monkeypatch.setitem(TOLERANCES, "float32", never)
+    with pytest.raises(RuntimeError, match="embedding .* differs .* not published"):
+        export(model, str(tmp_path / "base"))
+    assert os.listdir(tmp_path / "base") == []
+
+
+def test_a_model_in_bfloat16_gives_nearly_the_same_float32(
+    model, small_preset, tmp_path
+):
+    half = SimCSE.from_preset(str(small_preset), max_length=32, dtype="bfloat16")
+    directory = export(half, str(tmp_path))
+    serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    received = serve(text=tf.constant(SENTENCES))["embedding"].numpy()
+    assert received.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(received, axis=1), 1, atol=1e-6)
+    cosine = (received * model.predict(SENTENCES, verbose=0)).sum(axis=1)
+    assert (cosine > 0.99).all()
+    assert manifest.read_card(directory).model.precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncate_dims": [16]}, "--truncate-dims: expected 1 to 15 .* received 16"),
+        ({"truncate_dims": [0]}, "--truncate-dims: expected 1 to 15 .* received 0"),
+        ({"quantize": ["int4"]}, "--quantize: expected some of int8, binary, .* int4"),
+    ],
+)
+def test_signatures_that_do_not_fit_are_refused_before_anything_is_written(
+    model, tmp_path, options, message
+):
+    with pytest.raises(UserError, match=message):
+        export(model, str(tmp_path), **options)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def mistake(monkeypatch, capsys):
+    """Runs the command line; returns its one line on stderr, but for its stages."""
+
+    def run(*options):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["simcse_tf.export", *options])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(export_module.main)
+        assert stopped.value.code == 2
+        received = capsys.readouterr()
+        assert received.out == ""
+        lines = received.err.splitlines()
+        (line,) = [each for each in lines if not each.startswith("export: ")]
+        return line
+
+    return run
+
+
+def test_the_command_line_exports_and_checks(small_preset, tmp_path, mistake):
+    out = str(tmp_path / "base")
+    command = [sys.executable, "-m", "simcse_tf.export"]
+    arguments = ["--model", str(small_preset), "--output", out, "--max-length"]
+    done = subprocess.run(
+        [*command, *arguments, "5", "--truncate-dims", "4,8"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"version {out}/1\n"
+    assert "export: tracing serving_default, similarity, serving_4, " in done.stderr
+    serve = tf.saved_model.load(f"{out}/1").signatures["serving_default"]
+    long, short = serve(text=tf.constant(["a b c d e f", "a b c"]))["embedding"]
+    np.testing.assert_allclose(long, short, atol=1e-6)
+
+    done = subprocess.run(
+        [*command, "--check", out], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{out}/1: sound\n")
+    assert "serving_4, serving_8, serving_default, similarity" in done.stdout
+
+    assert "max_length must be between 2 and 64" in mistake(*arguments, "65")
+    assert os.listdir(out) == ["1"]
+    with Path(out, "1", WARMUP_FILE).open("ab") as file:
+        file.write(b"x")
+    assert mistake("--check", out) == (
+        f"error: {out}/1: {WARMUP_FILE} is not as it was written (SHA-256)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "expected --model and --output, or --check"),
+        (["--check", "x", "--model", "y"], "--check takes no --model"),
+        (["--check", "nowhere"], "--check: no directory nowhere"),
+        (["--check", "tests"], "--check: no saved_model.pb in tests"),
+        (["--model=m", "--output=o", "--truncate-dims=1,x"], "expected numbers such"),
+        (["--model=m", "--output=setup.py"], "--output: setup.py is not a directory"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(options, message, mistake):
+    assert message in mistake(*options)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda it: _cut(it / "saved_model.pb"), "saved_model.pb is not as it was"),
+        (lambda it: (it / WARMUP_FILE).unlink(), "warmup_requests is missing"),
+        (lambda it: (it / "more").touch(), "more does not belong to it"),
+        (lambda it: (it / "simcse.json").unlink(), "no simcse.json in it"),
+        (lambda it: _cut(it / "simcse.json"), "simcse.json is not valid JSON"),
+        (lambda it: (it / "simcse.json").write_text("{}"), "simcse.json: created"),
+    ],
+)
+def test_a_damaged_export_is_told_what_is_wrong(copied, damage, message):
+    damage(copied)
+    with pytest.raises(UserError, match=message):
+        check(copied)
+
+
+def _accept_files(directory):
+    """Rewrites the card's hashes: only what the files do can now be wrong."""
+    card = manifest.read_card(directory)
+    manifest.write_card(directory, card.model, card.training, card.signatures)
+
+
+def test_an_export_that_answers_as_another_model_is_not_sound(copied, small_preset):
+    other = SimCSE.from_preset(str(small_preset), max_length=4)
+    shutil.rmtree(copied / "assets.extra")
+    write_warmup(copied, other, signatures(16, [5], ["int8", "binary"]))
+    _accept_files(copied)
+    with pytest.raises(UserError, match="embedding of serving_default differs"):
+        check(copied)
+
+
+def test_an_export_without_warmup_is_not_sound(copied):
+    (copied / WARMUP_FILE).write_bytes(b"")
+    _accept_files(copied)
+    with pytest.raises(UserError, match="no warmup request for serving_5, serving_bi"):
+        check(copied)
+
+
+def test_signatures_are_held_against_the_card(copied):
+    card = manifest.read_card(copied)
+    del card.signatures["serving_5"]
+    manifest.write_card(copied, card.model, card.training, card.signatures)
+    with pytest.raises(UserError, match="signatures are not those of simcse.json"):
+        check(copied)
+
+
+def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
+    minilm, data_dir, tmp_path
+):
+    """The whole way: export, server process, gRPC, 2,000 real sentences."""
+    lines = (data_dir / "wiki_sentences.txt").read_text("utf-8").splitlines()[:2000]
+    texts = [*lines, *ODD]
+    base = tmp_path / "base"
+    export(minilm, str(base))
+    # The server needs the export alone.
+    moved = tmp_path / "moved"
+    shutil.move(base, moved)
+    with running_server(moved) as server, Client(server.target) as client:
+        received = client.encode(texts)
+        cosine = client.similarity(ODD, ODD[::-1])
+    expected = minilm.predict(texts, batch_size=64, verbose=0)
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    odd = expected[-len(ODD) :]
+    np.testing.assert_allclose(cosine, (odd * odd[::-1]).sum(1), atol=1e-5)

@@ -1,0 +1,128 @@
+"""`mixed_float16`: what an overflow does, on one device and on one of two replicas."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support.models import ROOT, SENTENCES, make_preset
+
+# In a process of its own, since the CPU can be split only before TensorFlow starts.
+# `spoiled` says on which replica and at which step the loss overflows.
+SCRIPT = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+from simcse_tf import SimCSE
+from simcse_tf.distributed import collectives
+from simcse_tf.distributed.strategy import split_cpu, strategy_of
+from simcse_tf.training.optimizer import adam
+
+preset, replicas, out, *texts = sys.argv[1:]
+replicas = int(replicas)
+split_cpu(replicas)
+strategy = strategy_of("mirrored" if replicas > 1 else "none")
+spoiled = tf.Variable([-1, -1], dtype=tf.int32)
+
+class Spoilable(SimCSE):
+    def _contrastive_loss(self, embeddings):
+        here = tf.stack([collectives.replica_offset(1), tf.cast(step, tf.int32)])
+        bad = tf.reduce_all(here == spoiled)
+        return super()._contrastive_loss(embeddings) * tf.where(bad, np.inf, 1.0)
+
+with strategy.scope():
+    keras.utils.set_random_seed(1)
+    model = Spoilable.from_preset(preset, head_init="random", dtype="mixed_float16")
+    model.compile(adam(1e-3))
+step = tf.Variable(0)
+optimizer = model.optimizer
+
+def replicas_of(variable):
+    return [v.numpy() for v in strategy.experimental_local_results(variable.value)]
+
+columns = tuple(list(np.roll(texts, shift)) for shift in range(3))
+data = tf.data.Dataset.from_tensors(columns).map(model.prepare)
+[batch] = strategy.experimental_distribute_dataset(data)
+
+@tf.function
+def train_step():
+    return strategy.run(model.train_step, args=(batch,))
+
+def run(steps):
+    for _ in range(steps):
+        logs = train_step()
+    [loss, *_] = strategy.experimental_local_results(logs["loss"])
+    weights = [replicas_of(w) for w in model.trainable_variables]
+    return dict(
+        weights=weights,
+        equal=all((r == w[0]).all() for w in weights for r in w),
+        finite=all(np.isfinite(w[0]).all() for w in weights),
+        scale=float(optimizer.dynamic_scale.numpy()),
+        applied=int(optimizer.iterations.numpy()),
+        loss=float(loss),
+    )
+
+optimizer.dynamic_scale.assign(1024.0)
+spoiled.assign([replicas - 1, 2])
+steps, weights = [], None
+for index in range(6):
+    step.assign(index)
+    result = run(1)
+    weights, before = result.pop("weights"), weights
+    result["moved"] = index == 0 or any(
+        (w[0] != b[0]).any() for w, b in zip(weights, before)
+    )
+    steps.append(result)
+results = {"spoiled": steps}
+spoiled.assign([-1, -1])
+if replicas > 1:
+    start = [w.numpy() for w in model.weights]
+    ends = []
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        for weight, value in zip(model.weights, start):
+            if weight.name != "seed_generator_state":
+                weight.assign(value + rng.normal(0, 0.02, value.shape))
+        for variable in optimizer.variables:
+            variable.assign(keras.ops.zeros_like(variable))
+        # As high as a scale may climb: it overflows at first.
+        optimizer.dynamic_scale.assign(2.0 ** 24)
+        ends.append(run(20))
+        del ends[-1]["weights"]
+    results["fifty"] = ends
+json.dump(results, open(out, "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def results(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("overflow")
+    preset, out = make_preset(directory / "preset", layers=1), directory / "out.json"
+    arguments = [str(preset), str(request.param), str(out), *SENTENCES]
+    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, cwd=ROOT)
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("results", [1, 2], indirect=True)
+def test_an_overflow_skips_the_step_everywhere_and_halves_the_scale(results):
+    steps = results["spoiled"]
+    assert [step["moved"] for step in steps] == [True, True, False, True, True, True]
+    assert [step["scale"] for step in steps] == [1024] * 2 + [512] * 4
+    assert [step["applied"] for step in steps] == [1, 2, 2, 3, 4, 5]
+    assert all(step["equal"] for step in steps)
+    assert all(step["finite"] for step in steps)
+    losses = [step["loss"] for step in steps]
+    assert not np.isfinite(losses[2])
+    assert np.isfinite(losses[:2] + losses[3:]).all()
+
+
+@pytest.mark.parametrize("results", [2], indirect=True)
+def test_fifty_runs_with_two_replicas_end_finite_and_equal(results):
+    ends = results["fifty"]
+    assert len(ends) == 50
+    for end in ends:
+        assert end["finite"]
+        assert end["equal"]
+        assert np.isfinite(end["loss"])
+        # Some steps overflowed, then the scale was low enough for the rest.
+        assert 5 <= end["applied"] < 20

