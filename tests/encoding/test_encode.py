@@ -143,7 +143,11 @@ def test_a_process_that_is_killed_leaves_what_the_next_goes_on_with(
     lines = [f"sentence {number}" for number in range(3000)]
     (tmp_path / "in.txt").write_text("\n".join(lines))
     out, journal = tmp_path / "o.npy", tmp_path / "o.npy.partial.json"
-    code = "from simcse_tf import cli, encode; encode.BLOCK = 100; cli.run(encode.main)"
+    code = (
+        "from simcse_tf.core import cli; from simcse_tf import encode\n"
+        "from simcse_tf.encoding import bulk\n"
+        "bulk.BLOCK = 100; cli.run(encode.main)"
+    )
     command = [sys.executable, "-c", code, "--model", str(small_preset)]
     command += ["--input", str(tmp_path / "in.txt"), "--output", str(out)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
