@@ -148,8 +148,9 @@ def _load(arguments: Any) -> Tasks:
 
 
 def _encoder(name: str, pooling: str | None) -> Encoder:
+    from simcse_tf.encoders.base import longest_input
     from simcse_tf.encoding.bulk import encoder
-    from simcse_tf.model.simcse import SimCSE, longest_input
+    from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(name, pooling=pooling)
     length = longest_input(model.backbone)

@@ -139,9 +139,10 @@ def _check_writable(output: Path) -> None:
 
 
 def _encoder(name: str) -> "CachingEncoder":
+    from simcse_tf.encoders.base import longest_input
     from simcse_tf.encoding.bulk import encoder
     from simcse_tf.evaluation.caching import CachingEncoder
-    from simcse_tf.model.simcse import SimCSE, longest_input
+    from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(name)
     length = longest_input(model.backbone)

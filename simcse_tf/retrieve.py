@@ -69,8 +69,9 @@ def _tell_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> Non
 
 
 def _encoder(name: str) -> Any:
+    from simcse_tf.encoders.base import longest_input
     from simcse_tf.encoding.bulk import encoder
-    from simcse_tf.model.simcse import SimCSE, longest_input
+    from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(name)
     return encoder(model, longest_input(model.backbone), progress=True)

@@ -176,7 +176,7 @@ def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.n
     """The tokens of a block's distinct sentences, and which of them each one is."""
     import tensorflow as tf
 
-    from simcse_tf.model.simcse import string_tensor
+    from simcse_tf.model.text_inputs import string_tensor
 
     distinct, places = tf.unique(string_tensor(block))
     return model.tokenizer(distinct, max_length), places.numpy()

@@ -16,6 +16,7 @@ from simcse_tf.core.atomic import (
     remove_directory,
 )
 from simcse_tf.core.errors import UserError
+from simcse_tf.model.preset_io import write_preset
 
 STATE_FILE = "training_state.npz"
 SCORES_FILE = "dev.json"
@@ -125,7 +126,7 @@ def _write_model(model: Any, directory: Path, beside: int = 0) -> None:
     # HDF5 has been seen to crash the process when the disk fills up.
     weights = sum(variable.numpy().nbytes for variable in model.weights)
     check_room(directory, weights + beside + OVERHEAD)
-    model.write_preset(directory)
+    write_preset(model, directory)
 
 
 def _open_state(run: str) -> Any:

@@ -74,8 +74,8 @@ def write_tasks(root):
 def raw_encoder(preset):
     """What the command line is to take: embeddings as they come, sentences not cut."""
     from simcse_tf import SimCSE
+    from simcse_tf.encoders.base import longest_input
     from simcse_tf.encoding.bulk import encoder
-    from simcse_tf.model.simcse import longest_input
 
     model = SimCSE.from_preset(str(preset), pooling="avg")
     return encoder(model, longest_input(model.backbone), normalize=False)
