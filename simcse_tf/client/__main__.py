@@ -5,7 +5,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from simcse_tf.core.errors import UserError
 ONCE = 0.0  # seconds of retrying
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, asks the server and prints the answers."""
     parser = _parser()
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     mistake = _mistake(args)
     if mistake:
         parser.error(mistake)
