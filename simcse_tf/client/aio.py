@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from simcse_tf.client import connection, messages, protocol
+from simcse_tf.client import connection, messages_pb2, protocol
 from simcse_tf.client.connection import Tls
 from simcse_tf.client.ordered_requests import in_order
 from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Text
@@ -87,17 +87,17 @@ class AsyncClient:
         self.batch_size = batch_size
         self.concurrency = concurrency
         self.retry = retry
-        self._spec = messages.ModelSpec(name=model, version_label=label)
+        self._spec = messages_pb2.ModelSpec(name=model, version_label=label)
         if version is not None:
             self._spec.version.value = version
         self._headers = connection.authorization(token)
         self._channel = connection.open_channel(target, tls, options)
-        self._predict = self._method(messages.PREDICT, messages.PredictResponse)
+        self._predict = self._method(protocol.PREDICT, messages_pb2.PredictResponse)
         self._get_status = self._method(
-            messages.GET_MODEL_STATUS, messages.GetModelStatusResponse
+            protocol.GET_MODEL_STATUS, messages_pb2.GetModelStatusResponse
         )
         self._get_metadata = self._method(
-            messages.GET_MODEL_METADATA, messages.GetModelMetadataResponse
+            protocol.GET_MODEL_METADATA, messages_pb2.GetModelMetadataResponse
         )
 
     async def __aenter__(self) -> AsyncClient:
@@ -208,7 +208,7 @@ class AsyncClient:
         Raises:
             ServerError: As for `encode`; NOT_FOUND for an unknown model.
         """
-        request = messages.GetModelStatusRequest(model_spec=self._spec)
+        request = messages_pb2.GetModelStatusRequest(model_spec=self._spec)
         response = await self._call(self._get_status, request, _end(deadline))
         return protocol.read_status(response)
 
@@ -228,7 +228,7 @@ class AsyncClient:
         Raises:
             ServerError: As for `encode`.
         """
-        request = messages.GetModelMetadataRequest(
+        request = messages_pb2.GetModelMetadataRequest(
             model_spec=self._spec, metadata_field=[protocol.SIGNATURE_DEF]
         )
         response = await self._call(self._get_metadata, request, _end(deadline))

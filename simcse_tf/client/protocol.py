@@ -6,10 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simcse_tf.client import messages
+from simcse_tf.client import messages_pb2
 from simcse_tf.core.errors import UserError
 
 Text = str | bytes
+
+# The methods that are called.
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 # TensorFlow's numbers of the dtypes that a served model can have.
 DTYPES = {
@@ -119,7 +124,7 @@ def predict_request(
     Returns:
         A `PredictRequest`.
     """
-    request = messages.PredictRequest(model_spec=spec, output_filter=[output.name])
+    request = messages_pb2.PredictRequest(model_spec=spec, output_filter=[output.name])
     request.model_spec.signature_name = output.signature
     for name, texts in inputs.items():
         tensor = request.inputs.add(key=name).value
@@ -196,7 +201,7 @@ def read_status(response: Any) -> dict[int, str]:
 def read_metadata(response: Any) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the signatures in a `GetModelMetadataResponse`, by name."""
     packed = {it.key: it.value.value for it in response.metadata}[SIGNATURE_DEF]
-    signatures = messages.Signatures.FromString(packed).signature_def
+    signatures = messages_pb2.Signatures.FromString(packed).signature_def
     return {
         it.key: {
             "inputs": _described(it.value.inputs),

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from google.protobuf import message, text_format
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import protos
+from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
 
 M = TypeVar("M", bound=message.Message)
@@ -25,7 +25,7 @@ def read_batching(path: Path) -> BatchingParameters:
     Raises:
         UserError: The file cannot be read, has an unknown field or a wrong value.
     """
-    parsed: Any = _parse(path, protos.BatchingParameters())
+    parsed: Any = _parse(path, configs_pb2.BatchingParameters())
     given: dict[str, Any] = {
         name: getattr(parsed, name).value
         for name in (
@@ -82,7 +82,7 @@ def read_monitoring(path: Path) -> Any:
     Raises:
         UserError: As for `read_batching`.
     """
-    parsed: Any = _parse(path, protos.MonitoringConfig())
+    parsed: Any = _parse(path, configs_pb2.MonitoringConfig())
     page = parsed.prometheus_config.path
     if page and not page.startswith("/"):
         raise UserError(
@@ -97,7 +97,7 @@ def read_ssl(path: Path) -> Any:
     Raises:
         UserError: As for `read_batching`.
     """
-    parsed: Any = _parse(path, protos.SSLConfig())
+    parsed: Any = _parse(path, configs_pb2.SSLConfig())
     for name in ("server_key", "server_cert"):
         if not getattr(parsed, name):
             raise UserError(f"{path}: {name}: expected the text of a PEM file")
