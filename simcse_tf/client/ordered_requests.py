@@ -1,4 +1,4 @@
-"""Several calls under way at a time, their answers in the order of the questions."""
+"""Several calls under way at a time, their answers in the order of the requests."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -19,14 +19,14 @@ C = TypeVar("C", bound=Call)
 
 
 def in_order(
-    questions: Iterable[Coroutine[Any, Any, Any]],
+    requests: Iterable[Coroutine[Any, Any, Any]],
     start: Callable[[Coroutine[Any, Any, Any]], C],
     concurrency: int,
 ) -> Generator[C, None, None]:
     """Starts calls and yields them, oldest first.
 
     Args:
-        questions: Coroutines; the next one is taken when it can be started.
+        requests: Coroutines; the next one is taken when it can be started.
         start: Starts a coroutine.
         concurrency: The most calls under way, the one yielded last included.
 
@@ -35,8 +35,8 @@ def in_order(
     """
     waiting: deque[C] = deque()
     try:
-        for question in questions:
-            waiting.append(start(question))
+        for request in requests:
+            waiting.append(start(request))
             if len(waiting) == concurrency:
                 yield waiting.popleft()
         while waiting:

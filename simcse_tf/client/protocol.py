@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simcse_tf.client import messages_pb2
+from simcse_tf.client.retry import VersionChanged
 from simcse_tf.core.errors import UserError
 
 Text = str | bytes
+# By signature, "inputs" or "outputs", and tensor: dtype and shape.
+Signatures = dict[str, dict[str, dict[str, Any]]]
 
 # The methods that are called.
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -78,7 +81,28 @@ class Answer(NamedTuple):
     version: int
 
 
-def embedding(kind: str) -> Output:
+class SameVersion:
+    """Makes sure that all answers of one call come from one version."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+
+    def check(self, answer: Answer) -> np.ndarray:
+        """Returns the array of an answer.
+
+        Args:
+            answer: The next answer of the call.
+
+        Raises:
+            VersionChanged: An earlier answer came from another version.
+        """
+        if self._version is not None and self._version != answer.version:
+            raise VersionChanged(self._version, answer.version)
+        self._version = answer.version
+        return answer.array
+
+
+def embedding_output(kind: str) -> Output:
     """Returns what gives embeddings of a kind.
 
     Args:
@@ -198,7 +222,7 @@ def read_status(response: Any) -> dict[int, str]:
     }
 
 
-def read_metadata(response: Any) -> dict[str, dict[str, dict[str, Any]]]:
+def read_metadata(response: messages_pb2.GetModelMetadataResponse) -> Signatures:
     """Returns the signatures in a `GetModelMetadataResponse`, by name."""
     packed = {it.key: it.value.value for it in response.metadata}[SIGNATURE_DEF]
     signatures = messages_pb2.Signatures.FromString(packed).signature_def
@@ -210,6 +234,29 @@ def read_metadata(response: Any) -> dict[str, dict[str, dict[str, Any]]]:
         for it in signatures
         if not it.key.startswith(INTERNAL)
     }
+
+
+def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
+    """Makes the array of embeddings of no texts.
+
+    Args:
+        signatures: What `read_metadata` returned.
+        kind: The kind of embeddings, for the message.
+        output: The output that gives this kind.
+
+    Returns:
+        An array of shape `(0, width)` and the output's dtype.
+
+    Raises:
+        UserError: The model has no such signature.
+    """
+    if output.signature not in signatures:
+        raise UserError(
+            f"output {kind}: expected a signature {output.signature} in the "
+            f"model, received {', '.join(sorted(signatures))}"
+        )
+    shape = signatures[output.signature]["outputs"][output.name]["shape"]
+    return np.empty((0, max(shape[-1], 0)), output.dtype)
 
 
 def _described(tensors: Iterable[Any]) -> dict[str, dict[str, Any]]:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from simcse_tf.client.aio import AsyncClient, SameVersion
+from simcse_tf.client.aio import AsyncClient
 from simcse_tf.client.ordered_requests import in_order
-from simcse_tf.client.protocol import Text
+from simcse_tf.client.protocol import SameVersion, Signatures, Text
 
 T = TypeVar("T")
 
@@ -84,8 +84,8 @@ class Client:
         An iterator is read in the caller's thread, when the next array is asked for.
         """
         same = SameVersion()
-        questions = self._client.embedding_questions(texts, output, deadline)
-        calls = in_order(questions, self._start, self._client.concurrency)
+        requests = self._client.embedding_requests(texts, output, deadline)
+        calls = in_order(requests, self._start, self._client.concurrency)
         with contextlib.closing(calls):
             for call in calls:
                 yield same.check(_result(call))
@@ -103,9 +103,7 @@ class Client:
         """Returns the versions' states; see `AsyncClient.status`."""
         return self._wait(self._client.status(deadline))
 
-    def metadata(
-        self, deadline: float | None = None
-    ) -> dict[str, dict[str, dict[str, Any]]]:
+    def metadata(self, deadline: float | None = None) -> Signatures:
         """Returns the model's signatures; see `AsyncClient.metadata`."""
         return self._wait(self._client.metadata(deadline))
 
@@ -117,14 +115,14 @@ class Client:
         """Waits for a real prediction; see `AsyncClient.wait_until_ready`."""
         self._wait(self._client.wait_until_ready(timeout))
 
-    def _wait(self, question: Coroutine[Any, Any, T]) -> T:
-        return _result(self._start(question))
+    def _wait(self, request: Coroutine[Any, Any, T]) -> T:
+        return _result(self._start(request))
 
-    def _start(self, question: Coroutine[Any, Any, T]) -> Future[T]:
+    def _start(self, request: Coroutine[Any, Any, T]) -> Future[T]:
         if not self._close.alive:
-            question.close()
+            request.close()
             raise RuntimeError(f"the client of {self._client.target} is closed")
-        return asyncio.run_coroutine_threadsafe(question, self._loop)
+        return asyncio.run_coroutine_threadsafe(request, self._loop)
 
 
 def _result(call: Future[T]) -> T:

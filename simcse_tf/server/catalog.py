@@ -15,7 +15,7 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 
 @dataclasses.dataclass(eq=False)
-class Version:
+class ServedVersion:
     """A version of a model, loaded or not.
 
     Attributes:
@@ -33,24 +33,24 @@ class Version:
     idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
 
-class Model:
+class ServedModel:
     """The versions of one model. Belongs to one event loop, as all below.
 
     Args:
         name: The model's name in requests.
 
     Attributes:
-        labels: Version by label.
+        labels: A version's number by its label.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.labels: Mapping[str, int] = {}
-        self._versions: dict[int, Version] = {}
+        self._versions: dict[int, ServedVersion] = {}
 
-    def loading(self, number: int) -> None:
+    def mark_loading(self, number: int) -> None:
         """Says that a version is being loaded."""
-        self._versions[number] = Version(number)
+        self._versions[number] = ServedVersion(number)
 
     def publish(self, servable: Servable) -> None:
         """Lets a loaded version answer requests."""
@@ -58,9 +58,9 @@ class Model:
         version.servable = servable
         version.state = State.AVAILABLE
 
-    def failed(self, number: int, error: str) -> None:
+    def mark_failed(self, number: int, error: str) -> None:
         """Says that a version could not be loaded."""
-        self._versions[number] = Version(number, State.END, error)
+        self._versions[number] = ServedVersion(number, State.END, error)
 
     async def retire(self, number: int) -> None:
         """Ends a version: no new request, then waits for those that use it."""
@@ -80,12 +80,12 @@ class Model:
             reverse=True,
         )
 
-    def statuses(self, number: int | None = None) -> list[Version]:
+    def statuses(self, number: int | None = None) -> list[ServedVersion]:
         """The version asked for, or all of them, newest first."""
         wanted = [v for n, v in self._versions.items() if number in (None, n)]
         return sorted(wanted, key=lambda version: version.number, reverse=True)
 
-    def find(self, number: int | None) -> Version | None:
+    def find(self, number: int | None) -> ServedVersion | None:
         """The version asked for, by default the newest, if it answers requests."""
         available = self.available()
         if number is None:
@@ -100,7 +100,7 @@ class Catalog:
         models: Each under another name.
     """
 
-    def __init__(self, *models: Model):
+    def __init__(self, *models: ServedModel):
         self.models = {model.name: model for model in models}
 
     @contextlib.contextmanager
@@ -128,7 +128,7 @@ class Catalog:
             if not version.leases and version.state == State.UNLOADING:
                 version.idle.set()
 
-    def statuses(self, spec: model_pb2.ModelSpec) -> list[Version]:
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[ServedVersion]:
         """Returns the versions that `spec` names, newest first, loaded or not.
 
         Args:
@@ -151,7 +151,7 @@ class Catalog:
             )
         return found
 
-    def _find(self, spec: model_pb2.ModelSpec) -> Version:
+    def _find(self, spec: model_pb2.ModelSpec) -> ServedVersion:
         if not spec.name:
             raise status_errors.invalid("ModelSpec has no name specified.")
         model = self.models.get(spec.name)
@@ -166,12 +166,12 @@ class Catalog:
         return version
 
 
-def status_code(version: Version) -> int:
+def status_code(version: ServedVersion) -> int:
     """TensorFlow's code of what happened to a version."""
     return tf.errors.UNKNOWN if version.error else tf.errors.OK
 
 
-def _number(spec: model_pb2.ModelSpec, model: Model | None) -> int | None:
+def _number(spec: model_pb2.ModelSpec, model: ServedModel | None) -> int | None:
     if spec.HasField("version_label"):
         labels = model.labels if model else {}
         if spec.version_label not in labels:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server.catalog import Model
+from simcse_tf.server.catalog import ServedModel
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable
-from simcse_tf.server.versions import Fingerprint, fingerprint, newest_version, versions
+from simcse_tf.server.versions import Snapshot, newest_version, snapshot, versions
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Loader:
 
     def __init__(
         self,
-        model: Model,
+        model: ServedModel,
         config: ModelConfig,
         load: Callable[[int, Path], Servable],
         executor: Executor,
@@ -46,10 +46,10 @@ class Loader:
         self._load = load
         self._executor = executor
         self._any_label = any_label
-        self._failed: dict[int, Fingerprint] = {}
-        self._seen: dict[int, Fingerprint] = {}
+        self._failed: dict[int, Snapshot] = {}
+        self._seen: dict[int, Snapshot] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._told = ""
+        self._last_error = ""
 
     async def start(self) -> None:
         """Loads what is there.
@@ -64,11 +64,11 @@ class Loader:
         """Follows the base directory; versions that are still written wait."""
         try:
             await self._update(settled=True)
-            self._told = ""
+            self._last_error = ""
         except UserError as error:
-            if str(error) != self._told:  # not at every look
+            if str(error) != self._last_error:  # not at every look
                 logger.error("%s: %s", self._model.name, error)
-            self._told = str(error)
+            self._last_error = str(error)
         except Exception:
             # Whatever it was, the next look may find things well again.
             logger.exception("%s: cannot look for versions", self._model.name)
@@ -80,7 +80,7 @@ class Loader:
             # Failures change what is wanted: an older version moves up.
             ready = [n for n in sorted(on_disk) if n not in self._failed]
             if number in self.config.wanted(ready) and not self._is_loaded(number):
-                errors += await self._try(number, path)
+                errors += await self._load_version(number, path)
         ready = [n for n in sorted(on_disk) if n not in self._failed]
         self._retire_all_but(self.config.wanted(ready))
         if not self._model.available():
@@ -97,7 +97,7 @@ class Loader:
     def _candidates(self, settled: bool) -> dict[int, Path]:
         found = versions(self.config.base_path)
         prints = {
-            number: fingerprint(path)
+            number: snapshot(path)
             for number, path in found.items()
             if not self._is_loaded(number)
         }
@@ -116,15 +116,15 @@ class Loader:
     def _is_loaded(self, number: int) -> bool:
         return number in self._model.available()
 
-    async def _try(self, number: int, path: Path) -> list[UserError]:
+    async def _load_version(self, number: int, path: Path) -> list[UserError]:
         if any(task.get_name() == str(number) for task in self._retiring):
             return []  # it comes back at the next look
-        self._model.loading(number)
+        self._model.mark_loading(number)
         try:
             servable = await self._in_thread(self._load, number, path)
         except UserError as error:
             self._failed[number] = self._seen[number]
-            self._model.failed(number, str(error))
+            self._model.mark_failed(number, str(error))
             return [error]
         if self._model.available():  # the first is announced by the server
             logger.info("%s version %d is available", self._model.name, number)

@@ -16,20 +16,20 @@ class RequestMetrics(Protocol):
     """Who wants to know about requests."""
 
     def request(
-        self, model: str, api: str, entrypoint: str, status: str, seconds: float
+        self, model_name: str, api: str, entrypoint: str, status: str, seconds: float
     ) -> None:
         """Called after each request."""
 
 
 @contextlib.contextmanager
 def counted(
-    metrics: RequestMetrics | None, model: str, entrypoint: str
+    metrics: RequestMetrics | None, model_name: str, entrypoint: str
 ) -> Iterator[None]:
     """Counts a prediction.
 
     Args:
         metrics: Told when the block ends, by an exception or without.
-        model: The model's name, one that there is: clients cannot make up labels.
+        model_name: The model's name, one that there is: clients cannot make up labels.
         entrypoint: "GRPC" or "REST".
     """
     if metrics is None:
@@ -45,4 +45,4 @@ def counted(
         raise
     finally:
         seconds = time.monotonic() - start
-        metrics.request(model, "Predict", entrypoint, status, seconds)
+        metrics.request(model_name, "Predict", entrypoint, status, seconds)

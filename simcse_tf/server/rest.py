@@ -27,8 +27,8 @@ MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
     r"(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 )
-ASK = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
-DESCRIBE = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
+INFERENCE = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
+DESCRIPTION = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
 
 TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
 
@@ -50,7 +50,7 @@ HTTP_STATUSES = {
 }
 
 
-class Metrics(RequestMetrics, Protocol):
+class MetricsPage(RequestMetrics, Protocol):
     """Counts requests and shows what was counted."""
 
     def render(self) -> tuple[bytes, str]:
@@ -61,7 +61,7 @@ async def start(
     catalog: Catalog,
     host: str,
     port: int,
-    metrics: Metrics | None = None,
+    metrics: MetricsPage | None = None,
     metrics_path: str | None = None,
     tls: ssl.SSLContext | None = None,
     middlewares: Sequence[typedefs.Middleware] = (),
@@ -118,7 +118,7 @@ class RestApi:
     def __init__(
         self,
         catalog: Catalog,
-        metrics: Metrics | None = None,
+        metrics: MetricsPage | None = None,
         metrics_path: str | None = None,
     ):
         self._catalog = catalog
@@ -146,15 +146,15 @@ class RestApi:
 
     async def _answer(self, request: web.Request) -> str:
         path = request.rel_url.raw_path  # in it, an encoded slash is no slash
-        if request.method == "POST" and (match := ASK.fullmatch(path)):
-            return await self._ask(match, await _read(request))
-        if request.method == "GET" and (match := DESCRIBE.fullmatch(path)):
+        if request.method == "POST" and (match := INFERENCE.fullmatch(path)):
+            return await self._predict(match, await _read(request))
+        if request.method == "GET" and (match := DESCRIPTION.fullmatch(path)):
             return self._describe(match)
         if not path.lower().startswith("/v1/"):
             raise status_errors.not_found(f"Not found: {path}")
         raise status_errors.invalid(f"Malformed request: {request.method} {path}")
 
-    async def _ask(self, match: re.Match[str], body: bytes) -> str:
+    async def _predict(self, match: re.Match[str], body: bytes) -> str:
         if match["method"].lower() != "predict":
             raise status_errors.unimplemented("the Python server offers predict only")
         deadline = time.monotonic() + TIMEOUT_SECONDS

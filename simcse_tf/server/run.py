@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import grpc_service, security, text_config, warmup
-from simcse_tf.server.catalog import Catalog, Model
+from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
 from simcse_tf.server.metrics import Metrics
@@ -96,14 +96,14 @@ async def _serve(options: Options) -> None:
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
 
 
-def _loaders(options: Options, metrics: Metrics) -> dict[Model, Loader]:
+def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
     # One for all models: they share the cores.
     threads = options.batching.num_batch_threads if options.batching else None
     inference = ThreadPoolExecutor(threads, thread_name_prefix="inference")
     loading = ThreadPoolExecutor(1, thread_name_prefix="loading")
     loaders = {}
     for config in options.models:
-        model = Model(config.name)
+        model = ServedModel(config.name)
         load = _loading(options, config.name, inference, metrics)
         any_label = options.labels_for_unavailable_models
         loaders[model] = Loader(model, config, load, loading, any_label)
@@ -137,7 +137,9 @@ def _grpc_server(
         raise UserError(f"--port: cannot listen on {address}") from error
 
 
-def _announcement(options: Options, loaders: dict[Model, Loader], port: int) -> str:
+def _announcement(
+    options: Options, loaders: dict[ServedModel, Loader], port: int
+) -> str:
     host = _shown(options.host)
     served = ", ".join(
         f"{model.name} version {model.available()[0]} from {loader.config.base_path}"

@@ -21,7 +21,7 @@ class BatchMetrics(Protocol):
 
     def batch(
         self,
-        model: str,
+        model_name: str,
         texts: int,
         allowed_size: int,
         queue_seconds: float,
@@ -29,7 +29,7 @@ class BatchMetrics(Protocol):
     ) -> None:
         """Called after each batch, in the thread that computed it."""
 
-    def queued(self, model: str, change: int) -> None:
+    def queued(self, model_name: str, change: int) -> None:
         """Called when the queue has grown, or shrunk, by so many texts."""
 
 
@@ -57,7 +57,7 @@ class BatchScheduler:
         parameters: Sizes, times and threads.
         executor: Where batches are computed.
         metrics: Told about each batch.
-        model: The model's name in `metrics`.
+        model_name: The model's name in `metrics`.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class BatchScheduler:
         parameters: BatchingParameters,
         executor: Executor,
         metrics: BatchMetrics | None = None,
-        model: str = "",
+        model_name: str = "",
     ):
         self._run = run
         self._parameters = parameters
         self._executor = executor
         self._metrics = metrics
-        self._model = model
+        self._model_name = model_name
         self._queue: deque[_Task] = deque()
         self._queued = 0  # the sum of the sizes in the queue
         self._running: set[asyncio.Future] = set()
@@ -137,7 +137,7 @@ class BatchScheduler:
     def _resize_queue(self, change: int) -> None:
         self._queued += change
         if self._metrics:
-            self._metrics.queued(self._model, change)
+            self._metrics.queued(self._model_name, change)
 
     def _start_batches(self) -> None:
         threads = self._parameters.num_batch_threads
@@ -204,7 +204,7 @@ class BatchScheduler:
             queue_seconds = start - tasks[0].arrival
             run_seconds = time.monotonic() - start
             self._metrics.batch(
-                self._model, rows, padded_rows, queue_seconds, run_seconds
+                self._model_name, rows, padded_rows, queue_seconds, run_seconds
             )
         _check_split(outputs, padded_rows)
         return _split(outputs, [task.rows for task in tasks])

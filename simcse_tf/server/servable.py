@@ -38,7 +38,7 @@ class Servable:
             by itself.
         executor: Where inference runs.
         metrics: Told about each batch.
-        model: The model's name in `metrics`.
+        model_name: The model's name in `metrics`.
 
     Attributes:
         version: As given.
@@ -56,7 +56,7 @@ class Servable:
         batching: BatchingParameters | None,
         executor: Executor,
         metrics: BatchMetrics | None = None,
-        model: str = "",
+        model_name: str = "",
     ):
         self.version = version
         self.path = path
@@ -73,7 +73,7 @@ class Servable:
             if name in self.signature_defs
         }
         self._schedulers = {
-            name: BatchScheduler(function, batching, executor, metrics, model)
+            name: BatchScheduler(function, batching, executor, metrics, model_name)
             if batching
             else Unbatched(function, executor)
             for name, function in self._functions.items()

@@ -8,7 +8,7 @@ from simcse_tf.core.errors import UserError
 LARGEST_VERSION = 2**63 - 1  # the protocol carries versions as int64
 
 # What tells one state of a directory's files from another.
-Fingerprint = frozenset[tuple[str, int, int]]
+Snapshot = frozenset[tuple[str, int, int]]
 
 
 def versions(base_path: Path) -> dict[int, Path]:
@@ -55,7 +55,7 @@ def newest_version(base_path: Path) -> tuple[int, Path]:
     return list(found.items())[-1]
 
 
-def fingerprint(path: Path) -> Fingerprint:
+def snapshot(path: Path) -> Snapshot:
     """Name, size and time of change of every file below a directory.
 
     Args:

@@ -17,7 +17,7 @@ from tensorflow_serving.apis import model_pb2
 
 from simcse_tf.client import Client, ServerError
 from simcse_tf.core.errors import UserError
-from simcse_tf.server.catalog import Catalog, Model
+from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.loader import Loader
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable
@@ -61,7 +61,7 @@ def following(base_path, scenario, any_label=False, **config):
     """Runs `scenario(model, loader)` with a loader that has started."""
 
     async def main():
-        model = Model("m")
+        model = ServedModel("m")
         with ThreadPoolExecutor(1) as executor:
             config_ = ModelConfig("m", base_path, **config)
             loader = Loader(model, config_, Loaded, executor, any_label)
@@ -241,10 +241,10 @@ def test_a_retired_version_leaves_memory(tmp_path):
     export(tmp_path, 1)
 
     async def main():
-        model = Model("m")
+        model = ServedModel("m")
         with ThreadPoolExecutor(1) as executor:
             servable = Servable(1, tmp_path / "1", None, executor)
-            model.loading(1)
+            model.mark_loading(1)
             model.publish(servable)
             await servable.run(predict_request(text=[b"a"]))
             alive = weakref.ref(servable._model)
