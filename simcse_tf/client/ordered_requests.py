@@ -1,4 +1,4 @@
-"""Several calls under way at a time, their answers in the order of the requests."""
+"""Several calls under way at a time, finished in the order of the requests."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -43,7 +43,7 @@ def in_order(
             yield waiting.popleft()
     finally:
         for call in waiting:
-            # One that failed meanwhile has its exception looked at: asyncio
-            # complains of those that nobody saw.
+            # A call that has failed already cannot be cancelled. Its exception is
+            # retrieved, because asyncio complains of exceptions that nobody did.
             if not call.cancel() and not call.cancelled():
                 call.exception()

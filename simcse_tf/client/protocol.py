@@ -1,4 +1,4 @@
-"""What is asked and how answers are read; sends nothing."""
+"""Builds requests and reads responses; sends nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -103,13 +103,13 @@ class SameVersion:
 
 
 def embedding_output(kind: str) -> Output:
-    """Returns what gives embeddings of a kind.
+    """Returns the output of the model that gives embeddings of one kind.
 
     Args:
         kind: "float32", "int8" or "binary".
 
     Raises:
-        UserError: Another kind.
+        UserError: There is no such kind.
     """
     if kind not in EMBEDDINGS:
         raise UserError(
@@ -138,11 +138,11 @@ def batches(texts: Iterable[Text], size: int) -> Iterator[list[bytes]]:
 def predict_request(
     spec: Any, output: Output, inputs: Mapping[str, Sequence[bytes]]
 ) -> Any:
-    """Asks for one output of a signature.
+    """Builds the request for one output of a signature.
 
     Args:
         spec: The `ModelSpec` without a signature.
-        output: What to ask for.
+        output: What the model is to compute.
         inputs: As many texts for each input of the signature, by name.
 
     Returns:
@@ -167,7 +167,7 @@ def read_prediction(response: Any, output: Output, rows: int) -> Answer:
         rows: How many texts were sent.
 
     Raises:
-        UserError: The answer is not one to the question.
+        UserError: The response does not fit the request.
     """
     tensors = {it.key: it.value for it in response.outputs}
     if output.name not in tensors:
@@ -189,13 +189,13 @@ def to_array(tensor: Any) -> np.ndarray:
 
     Args:
         tensor: A `Tensor`, with values in `tensor_content`, or in `float_val` or
-            `int_val`, where TF Serving puts them unless told otherwise.
+            `int_val`, where TF Serving puts them by default.
 
     Returns:
         The values; not writable.
 
     Raises:
-        UserError: Another dtype, or not as many values as the shape says.
+        UserError: The dtype is another one, or the values do not fill the shape.
     """
     dtype = DTYPES.get(tensor.dtype, f"number {tensor.dtype}")
     if dtype not in ("float32", "int8", "uint8"):

@@ -28,15 +28,17 @@ class Client:
     Args:
         target: "HOST:PORT" of the server's gRPC port.
         model: The model's name on the server.
-        **settings: Those of `AsyncClient`: `timeout`, `batch_size`, `version`, `label`,
-            `concurrency`, `retry`, `tls`, `token`, `options`.
+        **settings: The settings of `AsyncClient`: `timeout`, `batch_size`, `version`,
+            `label`, `concurrency`, `retry`, `tls`, `token`, `options`.
 
     Raises:
         UserError: A setting is out of range, or a file cannot be read.
 
     Example:
-        >>> with Client("127.0.0.1:8500") as client:
-        ...     embeddings = client.encode(["A man is playing a guitar."])
+    ```python
+    with Client("127.0.0.1:8500") as client:
+        embeddings = client.encode(["A man is playing a guitar."])
+    ```
     """
 
     def __init__(self, target: str, model: str = "simcse", **settings: Any):
@@ -69,7 +71,13 @@ class Client:
         output: str = "float32",
         deadline: float | None = None,
     ) -> np.ndarray:
-        """Embeds texts; see `AsyncClient.encode`."""
+        """Embeds texts; see `AsyncClient.encode`.
+
+        Example:
+        ```python
+        embeddings = client.encode(["A man plays.", "It rains."])
+        ```
+        """
         rows = list(self.encode_stream(texts, output, deadline))
         return np.concatenate(rows) if rows else self.no_embeddings(output)
 
@@ -82,6 +90,12 @@ class Client:
         """Embeds texts as they come; see `AsyncClient.encode_stream`.
 
         An iterator is read in the caller's thread, when the next array is asked for.
+
+        Example:
+        ```python
+        for embeddings in client.encode_stream(open("sentences.txt")):
+            index.add(embeddings)
+        ```
         """
         same = SameVersion()
         requests = self._client.embedding_requests(texts, output, deadline)
@@ -96,23 +110,53 @@ class Client:
         texts_b: Sequence[Text],
         deadline: float | None = None,
     ) -> np.ndarray:
-        """Compares texts pair by pair; see `AsyncClient.similarity`."""
+        """Compares texts pair by pair; see `AsyncClient.similarity`.
+
+        Example:
+        ```python
+        [score] = client.similarity(["A man plays."], ["A man is playing."])
+        ```
+        """
         return self._wait(self._client.similarity(texts_a, texts_b, deadline))
 
     def status(self, deadline: float | None = None) -> dict[int, str]:
-        """Returns the versions' states; see `AsyncClient.status`."""
+        """Returns the versions' states; see `AsyncClient.status`.
+
+        Example:
+        ```python
+        assert "AVAILABLE" in client.status().values()
+        ```
+        """
         return self._wait(self._client.status(deadline))
 
     def metadata(self, deadline: float | None = None) -> Signatures:
-        """Returns the model's signatures; see `AsyncClient.metadata`."""
+        """Returns the model's signatures; see `AsyncClient.metadata`.
+
+        Example:
+        ```python
+        outputs = client.metadata()["serving_default"]["outputs"]
+        ```
+        """
         return self._wait(self._client.metadata(deadline))
 
     def no_embeddings(self, output: str = "float32") -> np.ndarray:
-        """Returns an array of no rows; see `AsyncClient.no_embeddings`."""
+        """Returns an array of no rows; see `AsyncClient.no_embeddings`.
+
+        Example:
+        ```python
+        dim = client.no_embeddings().shape[1]
+        ```
+        """
         return self._wait(self._client.no_embeddings(output))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Waits for a real prediction; see `AsyncClient.wait_until_ready`."""
+        """Waits for a real prediction; see `AsyncClient.wait_until_ready`.
+
+        Example:
+        ```python
+        client.wait_until_ready(timeout=120)
+        ```
+        """
         self._wait(self._client.wait_until_ready(timeout))
 
     def _wait(self, request: Coroutine[Any, Any, T]) -> T:
@@ -129,7 +173,7 @@ def _result(call: Future[T]) -> T:
     try:
         return call.result()
     finally:
-        # Ctrl-C comes here; the request would go on.
+        # Ctrl-C comes here: without this the request would continue.
         call.cancel()
 
 

@@ -1,4 +1,7 @@
-"""The models by name: which versions there are, and which one a request means."""
+"""The models by name: which versions there are, and which one a request means.
+
+The objects of these classes belong to one event loop.
+"""
 
 import asyncio
 import contextlib
@@ -34,7 +37,7 @@ class ServedVersion:
 
 
 class ServedModel:
-    """The versions of one model. Belongs to one event loop, as all below.
+    """The versions of one model.
 
     Args:
         name: The model's name in requests.
@@ -49,7 +52,7 @@ class ServedModel:
         self._versions: dict[int, ServedVersion] = {}
 
     def mark_loading(self, number: int) -> None:
-        """Says that a version is being loaded."""
+        """Records that a version is being loaded."""
         self._versions[number] = ServedVersion(number)
 
     def publish(self, servable: Servable) -> None:
@@ -59,11 +62,11 @@ class ServedModel:
         version.state = State.AVAILABLE
 
     def mark_failed(self, number: int, error: str) -> None:
-        """Says that a version could not be loaded."""
+        """Records that a version could not be loaded."""
         self._versions[number] = ServedVersion(number, State.END, error)
 
     async def retire(self, number: int) -> None:
-        """Ends a version: no new request, then waits for those that use it."""
+        """Gives a version no new requests, waits for the others, and unloads it."""
         version = self._versions[number]
         version.state = State.UNLOADING
         if version.leases:
@@ -74,19 +77,19 @@ class ServedModel:
         version.state = State.END
 
     def available(self) -> list[int]:
-        """The versions that answer requests, newest first."""
+        """Returns the versions that answer requests, newest first."""
         return sorted(
             (n for n, v in self._versions.items() if v.state == State.AVAILABLE),
             reverse=True,
         )
 
     def statuses(self, number: int | None = None) -> list[ServedVersion]:
-        """The version asked for, or all of them, newest first."""
+        """Returns the version with this number, or all of them, newest first."""
         wanted = [v for n, v in self._versions.items() if number in (None, n)]
         return sorted(wanted, key=lambda version: version.number, reverse=True)
 
     def find(self, number: int | None) -> ServedVersion | None:
-        """The version asked for, by default the newest, if it answers requests."""
+        """Returns a version that answers requests, by default the newest."""
         available = self.available()
         if number is None:
             return self._versions[available[0]] if available else None
@@ -97,7 +100,7 @@ class Catalog:
     """The models that a server has.
 
     Args:
-        models: Each under another name.
+        models: The models, no two with the same name.
     """
 
     def __init__(self, *models: ServedModel):
@@ -105,18 +108,18 @@ class Catalog:
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """Keeps the version that a request asks for, loaded until the block ends.
+        """Keeps the version that a request asks for loaded until the block ends.
 
         Args:
-            spec: Model name and, optionally, a version or a label; without, the
-                newest that is available.
+            spec: Model name and, optionally, a version or a label; the default is
+                the newest version that is available.
 
         Yields:
             The version.
 
         Raises:
-            tf.errors.InvalidArgumentError: No name, or an unknown label.
-            tf.errors.NotFoundError: Another name, or a version not loaded.
+            tf.errors.InvalidArgumentError: The name is missing or the label unknown.
+            tf.errors.NotFoundError: The name is unknown or the version not loaded.
         """
         version = self._find(spec)
         assert version.servable
@@ -135,8 +138,8 @@ class Catalog:
             spec: Model name and, optionally, a version or a label.
 
         Raises:
-            tf.errors.InvalidArgumentError: An unknown label.
-            tf.errors.NotFoundError: There is none.
+            tf.errors.InvalidArgumentError: The label is unknown.
+            tf.errors.NotFoundError: There is no such version.
         """
         model = self.models.get(spec.name)
         number = _number(spec, model)
@@ -167,7 +170,7 @@ class Catalog:
 
 
 def status_code(version: ServedVersion) -> int:
-    """TensorFlow's code of what happened to a version."""
+    """Returns TensorFlow's code of what happened to a version."""
     return tf.errors.UNKNOWN if version.error else tf.errors.OK
 
 

@@ -35,8 +35,7 @@ def _parser() -> Parser:
         description=(
             f"Serve the versions in BASE_DIR: with {TF_SERVING} where it is on "
             f"the PATH, else with a Python server that speaks its gRPC protocol and "
-            f"its RESTful API. The flags are TF Serving's, but for --host and "
-            f"--token_file."
+            f"its RESTful API. All flags but --host and --token_file are TF Serving's."
         ),
     )
     models = parser.add_argument_group("models")
@@ -60,20 +59,20 @@ def _parser() -> Parser:
         metavar="S",
         type=_seconds,
         default=0,
-        help="read that file again so often; 0 is never (default: 0)",
+        help="seconds between reads of that file; 0 reads it once (default: 0)",
     )
     models.add_argument(
         "--file_system_poll_wait_seconds",
         metavar="S",
         type=_seconds,
         default=1,
-        help="look for new versions so often; 0 is never (default: 1)",
+        help="seconds between looks for new versions; 0 looks once (default: 1)",
     )
     _add_boolean(
         models,
         "--allow_version_labels_for_unavailable_models",
         default=False,
-        help="labels may be of versions that are not loaded (default: false)",
+        help="labels may name versions that are not loaded (default: false)",
     )
     _add_network_flags(parser.add_argument_group("network"))
     _add_work_flags(parser.add_argument_group("work"))
@@ -85,7 +84,7 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         "--port",
         type=_port,
         default=8500,
-        help="gRPC port; the Python server takes any free one for 0 (default: 8500)",
+        help="gRPC port; with 0 the Python server takes a free one (default: 8500)",
     )
     group.add_argument(
         "--rest_api_port",
@@ -101,14 +100,14 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         "--ssl_config_file",
         metavar="FILE",
         type=Path,
-        help=f"TLS: key and certificate; {TF_SERVING} uses it for gRPC only, the "
-        f"Python server for REST, too",
+        help=f"TLS: key and certificate; {TF_SERVING} uses them for gRPC only, the "
+        f"Python server for REST too",
     )
     group.add_argument(
         "--token_file",
         metavar="FILE",
         type=Path,
-        help="refuse who does not send `authorization: Bearer TOKEN` (Python server)",
+        help="refuse requests without `authorization: Bearer TOKEN` (Python server)",
     )
     group.add_argument(
         "--monitoring_config_file",
@@ -146,7 +145,7 @@ def _add_work_flags(group: argparse._ArgumentGroup) -> None:
 def _add_boolean(
     group: argparse._ArgumentGroup, flag: str, default: bool, help: str
 ) -> None:
-    """As TF Serving reads them: `--flag`, `--flag=true` or `--flag=false`."""
+    """Adds `--flag`, `--flag=true` or `--flag=false`, as TF Serving reads them."""
     group.add_argument(
         flag,
         metavar="BOOL",

@@ -40,7 +40,7 @@ def run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
             f"--host: {binary} listens on {EVERY_INTERFACE} only, received {args.host}"
         )
     if args.token_file:
-        raise UserError(f"--token_file: {binary} knows no tokens")
+        raise UserError(f"--token_file: {binary} cannot check tokens")
     if args.port == 0:
         raise UserError(f"--port: {binary} needs a fixed port, received 0")
     rest_port = REST_PORT if args.rest_api_port is None else args.rest_api_port
@@ -49,7 +49,7 @@ def run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
     _check_port_is_free("--port", EVERY_INTERFACE, args.port)
     _check_port_is_free("--rest_api_port", EVERY_INTERFACE, rest_port)
     command = [binary, f"--port={args.port}", f"--rest_api_port={rest_port}", *flags]
-    # The user may not know that this one is reachable from other machines.
+    # The user may not know that other machines can reach this server.
     print(f"starting {binary} on {EVERY_INTERFACE}:{args.port}", file=sys.stderr)
     try:
         os.execv(binary, command)
@@ -58,7 +58,7 @@ def run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
 
 
 def _tf_serving_flags(args: argparse.Namespace) -> list[str]:
-    """What both servers know, checked, with paths as TF Serving wants them."""
+    """Checks the flags that both servers have; makes relative paths absolute."""
     flags = [f"--grpc_max_threads={GRPC_THREADS}"]
     if args.model_config_file:
         text_config.read_models(args.model_config_file)
@@ -109,9 +109,9 @@ def run_python_server(args: argparse.Namespace) -> None:
     _check_port_is_free("--port", host, args.port)
     _check_port_is_free("--rest_api_port", host, rest_port)
 
-    # Imported here because it brings TensorFlow: the mistakes above are answered at
-    # once. Nothing of it becomes garbage: to look for some would take a seventh of the
-    # import's time, and later keep requests waiting.
+    # Imported here because it imports TensorFlow: the mistakes above are reported at
+    # once. The import leaves no garbage, and to look for some would take a seventh of
+    # its time, and later keep requests waiting.
     gc.disable()
     from simcse_tf.server.run import run
 
@@ -182,8 +182,8 @@ def _check_port_is_free(flag: str, host: str, port: int) -> None:
     except (socket.gaierror, UnicodeError) as error:
         raise UserError(f"--host: no such address: {host}: {error}") from error
     with socket.socket(family, kind) as listener:
-        # As the server itself does: a port that a stopped server left in
-        # TIME_WAIT is free.
+        # The server does the same: a port that a stopped server left in TIME_WAIT
+        # is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)

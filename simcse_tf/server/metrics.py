@@ -12,7 +12,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Counts requests, batches and versions, and shows them as Prometheus reads them.
+    """Counts requests and batches, and shows them in the format of Prometheus.
 
     Safe to call from several threads.
     """
@@ -75,9 +75,9 @@ class Metrics:
 
         Args:
             model_name: The model's name.
-            texts: What clients sent.
-            allowed_size: With padding.
-            queue_seconds: How long the first of them waited.
+            texts: The texts that clients sent.
+            allowed_size: The texts and the padding.
+            queue_seconds: How long the first text waited.
             run_seconds: How long the graph took.
         """
         self._batch_size.labels(model_name).observe(allowed_size)
@@ -86,7 +86,7 @@ class Metrics:
         self._runtime_latency.labels(model_name).observe(run_seconds * 1e6)
 
     def queued(self, model_name: str, change: int) -> None:
-        """Says by how many texts a queue has grown, or shrunk."""
+        """Records by how many texts a queue has grown, or shrunk."""
         self._queued.labels(model_name).inc(change)
 
     def render(self) -> tuple[bytes, str]:

@@ -8,14 +8,19 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """What is served of a model.
+    """The versions of a model that are served, as TF Serving's config names them.
 
     Args:
         name: Its name in requests.
         base_path: The directory that holds the version directories.
         latest: How many of the newest versions; None for all.
-        specific: These versions instead, if any are named.
-        labels: Version by label.
+        specific: These versions, in place of the newest ones; empty for none.
+        labels: A version's number by its label.
+
+    Example:
+    ```python
+    ModelConfig("simcse", Path("exports/simcse"), labels={"stable": 1})
+    ```
     """
 
     name: str
@@ -41,7 +46,7 @@ class ModelConfig:
         """Chooses, out of versions that can be loaded, those to serve.
 
         Args:
-            numbers: In rising order.
+            numbers: The versions, in rising order.
         """
         if self.specific:
             return [number for number in numbers if number in self.specific]

@@ -13,7 +13,7 @@ STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class RequestMetrics(Protocol):
-    """Who wants to know about requests."""
+    """Receives each request."""
 
     def request(
         self, model_name: str, api: str, entrypoint: str, status: str, seconds: float
@@ -28,15 +28,15 @@ def counted(
     """Counts a prediction.
 
     Args:
-        metrics: Told when the block ends, by an exception or without.
-        model_name: The model's name, one that there is: clients cannot make up labels.
+        metrics: Receives the prediction when the block ends, also by an exception.
+        model_name: The name of a model that exists: clients cannot invent labels.
         entrypoint: "GRPC" or "REST".
     """
     if metrics is None:
         yield
         return
     start = time.monotonic()
-    status = "CANCELLED"  # what ends the block without being an Exception
+    status = "CANCELLED"  # a cancelled block ends with a BaseException
     try:
         yield
         status = "OK"

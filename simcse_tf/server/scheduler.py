@@ -1,4 +1,4 @@
-"""When a request is computed: merged with others, or alone."""
+"""Decides when a request is computed: merged with others, or alone."""
 
 import asyncio
 import dataclasses
@@ -17,7 +17,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class BatchMetrics(Protocol):
-    """Who wants to know what is computed."""
+    """Receives each batch and each change of the queue."""
 
     def batch(
         self,
@@ -43,7 +43,7 @@ class _Task:
 
     @property
     def size(self) -> int:
-        return max(self.rows, 1)  # a request without rows takes a place, too
+        return max(self.rows, 1)  # a request without rows takes a place too
 
 
 class BatchScheduler:
@@ -56,7 +56,7 @@ class BatchScheduler:
         run: Computes a batch; called in a thread of `executor`.
         parameters: Sizes, times and threads.
         executor: Where batches are computed.
-        metrics: Told about each batch.
+        metrics: Receives each batch.
         model_name: The model's name in `metrics`.
     """
 
@@ -79,7 +79,7 @@ class BatchScheduler:
         self._timer: asyncio.TimerHandle | None = None
 
     async def submit(self, inputs: Arrays, deadline: float | None = None) -> Arrays:
-        """Computes one request, together with others if there are.
+        """Computes one request, together with others that wait.
 
         Args:
             inputs: Arrays by name, all of the same first dimension.
@@ -93,7 +93,7 @@ class BatchScheduler:
                 more rows than a batch may.
             tf.errors.UnavailableError: The queue is full.
             tf.errors.DeadlineExceededError: The deadline passed first.
-            tf.errors.OpError: Whatever the graph raises for this request.
+            tf.errors.OpError: The graph raises it for this request.
         """
         rows = _common_rows(inputs)
         loop = asyncio.get_running_loop()
@@ -174,7 +174,7 @@ class BatchScheduler:
 
     def _finish(self, work: asyncio.Future) -> None:
         self._running.remove(work)
-        self._start_batches()  # first, so that the thread does not wait
+        self._start_batches()  # first, so that no thread waits
         for task, outcome in work.result():
             if task.answer.done():
                 continue
@@ -192,7 +192,7 @@ class BatchScheduler:
         except Exception as error:
             if len(tasks) == 1:
                 return [(tasks[0], error)]
-            # Nobody's request fails because of what another client sent.
+            # No request may fail because of what another client sent.
             return [outcome for task in tasks for outcome in self._compute([task])]
 
     def _compute_merged(self, tasks: list[_Task]) -> list[Arrays]:
@@ -242,19 +242,19 @@ class Unbatched:
 
         Raises:
             tf.errors.DeadlineExceededError: The deadline passed first.
-            tf.errors.OpError: Whatever the graph raises.
+            tf.errors.OpError: The graph raises it.
         """
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._executor, self._run, inputs)
         seconds = None if deadline is None else deadline - time.monotonic()
         try:
-            # This cancels the work, which so far as it has not started is dropped.
+            # Cancels the work after the deadline; it is dropped if it has not started.
             return await asyncio.wait_for(work, seconds)
         except asyncio.TimeoutError:
             raise status_errors.deadline_exceeded() from None
 
     async def close(self) -> None:
-        """Does not wait: a request that is computed keeps what it needs."""
+        """Does nothing: a request that is being computed keeps what it needs."""
 
 
 def _common_rows(inputs: Arrays) -> int:
@@ -284,7 +284,7 @@ def _merge(requests: Sequence[Arrays], padding: int) -> Arrays:
     merged = {}
     for name in requests[0]:
         values = np.concatenate([inputs[name] for inputs in requests])
-        # A real row: that one is valid input.
+        # The padding repeats a real row, which is valid input.
         merged[name] = np.concatenate([values, np.repeat(values[:1], padding, axis=0)])
     return merged
 

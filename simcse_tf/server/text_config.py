@@ -11,7 +11,7 @@ from simcse_tf.server.batching_parameters import BatchingParameters
 
 M = TypeVar("M", bound=message.Message)
 
-# What is in the package is what `serving/batching.config` says, too.
+# The package's own copy of `serving/batching.config`.
 DEFAULT_BATCHING = Path(__file__).with_name("batching.config")
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
@@ -55,7 +55,7 @@ def read_models(path: Path) -> Any:
     Raises:
         UserError: As for `read_batching`.
     """
-    # This stub brings TensorFlow with it.
+    # Imported here because it imports TensorFlow.
     from tensorflow_serving.config import model_server_config_pb2
 
     parsed = _parse(path, model_server_config_pb2.ModelServerConfig())
