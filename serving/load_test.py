@@ -200,7 +200,11 @@ async def stage(
 
 
 async def _watch(
-    recorder: Recorder, bar: tqdm, texts: int, pid: int | None, memory: list
+    recorder: Recorder,
+    bar: tqdm,
+    texts: int,
+    pid: int | None,
+    memory: list[tuple[float, float]],
 ) -> None:
     while True:
         await asyncio.sleep(1)

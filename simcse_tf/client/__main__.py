@@ -200,7 +200,7 @@ def _parser() -> cli.Parser:
     return parser
 
 
-def _add_commands(commands: argparse._SubParsersAction) -> None:
+def _add_commands(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     encode = commands.add_parser(
         "encode", help="embed TEXTs, one JSON object a line, or a file's lines"
     )

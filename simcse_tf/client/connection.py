@@ -143,7 +143,8 @@ class Connection:
         )
 
         async def send(request: Message, end: float, retry: Retry | None = None) -> M:
-            return await self._send(call, request, end, retry or self._retry)
+            response: M = await self._send(call, request, end, retry or self._retry)
+            return response
 
         return send
 

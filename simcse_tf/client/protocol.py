@@ -136,17 +136,16 @@ def batches(texts: Iterable[Text], size: int) -> Iterator[list[bytes]]:
 
 
 def predict_request(
-    spec: Any, output: Output, inputs: Mapping[str, Sequence[bytes]]
-) -> Any:
+    spec: messages_pb2.ModelSpec,
+    output: Output,
+    inputs: Mapping[str, Sequence[bytes]],
+) -> messages_pb2.PredictRequest:
     """Builds the request for one output of a signature.
 
     Args:
-        spec: The `ModelSpec` without a signature.
+        spec: The model and its version, without a signature.
         output: What the model is to compute.
         inputs: As many texts for each input of the signature, by name.
-
-    Returns:
-        A `PredictRequest`.
     """
     request = messages_pb2.PredictRequest(model_spec=spec, output_filter=[output.name])
     request.model_spec.signature_name = output.signature
@@ -158,11 +157,13 @@ def predict_request(
     return request
 
 
-def read_prediction(response: Any, output: Output, rows: int) -> Answer:
+def read_prediction(
+    response: messages_pb2.PredictResponse, output: Output, rows: int
+) -> Answer:
     """Reads what `predict_request` asked for.
 
     Args:
-        response: A `PredictResponse`.
+        response: The server's response.
         output: What was asked for.
         rows: How many texts were sent.
 
@@ -184,11 +185,11 @@ def read_prediction(response: Any, output: Output, rows: int) -> Answer:
     return Answer(array, response.model_spec.version.value)
 
 
-def to_array(tensor: Any) -> np.ndarray:
+def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
     """Reads a tensor of float32, int8 or uint8.
 
     Args:
-        tensor: A `Tensor`, with values in `tensor_content`, or in `float_val` or
+        tensor: Its values are in `tensor_content`, or in `float_val` or
             `int_val`, where TF Serving puts them by default.
 
     Returns:
@@ -214,7 +215,7 @@ def to_array(tensor: Any) -> np.ndarray:
         ) from None
 
 
-def read_status(response: Any) -> dict[int, str]:
+def read_status(response: messages_pb2.GetModelStatusResponse) -> dict[int, str]:
     """Returns the states in a `GetModelStatusResponse`, by version."""
     return {
         it.version: STATES.get(it.state, str(it.state))
@@ -259,7 +260,9 @@ def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
     return np.empty((0, max(shape[-1], 0)), output.dtype)
 
 
-def _described(tensors: Iterable[Any]) -> dict[str, dict[str, Any]]:
+def _described(
+    tensors: Iterable[messages_pb2.NamedTensorInfo],
+) -> dict[str, dict[str, Any]]:
     return {
         it.key: {
             "dtype": DTYPES.get(it.value.dtype, str(it.value.dtype)),

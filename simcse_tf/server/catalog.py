@@ -171,7 +171,7 @@ class Catalog:
 
 def status_code(version: ServedVersion) -> int:
     """Returns TensorFlow's code of what happened to a version."""
-    return tf.errors.UNKNOWN if version.error else tf.errors.OK
+    return int(tf.errors.UNKNOWN if version.error else tf.errors.OK)
 
 
 def _number(spec: model_pb2.ModelSpec, model: ServedModel | None) -> int | None:

@@ -139,14 +139,12 @@ def _is_of_interest(record: logging.LogRecord) -> bool:
 def _handler(
     request_type: type[message.Message], method: Method
 ) -> grpc.RpcMethodHandler:
-    async def answer(
-        received: bytes, context: grpc.aio.ServicerContext
-    ) -> bytes | None:
+    async def answer(received: bytes, context: grpc.aio.ServicerContext) -> Any:
         try:
             response = await method(_decode(request_type, received), context)
             return response.SerializeToString()
         except Exception as error:
-            return await context.abort(*to_status(error))  # which raises
+            return await context.abort(*to_status(error))  # raises
 
     return grpc.unary_unary_rpc_method_handler(answer)
 

@@ -4,7 +4,7 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -130,7 +130,7 @@ def to_json(outputs: Mapping[str, np.ndarray], row_format: bool) -> str:
     return f'{{"outputs": {_value_or_object(_whole(outputs))}}}'
 
 
-def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list]:
+def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list[Any]]:
     if not isinstance(rows, list) or not rows:
         raise status_errors.invalid(
             f"'instances': expected a list of at least one, received {_kind(rows)}"
@@ -159,10 +159,11 @@ def _only_input(key: str, signature: SignatureDef) -> str:
             f"'{key}': expected values by name, as the signature has the inputs "
             f"{sorted(signature.inputs)}"
         )
-    return next(iter(signature.inputs))
+    [name] = signature.inputs
+    return str(name)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and value.keys() != {BASE64}
 
 
@@ -187,7 +188,7 @@ def _shape(values: Any) -> list[int]:
     return shape
 
 
-def _flat(name: str, values: Any, shape: list[int]) -> list:
+def _flat(name: str, values: Any, shape: list[int]) -> list[Any]:
     # Level by level: a client may send lists that are too deep for recursion.
     level = [values]
     for size in shape:
@@ -221,7 +222,7 @@ def _to_bytes(name: str, value: Any) -> bytes:
     )
 
 
-def _to_array(name: str, elements: list, dtype: tf.DType) -> np.ndarray:
+def _to_array(name: str, elements: list[Any], dtype: tf.DType) -> np.ndarray:
     kinds = NUMBERS.get(np.dtype(dtype.as_numpy_dtype).kind)
     if kinds is None:
         raise status_errors.unimplemented(f'input "{name}": {dtype.name} in JSON')
@@ -311,7 +312,7 @@ def _scalars(vector: np.ndarray) -> list[str]:
         return [json.dumps(value) for value in vector.tolist()]
     # NumPy writes the fewest digits that give the same float32 back; as Python
     # floats they would be written with the digits of a float64.
-    texts = vector.astype(str).tolist()
+    texts: list[str] = vector.astype(str).tolist()
     if np.isfinite(vector).all():
         return texts
     return [NOT_FINITE.get(text, text) for text in texts]

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.server.catalog import ServedModel
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable
 from simcse_tf.server.versions import Snapshot, newest_version, snapshot, versions
+
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +159,6 @@ class Loader:
         await self._in_thread(gc.collect)
         logger.info("%s version %d is unloaded", self._model.name, number)
 
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def _in_thread(self, work: Callable[..., R], *arguments: object) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, work, *arguments)

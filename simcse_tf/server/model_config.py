@@ -3,7 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorflow_serving.config import model_server_config_pb2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class ModelConfig:
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def from_proto(cls, proto: Any) -> "ModelConfig":
+    def from_proto(cls, proto: "model_server_config_pb2.ModelConfig") -> "ModelConfig":
         """Reads a `ModelConfig` of TF Serving's `model_server_config.proto`."""
         policy = proto.model_version_policy
         latest = None if policy.HasField("all") else policy.latest.num_versions or 1

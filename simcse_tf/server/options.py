@@ -2,8 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
+from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.model_config import ModelConfig
 
@@ -42,7 +42,7 @@ class Options:
     rest_port: int = 0
     batching: BatchingParameters | None = None
     metrics_path: str | None = None
-    ssl: Any = None
+    ssl: configs_pb2.SSLConfig | None = None
     token: str | None = None
     poll_seconds: float = 1.0
     model_config_file: Path | None = None

@@ -223,11 +223,12 @@ def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) ->
 
 
 def _to_dict(proto: message.Message) -> dict[str, Any]:
-    return json_format.MessageToDict(
+    fields: dict[str, Any] = json_format.MessageToDict(
         proto,
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=True,
     )
+    return fields
 
 
 async def _stop(runner: web.AppRunner, grace: float) -> None:

@@ -46,6 +46,9 @@ class _Task:
         return max(self.rows, 1)  # a request without rows takes a place too
 
 
+Outcome = tuple[_Task, Arrays | Exception]
+
+
 class BatchScheduler:
     """Merges requests along their first dimension, as TF Serving does.
 
@@ -75,7 +78,7 @@ class BatchScheduler:
         self._model_name = model_name
         self._queue: deque[_Task] = deque()
         self._queued = 0  # the sum of the sizes in the queue
-        self._running: set[asyncio.Future] = set()
+        self._running: set[asyncio.Future[list[Outcome]]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def submit(self, inputs: Arrays, deadline: float | None = None) -> Arrays:
@@ -172,7 +175,7 @@ class BatchScheduler:
         self._resize_queue(room - self._parameters.max_batch_size)
         return tasks
 
-    def _finish(self, work: asyncio.Future) -> None:
+    def _finish(self, work: asyncio.Future[list[Outcome]]) -> None:
         self._running.remove(work)
         self._start_batches()  # first, so that no thread waits
         for task, outcome in work.result():
@@ -183,7 +186,7 @@ class BatchScheduler:
             else:
                 task.answer.set_result(outcome)
 
-    def _compute(self, tasks: list[_Task]) -> list[tuple[_Task, Arrays | Exception]]:
+    def _compute(self, tasks: list[_Task]) -> list[Outcome]:
         tasks = [task for task in tasks if not task.answer.done()]
         if not tasks:
             return []
@@ -267,7 +270,7 @@ def _common_rows(inputs: Arrays) -> int:
         raise status_errors.invalid(
             "Batching Run() input tensors must have at least one dimension"
         )
-    rows = shapes[0][0]
+    rows: int = shapes[0][0]
     if any(shape[0] != rows for shape in shapes):
         raise status_errors.invalid(
             "Batching Run() input tensors must have equal 0th-dimension size"
@@ -275,7 +278,7 @@ def _common_rows(inputs: Arrays) -> int:
     return rows
 
 
-def _expire(answer: asyncio.Future) -> None:
+def _expire(answer: asyncio.Future[Arrays]) -> None:
     if not answer.done():
         answer.set_exception(status_errors.deadline_exceeded())
 

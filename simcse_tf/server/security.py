@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from aiohttp import web
+from aiohttp import typedefs, web
 from grpc_health.v1.health import SERVICE_NAME
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.server import configs_pb2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"
@@ -62,7 +63,7 @@ async def _refuse(request: Any, context: grpc.aio.ServicerContext) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
 
 
-def token_middleware(token: str) -> Any:
+def token_middleware(token: str) -> typedefs.Middleware:
     """Makes the same check for HTTP.
 
     Args:
@@ -89,11 +90,11 @@ def _is_authorized(header: str | bytes | None, token: str) -> bool:
     return hmac.compare_digest(received or b"", f"Bearer {token}".encode())
 
 
-def grpc_credentials(config: Any) -> grpc.ServerCredentials:
+def grpc_credentials(config: configs_pb2.SSLConfig) -> grpc.ServerCredentials:
     """Makes the credentials with which gRPC serves TLS.
 
     Args:
-        config: An `SSLConfig`, see `text_config.read_ssl`.
+        config: What `text_config.read_ssl` returned.
     """
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
@@ -102,7 +103,7 @@ def grpc_credentials(config: Any) -> grpc.ServerCredentials:
     )
 
 
-def ssl_context(config: Any) -> ssl.SSLContext:
+def ssl_context(config: configs_pb2.SSLConfig) -> ssl.SSLContext:
     """Makes the context with which HTTPS is served.
 
     Args:

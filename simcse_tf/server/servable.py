@@ -166,7 +166,7 @@ def signature_name(request: predict_pb2.PredictRequest) -> str:
     Args:
         request: Names the signature in its `model_spec`.
     """
-    return request.model_spec.signature_name or DEFAULT_SIGNATURE
+    return str(request.model_spec.signature_name or DEFAULT_SIGNATURE)
 
 
 def check_input_names(signature: SignatureDef, received: Collection[str]) -> None:
@@ -269,7 +269,7 @@ def _wanted_outputs(signature: SignatureDef, output_filter: Iterable[str]) -> li
 
 def _dtype_name(dtype: int) -> str:
     try:
-        return tf.as_dtype(dtype).name
+        return str(tf.as_dtype(dtype).name)
     except TypeError:  # unset, or a number that this TensorFlow does not know
         return f"dtype {dtype}"
 

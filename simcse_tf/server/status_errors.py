@@ -55,9 +55,9 @@ def code(error: Exception) -> int:
     Args:
         error: Any exception.
     """
-    return (
-        error.error_code if isinstance(error, tf.errors.OpError) else tf.errors.INTERNAL
-    )
+    if isinstance(error, tf.errors.OpError):
+        return int(error.error_code)
+    return int(tf.errors.INTERNAL)
 
 
 def describe(error: Exception) -> tuple[int, str]:
