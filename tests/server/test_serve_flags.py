@@ -39,6 +39,7 @@ def options(monkeypatch):
     def parse(*flags):
         run = Mock()
         monkeypatch.setattr("simcse_tf.server.run.run", run)
+        monkeypatch.setattr("gc.freeze", lambda: None)
         monkeypatch.setenv("PATH", "")
         serve.main(["--port", "0", *map(str, flags)])
         [[options]] = [call.args for call in run.call_args_list]

@@ -158,23 +158,16 @@ def open_stubs(target: str) -> Iterator[SimpleNamespace]:
         )
 
 
-class OneModel:
-    """A catalog of one version that answers to any name."""
-
-    def __init__(self, servable):
-        self._servable = servable
-
-    @contextlib.contextmanager
-    def lease(self, spec):
-        yield self._servable
-
-
 @contextlib.contextmanager
 def server_in_thread(servable, metrics=None, **rest_options) -> Iterator:
     """Serves `servable` over gRPC and REST in this process; yields the addresses."""
     from simcse_tf.server import grpc_service, rest
+    from simcse_tf.server.catalog import Catalog, ServedModel
 
-    catalog = OneModel(servable)
+    model = ServedModel("simcse")
+    model.mark_loading(servable.version)
+    model.publish(servable)
+    catalog = Catalog(model)
     address = SimpleNamespace(target="", rest_port=free_port())
     started = threading.Event()
     loop = asyncio.new_event_loop()
