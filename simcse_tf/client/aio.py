@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -15,7 +14,7 @@ import numpy as np
 from simcse_tf.client import protocol
 from simcse_tf.client.connection import Connection, Tls
 from simcse_tf.client.ordered_requests import in_order
-from simcse_tf.client.protocol import SIMILARITY, Answer, SameVersion, Text
+from simcse_tf.client.protocol import Answer, SameVersion, Text
 from simcse_tf.client.retry import Retry, ServerError
 from simcse_tf.client.stub import ModelStub
 from simcse_tf.core.errors import UserError
@@ -78,10 +77,9 @@ class AsyncClient:
         _check_settings(timeout, batch_size, concurrency, version, label)
         asyncio.get_running_loop()
         self.target = target
-        self.batch_size = batch_size
         self.concurrency = concurrency
         self._connection = Connection(target, timeout, retry, tls, token, options)
-        self._model = ModelStub(self._connection, model, version, label)
+        self.stub = ModelStub(self._connection, model, version, label, batch_size)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -150,7 +148,8 @@ class AsyncClient:
             index.add(embeddings)
         ```
         """
-        return self._arrays(self.embedding_requests(texts, output, deadline))
+        requests = self.stub.embedding_requests(texts, output, deadline)
+        return _arrays(requests, self.concurrency)
 
     async def similarity(
         self,
@@ -183,17 +182,8 @@ class AsyncClient:
                 f"expected as many texts on both sides, received {len(texts_a)} "
                 f"and {len(texts_b)}"
             )
-        end = _end(deadline)
-        pairs = zip(
-            protocol.batches(texts_a, self.batch_size),
-            protocol.batches(texts_b, self.batch_size),
-            strict=True,
-        )
-        requests = (
-            self._model.predict(SIMILARITY, {"text_a": a, "text_b": b}, end)
-            for a, b in pairs
-        )
-        scores = [scores async for scores in self._arrays(requests)]
+        requests = self.stub.similarity_requests(texts_a, texts_b, deadline)
+        scores = [scores async for scores in _arrays(requests, self.concurrency)]
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
 
     async def status(self, deadline: float | None = None) -> dict[int, str]:
@@ -213,7 +203,7 @@ class AsyncClient:
         assert "AVAILABLE" in (await client.status()).values()
         ```
         """
-        return await self._model.status(_end(deadline))
+        return await self.stub.status(deadline)
 
     async def metadata(self, deadline: float | None = None) -> protocol.Signatures:
         """Returns the model's signatures.
@@ -234,7 +224,7 @@ class AsyncClient:
         outputs = (await client.metadata())["serving_default"]["outputs"]
         ```
         """
-        return await self._model.metadata(_end(deadline))
+        return await self.stub.metadata(deadline)
 
     async def no_embeddings(self, output: str = "float32") -> np.ndarray:
         """Returns what `encode` gives for no texts: no rows, of the right width.
@@ -278,34 +268,22 @@ class AsyncClient:
             # The last try may start at the end; it still needs some time.
             until = max(end, time.monotonic() + POLL_SECONDS)
             try:
-                await self._model.predict(output, {"text": [b""]}, until, ONCE)
+                await self.stub.predict(output, {"text": [b""]}, until, ONCE)
                 return
             except ServerError as error:
                 if error.code not in NOT_READY or time.monotonic() >= end:
                     raise
             await asyncio.sleep(POLL_SECONDS)
 
-    def embedding_requests(
-        self, texts: Iterable[Text], output: str, deadline: float | None
-    ) -> Iterator[Coroutine[Any, Any, Answer]]:
-        """Splits `encode`, whose arguments it takes, into requests.
 
-        Yields:
-            Coroutines to be awaited on this client's loop, each for one request.
-        """
-        wanted = protocol.embedding_output(output)
-        end = _end(deadline)
-        for batch in protocol.batches(texts, self.batch_size):
-            yield self._model.predict(wanted, {"text": batch}, end)
-
-    async def _arrays(
-        self, requests: Iterable[Coroutine[Any, Any, Answer]]
-    ) -> AsyncIterator[np.ndarray]:
-        same = SameVersion()
-        calls = in_order(requests, asyncio.ensure_future, self.concurrency)
-        with contextlib.closing(calls):
-            for call in calls:
-                yield same.check(await call)
+async def _arrays(
+    requests: Iterable[Coroutine[Any, Any, Answer]], concurrency: int
+) -> AsyncIterator[np.ndarray]:
+    same = SameVersion()
+    calls = in_order(requests, asyncio.ensure_future, concurrency)
+    with contextlib.closing(calls):
+        for call in calls:
+            yield same.check(await call)
 
 
 def _check_settings(
@@ -324,7 +302,3 @@ def _check_settings(
         raise UserError(
             f"expected a version or a label, received {version} and {label!r}"
         )
-
-
-def _end(deadline: float | None) -> float:
-    return math.inf if deadline is None else time.monotonic() + deadline

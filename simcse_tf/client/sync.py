@@ -98,7 +98,7 @@ class Client:
         ```
         """
         same = SameVersion()
-        requests = self._client.embedding_requests(texts, output, deadline)
+        requests = self._client.stub.embedding_requests(texts, output, deadline)
         calls = in_order(requests, self._start, self._client.concurrency)
         with contextlib.closing(calls):
             for call in calls:
