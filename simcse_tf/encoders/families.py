@@ -92,10 +92,34 @@ def tokenizer_of(keras_tokenizer: Any, source: str) -> BertTokenizer:
     tokenizer_of(keras_hub.models.BertTokenizer(["[PAD]", ...]), "my preset")
     ```
     """
-    for family in FAMILIES:
-        if isinstance(keras_tokenizer, family.keras_tokenizer):
-            return family.tokenizer.from_keras_hub(keras_tokenizer)
+    own = [f for f in FAMILIES if type(keras_tokenizer) is f.keras_tokenizer]
+    others = [f for f in FAMILIES if isinstance(keras_tokenizer, f.keras_tokenizer)]
+    for family in own + others:
+        return family.tokenizer.from_keras_hub(keras_tokenizer)
     raise UserError(
         f"{source} uses a {type(keras_tokenizer).__name__}; expected a model with "
         "BERT's WordPiece tokenizer"
     )
+
+
+def tokenizer_config(tokenizer: BertTokenizer) -> dict[str, Any]:
+    """A tokenizer in JSON's types, for `tokenizer_from_config`."""
+    return {
+        "class_name": type(tokenizer).__name__,
+        "vocabulary": tokenizer.vocabulary,
+        **tokenizer.get_config(),
+    }
+
+
+def tokenizer_from_config(config: dict[str, Any]) -> BertTokenizer:
+    """The tokenizer that `tokenizer_config` described.
+
+    Raises:
+        ValueError: If no family has such a tokenizer.
+    """
+    name, arguments = config["class_name"], {**config}
+    del arguments["class_name"]
+    for family in FAMILIES:
+        if family.tokenizer.__name__ == name:
+            return family.tokenizer(**arguments)
+    raise ValueError(f"No backbone family has a tokenizer {name!r}")

@@ -12,7 +12,9 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders import presets
 from simcse_tf.encoders.base import Features, longest_input
+from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
+from simcse_tf.encoders.families import tokenizer_config, tokenizer_from_config
 from simcse_tf.encoders.keras_layers import (
     freeze_unread_layers,
     sequence_output,
@@ -74,6 +76,8 @@ class SentenceEncoder(TextModel):
         self.embedder = Embedder(
             backbone, pooling, self.head, head_in_inference, self.static_shapes
         )
+        # Keras lists these variables first. Checkpoints know variables by this order.
+        self._random_states = random_states(self)
         self.seed_generator = keras.random.SeedGenerator()
         self._inference = Inference(self)
         self.built = True
@@ -137,7 +141,7 @@ class SentenceEncoder(TextModel):
     def description(self) -> dict[str, Any]:
         """What embeddings follow from beside the weights, in JSON's types."""
         return {
-            "tokenizer": self._tokenizer_config(),
+            "tokenizer": tokenizer_config(self.tokenizer),
             "dtype": self.compute_dtype,
             **self.settings(),
         }
@@ -146,7 +150,7 @@ class SentenceEncoder(TextModel):
         return {
             **super().get_config(),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "tokenizer": self._tokenizer_config(),
+            "tokenizer": tokenizer_config(self.tokenizer),
             **self.settings(),
             "static_shapes": self.static_shapes,
         }
@@ -155,7 +159,7 @@ class SentenceEncoder(TextModel):
     def from_config(cls: type[E], config: dict[str, Any]) -> E:
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
-        config["tokenizer"] = BertTokenizer(**config["tokenizer"])
+        config["tokenizer"] = tokenizer_from_config(config["tokenizer"])
         return cls(**config)
 
     def save_to_preset(self, path: str) -> None:
@@ -228,10 +232,6 @@ class SentenceEncoder(TextModel):
         model.preset = checkpoint.preset
         preset_io.initialize_heads(model.heads(), head_init, checkpoint)
         return model
-
-    def _tokenizer_config(self) -> dict[str, Any]:
-        vocabulary = self.tokenizer.vocabulary
-        return {"vocabulary": vocabulary, **self.tokenizer.get_config()}
 
     def heads(self) -> list[keras.layers.Dense]:
         """The heads to initialize after loading."""

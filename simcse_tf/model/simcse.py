@@ -8,6 +8,7 @@ import keras_hub
 import tensorflow as tf
 
 from simcse_tf.distributed import collectives
+from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.model.sentence_encoder import SentenceEncoder
 from simcse_tf.objectives.base import Objective
@@ -94,6 +95,8 @@ class SimCSE(SentenceEncoder):
         self.supports_jit = self.static_shapes
         self.encoders = encoders
         self.positive_encoder = self._copy() if encoders == "dual" else None
+        if self.positive_encoder is not None:
+            self._random_states.extend(random_states(self.positive_encoder))
         self.objective: Objective = Contrastive(temperature, hard_negative_weight)
         self.objective_layers: list[keras.layers.Layer] = []
         self.micro_batch_size: int | None = None

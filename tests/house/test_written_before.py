@@ -18,6 +18,7 @@ from support.runs import metrics
 
 from simcse_tf import SimCSE
 
+CONFIG = "run/config.json"
 ARCHIVE = Path(__file__).parents[1] / "support" / "written_before.tar.xz"
 
 
@@ -45,8 +46,7 @@ def test_a_run_resumes_with_the_losses_of_one_that_nothing_interrupted(
     before, expected
 ):
     done = subprocess.run(
-        [sys.executable, "-m", "simcse_tf.train", "--config", "run/config.json"]
-        + ["--resume"],
+        [sys.executable, *["-m", "simcse_tf.train", "--resume", "--config"], CONFIG],
         cwd=before,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
