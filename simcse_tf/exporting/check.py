@@ -94,6 +94,31 @@ def check(directory: Path) -> Soundness:
     return Soundness(card, len(found), max(found))
 
 
+def summary(directory: Path, soundness: Soundness) -> str:
+    """What `--check` prints of an export that is sound.
+
+    Args:
+        directory: The version's directory.
+        soundness: As `check` returned it.
+
+    Returns:
+        string of several lines.
+    """
+    card, model = soundness.card, soundness.card.model
+    rows = {
+        "model": f"{model.source or 'unnamed'}, {model.pooling} pooling",
+        "embeddings": f"{model.dimensions} dimensions, {model.precision}, of up to "
+        f"{model.max_length} tokens",
+        "created": card.created,
+        "files": f"{len(card.files)}, SHA-256 {card.content_hash}",
+        "signatures": ", ".join(card.signatures),
+        "answers": f"{soundness.records} recorded requests, largest difference "
+        f"{soundness.difference:.1g}",
+    }
+    lines = [f"  {name:10}  {text}" for name, text in rows.items()]
+    return "\n".join([f"{directory}: sound", *lines])
+
+
 def signature_types(directory: Path) -> dict[str, SignatureTypes]:
     """The types of a SavedModel's inputs and outputs, by the signature's name."""
     content = (directory / "saved_model.pb").read_bytes()
