@@ -11,12 +11,13 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.exporting.manifest import (
-    ModelCard,
+    Manifest,
     SignatureTypes,
     TensorType,
     content_hash,
     file_hashes,
-    read_card,
+    manifest_path,
+    read_manifest,
 )
 from simcse_tf.exporting.warmup_requests import WARMUP_FILE, read_warmup
 
@@ -51,18 +52,18 @@ class Soundness:
     """What a check has found right.
 
     Attributes:
-        card: The export's card.
+        manifest: The export's manifest.
         records: How many recorded requests were answered.
         difference: The largest of a float32 answer from the recorded one.
     """
 
-    card: ModelCard
+    manifest: Manifest
     records: int
     difference: float
 
 
 def check(directory: Path) -> Soundness:
-    """Checks an export against its card and the answers recorded in it.
+    """Checks an export against its manifest and the answers recorded in it.
 
     Args:
         directory: A version's directory.
@@ -73,15 +74,15 @@ def check(directory: Path) -> Soundness:
     Raises:
         UserError: If something is wrong; the message says what.
     """
-    card = read_card(directory)
-    _check_files(card, directory)
-    _check_signatures(card, directory)
+    manifest = read_manifest(directory)
+    _check_files(manifest, directory)
+    _check_signatures(manifest, directory)
     try:
         functions = tf.saved_model.load(str(directory)).signatures
     except Exception as error:
         raise UserError(f"TensorFlow cannot load it: {error}") from None
-    tolerance = TOLERANCES[card.model.precision]
-    differences: dict[str, list[float]] = {name: [] for name in card.signatures}
+    tolerance = TOLERANCES[manifest.model.precision]
+    differences: dict[str, list[float]] = {name: [] for name in manifest.signatures}
     for name, inputs, recorded in _recorded(directory):
         received = functions[name](**inputs)
         differences[name] += [
@@ -91,7 +92,7 @@ def check(directory: Path) -> Soundness:
     if silent := [name for name, found in differences.items() if not found]:
         raise UserError(f"no warmup request for {_listed(silent)} in {WARMUP_FILE}")
     found = [each for name in differences for each in differences[name]]
-    return Soundness(card, len(found), max(found))
+    return Soundness(manifest, len(found), max(found))
 
 
 def summary(directory: Path, soundness: Soundness) -> str:
@@ -104,14 +105,14 @@ def summary(directory: Path, soundness: Soundness) -> str:
     Returns:
         string of several lines.
     """
-    card, model = soundness.card, soundness.card.model
+    manifest, model = soundness.manifest, soundness.manifest.model
     rows = {
         "model": f"{model.source or 'unnamed'}, {model.pooling} pooling",
         "embeddings": f"{model.dimensions} dimensions, {model.precision}, of up to "
         f"{model.max_length} tokens",
-        "created": card.created,
-        "files": f"{len(card.files)}, SHA-256 {card.content_hash}",
-        "signatures": ", ".join(card.signatures),
+        "created": manifest.created,
+        "files": f"{len(manifest.files)}, SHA-256 {manifest.content_hash}",
+        "signatures": ", ".join(manifest.signatures),
         "answers": f"{soundness.records} recorded requests, largest difference "
         f"{soundness.difference:.1g}",
     }
@@ -138,24 +139,28 @@ def _type(info: Any) -> TensorType:
     return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
 
 
-def _check_files(card: ModelCard, directory: Path) -> None:
+def _check_files(manifest: Manifest, directory: Path) -> None:
     found = file_hashes(directory)
-    if missing := card.files.keys() - found.keys():
+    if missing := manifest.files.keys() - found.keys():
         raise UserError(f"{_listed(missing)} is missing")
-    if extra := found.keys() - card.files.keys():
+    if extra := found.keys() - manifest.files.keys():
         raise UserError(f"{_listed(extra)} does not belong to it")
-    if changed := {name for name in found if found[name] != card.files[name]}:
+    if changed := {name for name in found if found[name] != manifest.files[name]}:
         raise UserError(f"{_listed(changed)} is not as it was written (SHA-256)")
-    if content_hash(found) != card.content_hash:
-        raise UserError("simcse.json: content_hash is not that of the files")
+    if content_hash(found) != manifest.content_hash:
+        raise UserError(
+            f"{manifest_path(directory).name}: content_hash is not that of the files"
+        )
 
 
-def _check_signatures(card: ModelCard, directory: Path) -> None:
+def _check_signatures(manifest: Manifest, directory: Path) -> None:
     found = signature_types(directory)
-    if found != card.signatures:
-        raise UserError("its signatures are not those of simcse.json")
+    if found != manifest.signatures:
+        raise UserError(
+            f"its signatures are not those of {manifest_path(directory).name}"
+        )
     text = TensorType(dtype="string", shape=[None])
-    embedding = TensorType(dtype="float32", shape=[None, card.model.dimensions])
+    embedding = TensorType(dtype="float32", shape=[None, manifest.model.dimensions])
     cosine = TensorType(dtype="float32", shape=[None])
     for name, inputs, outputs in (
         ("serving_default", ("text",), {"embedding": embedding}),

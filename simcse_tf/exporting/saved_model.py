@@ -35,7 +35,7 @@ def export(
     The new version is loaded again and compared with `model.predict` before it
     appears under its number, which it does whole or not at all. It holds warmup
     requests, without which TF Serving calls a model available that cannot serve, and
-    a card, `simcse.json`, that says what it is.
+    a manifest, `manifest.json`, that says what it is.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -45,7 +45,7 @@ def export(
         quantize: Some of `"int8"` and `"binary"`. Adds `serving_int8` and
             `serving_binary`; `simcse_tf.quantization` reads what they return.
         source: Optional string. The MODEL argument that the model was loaded from,
-            for the card.
+            for the manifest.
         progress: bool. Whether to report each stage on stderr. Defaults to `False`.
 
     Returns:
@@ -88,7 +88,7 @@ def export(
             _write_graph(model, wanted, directory)
             report_stage(progress, "recording the model's answers")
             write_warmup(directory, model, wanted)
-            _write_card(model, source, directory)
+            _write_manifest(model, source, directory)
             report_stage(progress, "loading it and comparing")
             try:
                 check(directory)
@@ -129,11 +129,11 @@ def _write_graph(model: SimCSE, wanted: Sequence[Signature], directory: Path) ->
     archive.write_out(str(directory), verbose=False)
 
 
-def _write_card(model: SimCSE, source: str | None, directory: Path) -> None:
+def _write_manifest(model: SimCSE, source: str | None, directory: Path) -> None:
     from simcse_tf.exporting import manifest
     from simcse_tf.exporting.check import signature_types
 
-    facts = manifest.Model(
+    facts = manifest.ExportedModel(
         source=source,
         pooling=model.pooling,
         max_length=model.max_length,
@@ -141,5 +141,5 @@ def _write_card(model: SimCSE, source: str | None, directory: Path) -> None:
         precision=model.compute_dtype,
         parameters=model.count_params(),
     )
-    training = manifest.training_of(source) if source else None
-    manifest.write_card(directory, facts, training, signature_types(directory))
+    training = manifest.training_record(source) if source else None
+    manifest.write_manifest(directory, facts, training, signature_types(directory))
