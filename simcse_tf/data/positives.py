@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.augmentation import Augmenter, word_augmenter
-from simcse_tf.data.sources import FileSource, Lines, Row, Source, open_source
+from simcse_tf.data.sources import FileSource, Row, Source, open_source
 from simcse_tf.training.config import Config
 
 
@@ -154,7 +155,7 @@ def _check_sentences(source: Source, config: Config, key: str) -> None:
 def _paragraph_ends(path: str) -> np.ndarray:
     """For each sentence, the number of sentences up to its paragraph's end."""
     lengths = [0]
-    for line in Lines(path):
+    for line in LocatedLines(path):
         if line.strip():
             lengths[-1] += 1
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -16,6 +15,7 @@ import numpy as np
 
 from simcse_tf import datasets
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import LocatedLines
 
 HEADER = ("sent0", "sent1", "hard_neg")
 TFDS_SCHEME = "tfds:"
@@ -98,7 +98,7 @@ class FileSource:
         self.columns = 0
         self.skipped = 0
         starts, ends = array("q"), array("q")
-        for record in self._scan(Lines(path)):
+        for record in self._scan(LocatedLines(path)):
             if not all(text.strip() for text in record.row):
                 self.skipped += 1
                 continue
@@ -130,7 +130,7 @@ class FileSource:
             row = next(self._csv_reader(io.StringIO(text, newline="")))
         return tuple(text.encode("utf-8", "surrogatepass") for text in row)
 
-    def _scan(self, lines: Lines) -> Iterator[Record]:
+    def _scan(self, lines: LocatedLines) -> Iterator[Record]:
         if self._suffix == ".txt":
             self.columns = 1
             yield from self._scan_text(lines)
@@ -139,11 +139,11 @@ class FileSource:
         else:
             yield from self._scan_csv(lines)
 
-    def _scan_text(self, lines: Lines) -> Iterator[Record]:
+    def _scan_text(self, lines: LocatedLines) -> Iterator[Record]:
         for line in lines:
             yield Record(lines.start, lines.end, [line])
 
-    def _scan_jsonl(self, lines: Lines) -> Iterator[Record]:
+    def _scan_jsonl(self, lines: LocatedLines) -> Iterator[Record]:
         for line in lines:
             if not line.strip():
                 self.skipped += 1
@@ -162,7 +162,7 @@ class FileSource:
                 raise lines.error("expected a string in every column")
             yield Record(lines.start, lines.end, row)
 
-    def _scan_csv(self, lines: Lines) -> Iterator[Record]:
+    def _scan_csv(self, lines: LocatedLines) -> Iterator[Record]:
         rows = self._csv_reader(lines)
         try:
             header = next(rows, None)
@@ -188,7 +188,7 @@ class FileSource:
     def _csv_reader(self, lines: Any) -> Any:
         return csv.reader(lines, delimiter=_DELIMITERS[self._suffix], strict=True)
 
-    def _check_header(self, names: list[str], lines: Lines) -> None:
+    def _check_header(self, names: list[str], lines: LocatedLines) -> None:
         if not self.columns and tuple(names) in (HEADER[:2], HEADER):
             self.columns = len(names)
         if not self.columns or tuple(names) != HEADER[: self.columns]:
@@ -199,44 +199,6 @@ class FileSource:
                 f"expected the columns {' or '.join(map(','.join, expected))}, "
                 f"received {','.join(names) or 'none'}"
             )
-
-
-class Lines:
-    """The decoded lines of a file, and where the last one given stands.
-
-    Attributes:
-        start: int. Its first byte.
-        end: int. The byte after its line break.
-    """
-
-    def __init__(self, path: str):
-        self._path = path
-        self._number = 0
-        self.start = self.end = 0
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            with open(self._path, "rb") as file:
-                for line in file:
-                    self._number += 1
-                    self.start, self.end = self.end, self.end + len(line)
-                    yield self._decode(line)
-        except OSError as error:
-            raise UserError(f"cannot read {self._path}: {error.strerror}") from None
-
-    def error(self, message: str) -> UserError:
-        return UserError(f"{self._path}, line {self._number}: {message}")
-
-    def _decode(self, line: bytes) -> str:
-        if self.start == 0 and line.startswith(codecs.BOM_UTF8):
-            self.start = len(codecs.BOM_UTF8)
-            line = line[self.start :]
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise self.error(
-                f"not valid UTF-8 ({error.reason}, byte {error.start + 1})"
-            ) from None
 
 
 class TFDSSource:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import read_lines
 from simcse_tf.datasets import source
 
 FILE = "nli_for_simcse.csv"
@@ -62,7 +63,7 @@ def read_rows(path: Path) -> Iterator[list[str]]:
             not closed, or a line is not UTF-8; the message names file and line.
     """
     # The reader wants the line ends that a quoted sentence may contain.
-    rows = csv.reader((line + "\n" for line in source.read_lines(path)), strict=True)
+    rows = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
     try:
         header = next(rows, [])
         if header != COLUMNS:

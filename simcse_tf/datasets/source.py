@@ -1,12 +1,7 @@
-"""Where the TFDS builders of this package find their files, and how they read them."""
+"""Where the TFDS builders of this package find their files."""
 
-import codecs
-from collections.abc import Iterator
-from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
-
-from simcse_tf.core.errors import UserError
 
 HOMEPAGE = "https://github.com/princeton-nlp/SimCSE"
 URL = "https://huggingface.co/datasets/princeton-nlp/datasets-for-simcse/resolve/main/"
@@ -43,22 +38,3 @@ def fetch(dl_manager: Any, name: str) -> Path:
     except AssertionError:  # TFDS's answer where there is no manual directory.
         return Path(dl_manager.download(URL + name))
     return manual if manual.exists() else Path(dl_manager.download(URL + name))
-
-
-def read_lines(path: str | PathLike[str]) -> Iterator[str]:
-    r"""Yields the lines of a UTF-8 file without their end, "\n" or "\r\n".
-
-    Raises:
-        UserError: A line is not UTF-8; the message names the file and the line.
-    """
-    with open(path, "rb") as file:
-        # In binary, because text mode would also end a line at a lone "\r".
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            try:
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{fspath(path)}, line {number}: not UTF-8 ({error})"
-                ) from error

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from simcse_tf.core.text_lines import read_lines
 from simcse_tf.datasets import source
 
 FILE = "wiki1m_for_simcse.txt"
@@ -40,6 +41,6 @@ class Wiki1mForSimcse(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(source.fetch(dl_manager, FILE))}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-        for key, line in enumerate(source.read_lines(path)):
+        for key, line in enumerate(read_lines(path)):
             if line.strip():
                 yield key, {"sentence": line}

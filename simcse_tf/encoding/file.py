@@ -3,13 +3,13 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import read_raw_lines
 from simcse_tf.encoding.bulk import blocks_of, encode_blocks, progress_bar
 from simcse_tf.encoding.partial_array import partial_array
 
@@ -43,7 +43,7 @@ def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int
                 print(
                     f"encode: going on after {done} of {lines} lines", file=sys.stderr
                 )
-            blocks = blocks_of(islice(read_lines(path), done, None))
+            blocks = blocks_of(islice(read_raw_lines(path), done, None))
             with progress_bar(lines, True, done) as bar:
                 for rows in encode_blocks(
                     model, blocks, batch_size, advance=bar.update
@@ -54,13 +54,6 @@ def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int
     except OSError as error:
         raise UserError(f"--output: cannot write {output}: {error.strerror}") from None
     return lines
-
-
-def read_lines(path: str) -> Iterator[bytes]:
-    """The lines of a file as they are, an empty one included, without line breaks."""
-    with open(path, "rb") as file:
-        for line in file:
-            yield line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def scan(path: str) -> tuple[int, str]:
