@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.sources import Source
+from simcse_tf.data.base import Source
 
 if TYPE_CHECKING:
     import tensorflow as tf

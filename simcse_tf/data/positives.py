@@ -11,31 +11,9 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.augmentation import Augmenter, word_augmenter
-from simcse_tf.data.sources import FileSource, Row, Source, open_source
-from simcse_tf.training.config import Config
-
-
-def training_source(config: Config) -> Source:
-    """The examples of a run, each with the positive that its config asks for.
-
-    Args:
-        config: A `simcse_tf.training.config.Config`.
-
-    Raises:
-        UserError: If the data cannot be read or do not fit the objective, or what
-            the augmentation needs is not there.
-    """
-    data, objective = config.data, config.objective
-    if objective.kind == "next_sentence":
-        return NextSentenceSource(data.train, objective.next_k, data.seed)
-    source = open_source(data.train)
-    if data.augmentation != "none":
-        _check_sentences(source, config, f"data.augmentation {data.augmentation}")
-        return AugmentedSource(source, _augmenter(config), data.seed)
-    if objective.same_mask:
-        _check_sentences(source, config, "objective.same_mask")
-    return source
+from simcse_tf.data.augmentation import Augmenter
+from simcse_tf.data.base import Row, Source
+from simcse_tf.data.files import FileSource
 
 
 class AugmentedSource:
@@ -132,24 +110,6 @@ class NextSentenceSource:
                 texts[: len(anchors)], texts[len(anchors) :], strict=True
             )
         ]
-
-
-def _augmenter(config: Config) -> Augmenter:
-    data = config.data
-    if data.augmentation != "mlm":
-        return word_augmenter(data.augmentation, data.augmentation_rate)
-    from simcse_tf.data.word_replacement import WordReplacer
-
-    model = data.augmentation_model or config.model.preset
-    return WordReplacer(model, data.augmentation_rate)
-
-
-def _check_sentences(source: Source, config: Config, key: str) -> None:
-    if source.columns != 1:
-        raise UserError(
-            f"{key}: expected data.train to hold single sentences, received "
-            f"{config.data.train} with {source.columns} columns"
-        )
 
 
 def _paragraph_ends(path: str) -> np.ndarray:

@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import read_lines
 from simcse_tf.datasets import source
+from simcse_tf.datasets.source import COLUMNS
 
 FILE = "nli_for_simcse.csv"
-COLUMNS = ["sent0", "sent1", "hard_neg"]
 
 
 class NliForSimcse(tfds.core.GeneratorBasedBuilder):
@@ -66,7 +66,7 @@ def read_rows(path: Path) -> Iterator[list[str]]:
     rows = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
     try:
         header = next(rows, [])
-        if header != COLUMNS:
+        if tuple(header) != COLUMNS:
             raise UserError(
                 f"{path}, line 1: expected the header {','.join(COLUMNS)}, "
                 f"received {','.join(header)!r}"

@@ -1,7 +1,10 @@
-"""Where the TFDS builders of this package find their files."""
+"""The paper's corpora: their columns, where their files are, and how to cite them."""
 
 from pathlib import Path
 from typing import Any
+
+# A premise, a sentence it entails, and one that contradicts it.
+COLUMNS = ("sent0", "sent1", "hard_neg")
 
 HOMEPAGE = "https://github.com/princeton-nlp/SimCSE"
 URL = "https://huggingface.co/datasets/princeton-nlp/datasets-for-simcse/resolve/main/"
