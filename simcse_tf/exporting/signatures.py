@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from simcse_tf import quantization
 from simcse_tf.core.errors import UserError
-from simcse_tf.exporting.bucketing import embed_by_length
+from simcse_tf.exporting.bucketing import embed_in_buckets
 from simcse_tf.objectives.contrastive import l2_normalize
 
 QUANTIZATIONS = ("int8", "binary")
@@ -103,7 +103,7 @@ def embedder(model: Any) -> Any:
     def embed_texts(text: tf.Tensor) -> tf.Tensor:
         distinct, places = tf.unique(text)
         tokens = model.tokenizer(distinct, model.max_length)
-        return tf.gather(embed_by_length(embed, tokens, model.embedding_dim), places)
+        return tf.gather(embed_in_buckets(embed, tokens, model.embedding_dim), places)
 
     return embed_texts
 
