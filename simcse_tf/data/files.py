@@ -53,7 +53,7 @@ class FileSource:
         return len(self._starts)
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
-        """The examples at `indices`; see `Source.read`."""
+        """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         return [
             self._format.parse(self._text[self._starts[index] : self._ends[index]])
             for index in indices

@@ -1,4 +1,4 @@
-"""Where an anchor's positive comes from, when the data do not hold it.
+"""Sources that draw an anchor's positive, where the data do not hold it.
 
 A positive is drawn anew in every epoch, from the seed, the epoch and the anchor's
 place in the data alone: a resumed run draws the same ones.
@@ -26,6 +26,12 @@ class AugmentedSource:
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1
+
+    Example:
+
+    ```python
+    AugmentedSource(open_source("sentences.txt"), word_augmenter("crop"), seed=42)
+    ```
     """
 
     columns = 2
@@ -40,6 +46,7 @@ class AugmentedSource:
         return len(self._sentences)
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
+        """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         anchors = [anchor for (anchor,) in self._sentences.read(indices, epoch)]
         generators = [_generator(self._seed, epoch, index) for index in indices]
         # A tokenizer reads bytes that are not UTF-8 in the same way.
@@ -52,7 +59,7 @@ class AugmentedSource:
 
 
 class NextSentenceSource:
-    """Sentences of documents, each with one of the next of its paragraph.
+    """Sentences of documents, each with one of the next sentences of its paragraph.
 
     A sentence without a next one is no anchor.
 
@@ -68,6 +75,12 @@ class NextSentenceSource:
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 2
         - [Logeswaran and Lee 2018](https://arxiv.org/abs/1803.02893)
+
+    Example:
+
+    ```python
+    NextSentenceSource("documents.txt", next_k=3, seed=42).columns  # 2
+    ```
     """
 
     columns = 2
@@ -98,6 +111,7 @@ class NextSentenceSource:
         return len(self._anchors)
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
+        """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         anchors = self._anchors[indices]
         steps = [
             _generator(self._seed, epoch, index).integers(1, self._choices[index] + 1)
@@ -113,7 +127,7 @@ class NextSentenceSource:
 
 
 def _paragraph_ends(path: str) -> np.ndarray:
-    """For each sentence, the number of sentences up to its paragraph's end."""
+    """For each sentence, how many the file holds up to its paragraph's end."""
     lengths = [0]
     for line in LocatedLines(path):
         if line.strip():

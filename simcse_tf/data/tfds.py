@@ -51,6 +51,6 @@ class TFDSSource:
         return len(self._examples)
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
-        """The examples at `indices`; see `Source.read`."""
+        """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         examples = self._examples.__getitems__([int(index) for index in indices])
         return [tuple(example[name] for name in self._names) for example in examples]

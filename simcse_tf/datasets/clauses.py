@@ -17,6 +17,13 @@ class Clause:
         opposed: Statements that cannot be true beside it.
         other: Statements on another matter about the same persons or things.
         altered: Statements that differ in one detail only; may be empty.
+
+    Example:
+
+    ```python
+    clause = FAMILIES[0](Random(42), TRAINING)
+    clause.same, clause.opposed
+    ```
     """
 
     same: Sequence[str]

@@ -1,12 +1,12 @@
 """A small grammar that writes an NLI-like training set and graded sentence pairs.
 
-It stands in for NLI (section 4 of the paper) where a minute of training has to
-show something: `nli.csv` holds triplets of a premise, a sentence it entails and one
+It takes the place of NLI (section 4 of the paper) where a minute of training must
+show an effect: `nli.csv` holds triplets of a premise, a sentence it entails and one
 that contradicts it, and `senteval/` pairs graded from 0 to 5 in the layout of the
 STS Benchmark. Contradictions keep nearly all the words of the premise (who did it
 to whom, not, opposites, numbers, places, times), entailments often few of them
-(passive, synonyms, reversed comparisons), so that counting common words leads
-astray. The pairs use another lexicon than the triplets.
+(passive, synonyms, reversed comparisons), so that counting common words does not
+help. The pairs use another lexicon than the triplets.
 
 ```
 python -m simcse_tf.datasets.grammar --output DIR [--triplets N] [--seed 42]
@@ -29,9 +29,9 @@ from simcse_tf.datasets.lexicon import HELD_OUT, TIMES, TRAINING, Lexicon, Synon
 from simcse_tf.datasets.source import COLUMNS
 
 TRIPLETS = 2000
-# How much of what one sentence says the other says too. Stricter with opposites
-# than people are: a contradiction shares its subject and claims nothing in common,
-# which is what hard negatives teach.
+# How much of one sentence's meaning the other shares. The grades are stricter with
+# opposites than people are: a contradiction shares the subject but not the claim, and
+# that is what hard negatives teach.
 GRADES = {
     5: "the same in other words",
     4: "the same, but one of the two says less",
@@ -55,7 +55,13 @@ class GradedPair:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clause with its place and time, and another place and another time."""
+    """A clause with its place and time, and another place and another time.
+
+    Attributes:
+        clause: The `Clause`.
+        details: Wordings of the place, and of the time.
+        altered_details: Wordings of another place, and of another time.
+    """
 
     clause: Clause
     details: Sequence[Synonyms]
@@ -69,14 +75,20 @@ def triplets(count: int = TRIPLETS, seed: int = 42) -> list[tuple[str, str, str]
     """Premises, each with an entailed and a contradicting sentence.
 
     Args:
-        count: How many.
+        count: The number of triplets.
         seed: The same seed gives the same triplets on every machine.
 
     Returns:
         `(sent0, sent1, hard_neg)`; no sentence occurs twice in all of them.
 
     Raises:
-        UserError: The grammar has no more different sentences.
+        UserError: If the grammar has no more different sentences.
+
+    Example:
+
+    ```python
+    triplets(1)  # [("Every one of the passengers slept ...", "All of ...", "In ...")]
+    ```
     """
     rng = Random(f"triplets {seed}")
     seen: set[str] = set()
@@ -92,6 +104,12 @@ def graded_pairs(seed: int = 42) -> dict[str, list[GradedPair]]:
     Returns:
         The pairs of the splits `"dev"` and `"test"`; no sentence occurs twice in
         the two, and none of `triplets` occurs at all.
+
+    Example:
+
+    ```python
+    graded_pairs()["test"][0].grade  # from 0 to 5
+    ```
     """
     rng = Random(f"pairs {seed}")
     seen: set[str] = set()
@@ -115,11 +133,17 @@ def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
 
     Args:
         output: The directory to write in; made if missing.
-        count: Number of triplets.
-        seed: Of both the triplets and the pairs.
+        count: The number of triplets.
+        seed: The seed of both the triplets and the pairs.
 
     Raises:
-        UserError: As `triplets`, or a file cannot be written.
+        UserError: As `triplets`, or if a file cannot be written.
+
+    Example:
+
+    ```python
+    write("data", count=400)  # data/nli.csv, data/senteval/...
+    ```
     """
     rows = triplets(count, seed)
     splits = graded_pairs(seed)
@@ -136,6 +160,7 @@ def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Writes what the command line asks for, and prints some of it."""
     parser = cli.Parser(
         prog="python -m simcse_tf.datasets.grammar",
         description="Write a small NLI-like training set and graded pairs.",

@@ -19,7 +19,14 @@ CITATION = """\
 
 
 def instructions(name: str) -> str:
-    """What TFDS tells a user whose machine cannot download the file `name`."""
+    """The text that TFDS shows a user whose machine cannot download the file `name`.
+
+    Example:
+
+    ```python
+    MANUAL_DOWNLOAD_INSTRUCTIONS = instructions("wiki1m_for_simcse.txt")
+    ```
+    """
     return f"""\
     Only for machines without access to the internet: put {name}, from {URL}{name},
     into the manual directory. It is then used instead of a download.
@@ -35,6 +42,12 @@ def fetch(dl_manager: Any, name: str) -> Path:
 
     Returns:
         The file in the manual directory if there is one, else the downloaded file.
+
+    Example:
+
+    ```python
+    fetch(dl_manager, "wiki1m_for_simcse.txt")
+    ```
     """
     try:
         manual = Path(dl_manager.manual_dir, name)

@@ -17,6 +17,13 @@ class Wiki1mForSimcse(tfds.core.GeneratorBasedBuilder):
 
     Examples keep the order of the file, so that a run which does not shuffle can be
     compared with another implementation. An empty line is not an example.
+
+    Example:
+
+    ```python
+    datasets.register()
+    tfds.load("wiki1m_for_simcse", split="train")
+    ```
     """
 
     VERSION = tfds.core.Version("1.0.0")

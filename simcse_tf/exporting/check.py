@@ -1,4 +1,4 @@
-"""Whether an export is whole, and answers as the model that it was made of."""
+"""Checks that an export is whole, and answers as the model that it was made from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,9 @@ class Tolerance:
     """How far an answer may be from the model's own.
 
     Attributes:
-        value: Of a float32 component.
-        steps: Of an int8 component.
-        bits: Share of the bits that may differ.
+        value: The largest difference of a float32 component.
+        steps: The largest difference of an int8 component.
+        bits: The share of the bits that may differ.
     """
 
     value: float
@@ -37,8 +37,8 @@ class Tolerance:
     bits: float
 
 
-# Other batches and other processors sum in another order. A rounded component may
-# then fall to the other side, and so may a bit.
+# Sums depend on the batch and the processor, since their order does. A component may
+# then be rounded to the other side, and a bit may flip.
 TOLERANCES = {
     "float32": Tolerance(1e-5, steps=1, bits=0.01),
     "bfloat16": Tolerance(0.01, steps=8, bits=0.05),
@@ -49,12 +49,13 @@ _UNIT_LENGTH = 1e-4
 
 @dataclass(frozen=True)
 class Soundness:
-    """What a check has found right.
+    """What `check` has found in an export that is sound.
 
     Attributes:
         manifest: The export's manifest.
-        records: How many recorded requests were answered.
-        difference: The largest of a float32 answer from the recorded one.
+        records: The number of recorded requests that were answered.
+        difference: The largest difference between a float32 answer and the recorded
+            one.
     """
 
     manifest: Manifest
@@ -63,7 +64,7 @@ class Soundness:
 
 
 def check(directory: Path) -> Soundness:
-    """Checks an export against its manifest and the answers recorded in it.
+    """Compares an export with its manifest and with the answers recorded in it.
 
     Args:
         directory: A version's directory.
@@ -73,6 +74,12 @@ def check(directory: Path) -> Soundness:
 
     Raises:
         UserError: If something is wrong; the message says what.
+
+    Example:
+
+    ```python
+    check(Path("exports/simcse/1")).records  # 20
+    ```
     """
     manifest = read_manifest(directory)
     _check_files(manifest, directory)
@@ -104,6 +111,12 @@ def summary(directory: Path, soundness: Soundness) -> str:
 
     Returns:
         string of several lines.
+
+    Example:
+
+    ```python
+    print(summary(version, check(version)))  # exports/simcse/1: sound ...
+    ```
     """
     manifest, model = soundness.manifest, soundness.manifest.model
     rows = {
@@ -121,7 +134,17 @@ def summary(directory: Path, soundness: Soundness) -> str:
 
 
 def signature_types(directory: Path) -> dict[str, SignatureTypes]:
-    """The types of a SavedModel's inputs and outputs, by the signature's name."""
+    """The types of a SavedModel's inputs and outputs, by the signature's name.
+
+    Args:
+        directory: The SavedModel. It is read, not loaded.
+
+    Example:
+
+    ```python
+    signature_types(version)["serving_default"].inputs["text"].dtype  # "string"
+    ```
+    """
     content = (directory / "saved_model.pb").read_bytes()
     graph = SavedModel.FromString(content).meta_graphs[0]
     return {
@@ -200,7 +223,7 @@ def _compare(
     else:
         difference = np.abs(received.astype(np.float32) - wanted).max()
         limit = tolerance.steps if wanted.dtype == np.int8 else tolerance.value
-    # Not "greater": NaN is wrong too.
+    # `not <=` in place of `>`: NaN is wrong too.
     if not difference <= limit:
         raise UserError(
             f"{label} differs from the model's by {difference:.2g}, more than {limit}"

@@ -82,7 +82,7 @@ class TrainingRecord(ManifestPart):
 
 
 class Manifest(ManifestPart):
-    """The content of `manifest.json`.
+    """The content of an export's `manifest.json`.
 
     Attributes:
         created: The time of the export, ISO 8601 in UTC.
