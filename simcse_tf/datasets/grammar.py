@@ -225,7 +225,7 @@ def _triplet(rng: Random) -> tuple[str, str, str]:
     scene = _scene(rng, rng.choice(FAMILIES), TRAINING)
     premise = rng.choice(scene.clause.same)
     return (
-        _tell(rng, premise, scene.details),
+        _sentence(rng, premise, scene.details),
         _regrade(rng, scene, premise, rng.choice((5, 4))),
         # Mostly opposites, as in NLI; the rest keeps numbers and places apart.
         _regrade(rng, scene, premise, rng.choice((1, 1, 3))),
@@ -236,7 +236,7 @@ def _pair(rng: Random, family: Family, grade: int) -> tuple[str, str]:
     scene = _scene(rng, family, HELD_OUT)
     premise = rng.choice(scene.clause.same)
     return (
-        _tell(rng, premise, scene.details),
+        _sentence(rng, premise, scene.details),
         _regrade(rng, scene, premise, grade),
     )
 
@@ -251,23 +251,23 @@ def _regrade(rng: Random, scene: Scene, premise: str, grade: int) -> str:
     clause, details = scene.clause, list(scene.details)
     reworded = rng.choice([w for w in clause.same if w != premise] or [premise])
     if grade == 5:
-        return _tell(rng, reworded, details)
+        return _sentence(rng, reworded, details)
     if grade == 4:
-        return _tell(rng, reworded, [rng.choice(details)])
+        return _sentence(rng, reworded, [rng.choice(details)])
     if grade == 3 and clause.altered and rng.random() < 0.5:
-        return _tell(rng, rng.choice(clause.altered), details)
+        return _sentence(rng, rng.choice(clause.altered), details)
     if grade == 3:
         changed = rng.randrange(len(details))
         details[changed] = scene.altered_details[changed]
-        return _tell(rng, reworded, details)
+        return _sentence(rng, reworded, details)
     if grade == 2:
-        return _tell(rng, rng.choice(clause.other), [rng.choice(details)])
+        return _sentence(rng, rng.choice(clause.other), [rng.choice(details)])
     if grade == 1:
-        return _tell(rng, rng.choice(clause.opposed), details)
+        return _sentence(rng, rng.choice(clause.opposed), details)
     stranger = scene
     while not set(stranger.details).isdisjoint(scene.details):
         stranger = _scene(rng, rng.choice(FAMILIES), HELD_OUT)
-    return _tell(rng, rng.choice(stranger.clause.same), stranger.details)
+    return _sentence(rng, rng.choice(stranger.clause.same), stranger.details)
 
 
 def _scene(rng: Random, family: Family, lexicon: Lexicon) -> Scene:
@@ -278,7 +278,7 @@ def _scene(rng: Random, family: Family, lexicon: Lexicon) -> Scene:
     return Scene(clause, (place, time), (elsewhere, another_time))
 
 
-def _tell(rng: Random, clause: str, details: Sequence[Synonyms]) -> str:
+def _sentence(rng: Random, clause: str, details: Sequence[Synonyms]) -> str:
     """A whole sentence: the clause, with some of the details before it."""
     words = [rng.choice(synonyms) for synonyms in details]
     rng.shuffle(words)

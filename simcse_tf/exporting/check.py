@@ -1,6 +1,8 @@
 """Checks that an export is whole, and answers as the model that it was made from."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,7 @@ def check(directory: Path) -> Soundness:
         ]
     if silent := [name for name, found in differences.items() if not found]:
         raise UserError(f"no warmup request for {_listed(silent)} in {WARMUP_FILE}")
-    found = [each for name in differences for each in differences[name]]
+    found = list(chain.from_iterable(differences.values()))
     return Soundness(manifest, len(found), max(found))
 
 
@@ -197,7 +199,9 @@ def _check_signatures(manifest: Manifest, directory: Path) -> None:
             )
 
 
-def _recorded(directory: Path) -> Any:
+def _recorded(
+    directory: Path,
+) -> Iterator[tuple[str, dict[str, tf.Tensor], Mapping[str, np.ndarray]]]:
     try:
         yield from read_warmup(directory)
     except tf.errors.OpError as error:
@@ -236,5 +240,5 @@ def _compare(
     return float(difference)
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

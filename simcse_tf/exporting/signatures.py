@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,8 @@ def _int8(embeddings: tf.Tensor) -> tf.Tensor:
 
 def _bits(embeddings: tf.Tensor) -> tf.Tensor:
     bits = tf.cast(embeddings > 0, tf.int32)
-    bits = tf.pad(bits, [[0, 0], [0, -bits.shape[1] % 8]])
-    bytes_ = tf.reshape(bits, [-1, bits.shape[1] // 8, 8])
+    whole_bytes = math.ceil(bits.shape[1] / 8)
+    bits = tf.pad(bits, [[0, 0], [0, 8 * whole_bytes - bits.shape[1]]])
+    bytes_ = tf.reshape(bits, [-1, whole_bytes, 8])
     highest_first = tf.constant([128, 64, 32, 16, 8, 4, 2, 1])
     return tf.cast(tf.reduce_sum(bytes_ * highest_first, axis=2), tf.uint8)

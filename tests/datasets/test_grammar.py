@@ -154,7 +154,7 @@ def test_every_family_writes_well_formed_sentences(lex, family, seed, grade):
     scene = grammar._scene(rng, FAMILIES[family], lex)
     premise = rng.choice(scene.clause.same)
     for sentence in (
-        grammar._tell(rng, premise, scene.details),
+        grammar._sentence(rng, premise, scene.details),
         grammar._regrade(rng, scene, premise, grade),
     ):
         assert_well_formed(sentence)
@@ -186,7 +186,7 @@ def test_every_family_has_every_grade():
 
 
 def test_contradictions_keep_the_words_of_the_premise():
-    """Counting common words must not tell a contradiction from an entailment."""
+    """Common words must not separate contradictions from entailments."""
 
     def overlap(a, b):
         a, b = words(a), words(b)

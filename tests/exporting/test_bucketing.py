@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +17,12 @@ def ragged(lengths):
 
 def buckets_of(lengths, **limits):
     """Each row's own number, its bucket's number of rows and its longest row."""
+    return traced(**limits)(ragged(lengths)).numpy().astype(int)
+
+
+@functools.cache
+def traced(**limits):
+    """One trace for all lengths, as in an export."""
 
     def embed(tokens):
         rows = tf.cast(tokens.nrows(), tf.int32)
@@ -25,13 +33,11 @@ def buckets_of(lengths, **limits):
             tf.float32,
         )
 
-    # One trace for all lengths, as in an export.
     spec = tf.RaggedTensorSpec([None, None], tf.int32, row_splits_dtype=tf.int64)
-    run = tf.function(
+    return tf.function(
         lambda tokens: embed_in_buckets(embed, tokens, 3, **limits),
         input_signature=[spec],
     )
-    return run(ragged(lengths)).numpy().astype(int)
 
 
 @settings(deadline=None, max_examples=20)

@@ -208,6 +208,7 @@ def mistake(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_command_line_exports_and_checks(small_preset, tmp_path, mistake, capsys):
     out = str(tmp_path / "base")
     command = [sys.executable, "-m", "simcse_tf.export"]
