@@ -13,6 +13,20 @@ __all__ = ["export", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Exports a model, or checks an export, as the command line asks.
+
+    Args:
+        argv: Optional strings. Defaults to `sys.argv` without the program's name.
+
+    Raises:
+        UserError: If something that the user gave is wrong.
+
+    Example:
+
+    ```python
+    main(["--check", "exports/simcse"])
+    ```
+    """
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.check is not None:

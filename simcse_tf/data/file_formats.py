@@ -17,7 +17,14 @@ _BLANK = [""]
 
 
 class Record(NamedTuple):
-    """Where one example stands in a file, in bytes, and what it says."""
+    """Where one example stands in a file, in bytes, and what it says.
+
+    Example:
+
+    ```python
+    Record(start=0, end=13, row=["A man plays."])
+    ```
+    """
 
     start: int
     end: int
@@ -29,6 +36,12 @@ class FileFormat(Protocol):
 
     Attributes:
         columns: int. How many texts an example has; 0 before `scan` has found it.
+
+    Example:
+
+    ```python
+    list(file_format(".csv").scan(LocatedLines("pairs.csv")))  # [Record(...), ...]
+    ```
     """
 
     columns: int

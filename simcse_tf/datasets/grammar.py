@@ -45,7 +45,14 @@ PAIRS_PER_GRADE = {"dev": 50, "test": 100}
 
 @dataclass(frozen=True)
 class GradedPair:
-    """Two sentences and how much of their meaning they share (see `GRADES`)."""
+    """Two sentences and how much of their meaning they share (see `GRADES`).
+
+    Example:
+
+    ```python
+    GradedPair(5, "deed", "The cook thanked the nurse.", "The nurse was thanked ...")
+    ```
+    """
 
     grade: int
     family: str
@@ -61,6 +68,12 @@ class Scene:
         clause: The `Clause`.
         details: Wordings of the place, and of the time.
         altered_details: Wordings of another place, and of another time.
+
+    Example:
+
+    ```python
+    Scene(clause, [("at home",), ("at noon",)], [("at work",), ("at dawn",)])
+    ```
     """
 
     clause: Clause
@@ -160,7 +173,20 @@ def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes what the command line asks for, and prints some of it."""
+    """Writes what the command line asks for, and prints some of it.
+
+    Args:
+        argv: Optional strings. Defaults to `sys.argv` without the program's name.
+
+    Raises:
+        UserError: If something that the user gave is wrong.
+
+    Example:
+
+    ```python
+    main(["--output", "data", "--triplets", "400"])
+    ```
+    """
     parser = cli.Parser(
         prog="python -m simcse_tf.datasets.grammar",
         description="Write a small NLI-like training set and graded pairs.",

@@ -32,6 +32,12 @@ class Tolerance:
         value: The largest difference of a float32 component.
         steps: The largest difference of an int8 component.
         bits: The share of the bits that may differ.
+
+    Example:
+
+    ```python
+    TOLERANCES["float32"].value  # 1e-5
+    ```
     """
 
     value: float
@@ -58,6 +64,12 @@ class Soundness:
         records: The number of recorded requests that were answered.
         difference: The largest difference between a float32 answer and the recorded
             one.
+
+    Example:
+
+    ```python
+    Soundness(read_manifest(version), records=8, difference=3e-7)
+    ```
     """
 
     manifest: Manifest
@@ -80,7 +92,7 @@ def check(directory: Path) -> Soundness:
     Example:
 
     ```python
-    check(Path("exports/simcse/1")).records  # 20
+    check(Path("exports/simcse/1")).records  # 8
     ```
     """
     manifest = read_manifest(directory)

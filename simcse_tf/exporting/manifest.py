@@ -32,14 +32,28 @@ class ManifestPart(BaseModel):
 
 
 class TensorType(ManifestPart):
-    """A tensor of a signature; `null` in its shape is the number of texts."""
+    """A tensor of a signature; `null` in its shape is the number of texts.
+
+    Example:
+
+    ```python
+    TensorType(dtype="float32", shape=[None, 768])
+    ```
+    """
 
     dtype: str
     shape: list[int | None]
 
 
 class SignatureTypes(ManifestPart):
-    """The tensors of a signature by their names."""
+    """The tensors of a signature by their names.
+
+    Example:
+
+    ```python
+    SignatureTypes(inputs={"text": text}, outputs={"embedding": embedding})
+    ```
+    """
 
     inputs: dict[str, TensorType]
     outputs: dict[str, TensorType]
@@ -55,6 +69,12 @@ class ExportedModel(ManifestPart):
         dimensions: How many an embedding has.
         precision: The type that the model computes in.
         parameters: How many weights it has.
+
+    Example:
+
+    ```python
+    read_manifest(version).model.max_length  # 32
+    ```
     """
 
     source: str | None
@@ -73,6 +93,12 @@ class TrainingRecord(ManifestPart):
         config: The run's config.
         dev: Its scores on dev data, if it was evaluated.
         test: Its scores on test data, if it was evaluated.
+
+    Example:
+
+    ```python
+    training_record("runs/sup/best").data  # "nli.csv"
+    ```
     """
 
     data: str
@@ -93,6 +119,12 @@ class Manifest(ManifestPart):
         content_hash: SHA-256 over the list of `files`.
         files: SHA-256 of each file by its path in the export; the manifest itself
             is not among them.
+
+    Example:
+
+    ```python
+    read_manifest(Path("exports/simcse/1")).content_hash  # "2c26b46b68..."
+    ```
     """
 
     created: str

@@ -31,6 +31,12 @@ class Signature:
         output: The name of its output.
         in_graph: Maps the float32 embeddings `(n, dim)` of each input to the output.
         reference: The same function in NumPy.
+
+    Example:
+
+    ```python
+    signatures(768)[1].inputs  # ("text_a", "text_b")
+    ```
     """
 
     name: str
