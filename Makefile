@@ -45,7 +45,7 @@ install: .venv/.installed  ## Make .venv: the pinned packages and simcse_tf, edi
 	echo "Done: $(BIN)/python has $$($(BIN)/python -V) and simcse_tf"
 
 quickstart: install  ## Train, evaluate, export and serve a small model
-	@$(BIN)/python -m simcse_tf.quickstart
+	@$(BIN)/python examples/quickstart.py
 
 test: install lint  ## Lint, then run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

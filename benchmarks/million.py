@@ -1,4 +1,4 @@
-"""A million sentences encoded, killed half-way, and gone on with.
+"""A million sentences encoded, killed half-way, and resumed.
 
     python benchmarks/million.py --texts wiki_sentences.txt --precision mixed_bfloat16
 
@@ -62,12 +62,12 @@ def encode(command: list[str], journal: Path, stop_after: int | None) -> dict:
         process.wait()
         log.seek(0)
         messages = log.read()
-    done = re.search(r"going on after (\d+)", messages)
+    done = re.search(r"resuming after (\d+)", messages)
     return {
         "exit": process.returncode,
         "progress": progress,
         "peak_mib": peak / 1024,
-        "gone_on_after": int(done[1]) if done else 0,
+        "resumed_after": int(done[1]) if done else 0,
     }
 
 
@@ -116,7 +116,7 @@ def main() -> None:
         second = encode(command, journal, None)
         shape = np.load(out, mmap_mode="r").shape
     print(f"killed at {at_kill} (exit {first['exit']}), exit then {second['exit']}")
-    print(f"gone on after {second['gone_on_after']}; rows in the end: {shape}")
+    print(f"resumed after {second['resumed_after']}; rows in the end: {shape}")
     every = np.concatenate([rates(first["progress"]), rates(second["progress"])])
     tenths = [part.mean() for part in np.array_split(every, 10) if len(part)]
     print("sentences/s by tenth:", " ".join(f"{rate:.0f}" for rate in tenths))

@@ -14,6 +14,20 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Embeds the file that the command line names.
+
+    Args:
+        argv: Optional strings. Defaults to `sys.argv` without the program's name.
+
+    Raises:
+        UserError: If something that the user gave is wrong.
+
+    Example:
+
+    ```python
+    main(["--model", "runs/mine/best", "--input", "in.txt", "--output", "out.npy"])
+    ```
+    """
     parser = Parser("simcse_tf.encode", description="Embed a file, one row a line.")
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     parser.add_argument("--input", required=True, metavar="FILE.txt")

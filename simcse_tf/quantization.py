@@ -1,7 +1,7 @@
 """Smaller embeddings for storage: fewer dimensions, int8, one bit a dimension.
 
-What the signatures `serving_N`, `serving_int8` and `serving_binary` of an export
-return, and how to read it. NumPy alone.
+The signatures `serving_N`, `serving_int8` and `serving_binary` of an export return
+them. This module needs NumPy alone.
 """
 
 import numpy as np
@@ -18,6 +18,12 @@ def truncate(embeddings: np.ndarray, dims: int) -> np.ndarray:
 
     Returns:
         float32 array of shape `(n, dims)`.
+
+    Example:
+
+    ```python
+    truncate(embeddings, 256)  # float32, (n, 256), rows of unit length
+    ```
     """
     return _unit_length(embeddings[:, :dims])
 
@@ -30,6 +36,12 @@ def encode_int8(embeddings: np.ndarray) -> np.ndarray:
 
     Returns:
         int8 array of shape `(n, dim)`, from -127 to 127.
+
+    Example:
+
+    ```python
+    encode_int8(np.array([[0.6, -0.8]], np.float32))  # [[95, -127]]
+    ```
     """
     largest = np.abs(embeddings).max(axis=1, keepdims=True, initial=0)
     steps = embeddings / np.where(largest > 0, largest, 1) * INT8_LIMIT
@@ -37,7 +49,7 @@ def encode_int8(embeddings: np.ndarray) -> np.ndarray:
 
 
 def decode_int8(codes: np.ndarray) -> np.ndarray:
-    """Embeddings out of `embedding_int8`.
+    """Embeddings from the codes of `encode_int8` or `serving_int8`.
 
     A row's scale is not stored: it is the one that makes the row's length 1.
 
@@ -46,6 +58,12 @@ def decode_int8(codes: np.ndarray) -> np.ndarray:
 
     Returns:
         float32 array of shape `(n, dim)`, rows of unit length.
+
+    Example:
+
+    ```python
+    decode_int8(np.array([[95, -127]], np.int8))  # [[0.599, -0.801]]
+    ```
     """
     return _unit_length(codes)
 
@@ -59,12 +77,20 @@ def encode_binary(embeddings: np.ndarray) -> np.ndarray:
     Returns:
         uint8 array of shape `(n, ceil(dim / 8))` in the order of `numpy.packbits`:
         the first component is the highest bit of the first byte.
+
+    Example:
+
+    ```python
+    encode_binary(np.array([[0.6, -0.8]]))  # [[0b10000000]]
+    ```
     """
     return np.packbits(embeddings > 0, axis=1)
 
 
 def decode_binary(bits: np.ndarray, dim: int) -> np.ndarray:
-    """Embeddings out of `embedding_bits`: the nearest with one magnitude throughout.
+    """Embeddings from the bits of `encode_binary` or `serving_binary`.
+
+    All components of a row have the same magnitude.
 
     Args:
         bits: uint8 array of shape `(n, ceil(dim / 8))`.
@@ -72,13 +98,19 @@ def decode_binary(bits: np.ndarray, dim: int) -> np.ndarray:
 
     Returns:
         float32 array of shape `(n, dim)`, rows of unit length.
+
+    Example:
+
+    ```python
+    decode_binary(np.array([[0b10000000]], np.uint8), 2)  # [[0.707, -0.707]]
+    ```
     """
     signs = np.unpackbits(bits, axis=1, count=dim).astype(np.float32) * 2 - 1
     return signs / np.float32(np.sqrt(dim))
 
 
 def hamming_distance(bits_a: np.ndarray, bits_b: np.ndarray) -> np.ndarray:
-    """In how many dimensions the rows of two arrays differ.
+    """The number of dimensions in which the rows of two arrays differ.
 
     Args:
         bits_a: uint8 array of shape `(n, bytes)`.
@@ -86,15 +118,24 @@ def hamming_distance(bits_a: np.ndarray, bits_b: np.ndarray) -> np.ndarray:
 
     Returns:
         int64 array of shape `(n,)`.
+
+    Example:
+
+    ```python
+    hamming_distance(np.array([[0b11]], np.uint8), np.array([[0b01]], np.uint8))  # [1]
+    ```
     """
-    return np.unpackbits(bits_a ^ bits_b, axis=1).sum(axis=1, dtype=np.int64)
+    distance: np.ndarray = np.unpackbits(bits_a ^ bits_b, axis=1).sum(
+        axis=1, dtype=np.int64
+    )
+    return distance
 
 
 def estimated_cosine(distance: np.ndarray, dim: int) -> np.ndarray:
     """The cosine of two embeddings from the Hamming distance of their bits.
 
-    Where directions are spread evenly, two vectors at an angle differ in the share
-    `angle / pi` of their signs (Charikar 2002, of random hyperplanes).
+    If directions are spread evenly, the signs of two vectors differ in a share of
+    `angle / pi` (Charikar 2002, for random hyperplanes).
 
     Args:
         distance: int array. As `hamming_distance` returns it.
@@ -102,6 +143,12 @@ def estimated_cosine(distance: np.ndarray, dim: int) -> np.ndarray:
 
     Returns:
         float64 array, `cos(pi * distance / dim)`.
+
+    Example:
+
+    ```python
+    estimated_cosine(np.array([0, 192]), 384)  # [1.0, 0.0]
+    ```
     """
     return np.cos(np.pi * np.asarray(distance) / dim)
 

@@ -16,6 +16,7 @@ from simcse_tf.client.protocol import EMBEDDINGS
 from simcse_tf.core import cli
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import read_raw_lines
 
 ONCE = 0.0  # seconds of retrying
 
@@ -143,9 +144,7 @@ def _token(path: Path | None) -> str | None:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
-            for line in file:
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
+        yield from read_raw_lines(path)
     except OSError as error:
         raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Of Linux' renameat2(2).
+# Constants of Linux' renameat2(2).
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -28,7 +28,14 @@ def atomic_directory(
             to `True`.
 
     Raises:
-        OSError: If it cannot be written, or is there and not to be replaced.
+        OSError: If it cannot be written, or exists and must not be replaced.
+
+    Example:
+
+    ```python
+    with atomic_directory("runs/mine/best") as directory:
+        model.save_to_preset(str(directory))
+    ```
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +66,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         OSError: If it cannot be written.
+
+    Example:
+
+    ```python
+    with atomic_write("scores.json") as path:
+        path.write_text(json.dumps(scores), "utf-8")
+    ```
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +87,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_directory(path: Path) -> None:
-    """Removes a directory, which is at no moment there in part."""
+    """Removes a directory; no other process ever finds it there in part.
+
+    Example:
+
+    ```python
+    remove_directory(Path("runs/mine/checkpoints/step-500"))
+    ```
+    """
     path.rename(_temporary(path))
     _discard(_temporary(path))
 
@@ -81,13 +102,19 @@ def remove_directory(path: Path) -> None:
 def clean_up(directory: Path) -> None:
     """Removes what a killed process had begun to write in a directory.
 
-    What it had put aside to write it anew comes back.
+    An old directory that it had put aside, to replace it, gets its name back.
 
     Args:
-        directory: The parent of what was written. Need not be there.
+        directory: The parent of what was written. It need not exist.
 
     Raises:
         OSError: If something cannot be renamed or removed.
+
+    Example:
+
+    ```python
+    clean_up(Path("runs/mine"))  # removes .best.new-x1, .config.json.new-7, ...
+    ```
     """
     for old in filter(Path.is_dir, directory.glob(".*.old")):
         _come_back(directory / old.name[1 : -len(".old")])
@@ -105,6 +132,12 @@ def check_room(directory: Path, size: int) -> None:
 
     Raises:
         OSError: If there is no such room.
+
+    Example:
+
+    ```python
+    check_room(Path("runs/mine"), 2**30)  # raises unless 1 GiB can be written
+    ```
     """
     with tempfile.TemporaryFile(dir=directory) as file:
         os.posix_fallocate(file.fileno(), 0, size)
@@ -113,11 +146,17 @@ def check_room(directory: Path, size: int) -> None:
 def sync(path: Path) -> None:
     """Waits until a file's content, or a directory's names, are on the disk.
 
-    A rename may get there before what it names: a machine that dies then leaves an
-    empty file under the final name.
+    Without it, a rename may reach the disk before the content: a machine that dies
+    then leaves an empty file under the final name.
 
     Raises:
         OSError: If it cannot be opened or written.
+
+    Example:
+
+    ```python
+    sync(Path("runs/mine/config.json"))
+    ```
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -135,7 +174,7 @@ def _old(final: Path) -> Path:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two directories in one move, where kernel and file system know how."""
+    """Swaps two directories in one move, if kernel and file system support it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     return renameat2 is not None and not renameat2(
         _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
@@ -143,7 +182,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _step_aside(final: Path) -> None:
-    # A full directory cannot be renamed over.
+    # A rename cannot replace a directory that holds files.
     if final.exists():
         _discard(_old(final))
         final.rename(_old(final))

@@ -13,16 +13,31 @@ from simcse_tf.core.errors import PeerLost, Stopped, UserError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 USER_MISTAKE = 2
-# EX_TEMPFAIL of sysexits.h: the same command again, with --resume, goes on.
+# EX_TEMPFAIL of sysexits.h: the same command with --resume resumes.
 STOPPED = 75
 PEER_LOST = 76
 INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that answers a wrong flag with one line."""
+    """An `ArgumentParser` that answers a wrong flag with one line.
+
+    Example:
+
+    ```python
+    parser = Parser("simcse_tf.train", description="Train SimCSE from a JSON config.")
+    ```
+    """
 
     def error(self, message: str) -> NoReturn:
+        """Prints the message on one line of stderr, and exits with code 2.
+
+        Args:
+            message: string. What `argparse` found wrong.
+
+        Raises:
+            SystemExit: Always.
+        """
         self.exit(USER_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -35,8 +50,15 @@ def run(main: Callable[[], None]) -> NoReturn:
     Raises:
         SystemExit: Always. Code 0 on success, 2 on a `UserError` (its message
             is printed on stderr as one line), 75 on `Stopped` and 76 on `PeerLost`
-            (likewise), 130 on Ctrl-C. Anything else is a bug of ours and keeps its
+            (likewise), 130 on Ctrl-C. Any other exception is a bug and keeps its
             traceback.
+
+    Example:
+
+    ```python
+    if __name__ == "__main__":
+        run(main)
+    ```
     """
     try:
         main()

@@ -1,4 +1,4 @@
-"""The packages that only part of `simcse_tf` needs, `simcse-tf[eval]`."""
+"""The packages that only a part of `simcse_tf` needs: `simcse-tf[eval]`."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ from simcse_tf.core.errors import UserError
 
 
 def require(*modules: str) -> None:
-    """Answers a missing optional package with how to install it.
+    """Raises an error that says how to install a missing optional package.
 
     Nothing is imported, so this takes no time at the start of a command line.
 
@@ -14,7 +14,13 @@ def require(*modules: str) -> None:
         modules: Names that are imported, such as `"sklearn"`.
 
     Raises:
-        UserError: One of them is not installed.
+        UserError: If one of them is not installed.
+
+    Example:
+
+    ```python
+    require("sklearn")
+    ```
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:

@@ -1,7 +1,7 @@
 """Data augmentation of sentences: the baselines that dropout is compared with.
 
-An augmenter maps sentences, and a random generator for each, to other sentences;
-what it makes of one does not depend on the rest of the batch.
+An augmenter maps sentences, and a random generator for each, to other sentences.
+The result for one sentence does not depend on the rest of the batch.
 
 Reference:
     - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1
@@ -20,14 +20,28 @@ Augmenter: TypeAlias = Callable[[Sequence[str], Sequence[Generator]], list[str]]
 
 
 def crop(words: Sequence[str], rng: Generator, rate: float) -> list[str]:
-    """Keeps a random contiguous span of `1 - rate` of the words, at least one."""
+    """Keeps a random contiguous span of `1 - rate` of the words, at least one.
+
+    Example:
+
+    ```python
+    crop(["a", "man", "plays", "guitar"], np.random.default_rng(0), 0.5)
+    ```
+    """
     kept = max(1, round(len(words) * (1 - rate)))
     start = int(rng.integers(max(1, len(words) - kept + 1)))
     return list(words[start : start + kept])
 
 
 def delete_words(words: Sequence[str], rng: Generator, rate: float) -> list[str]:
-    """Leaves out each word with probability `rate`, but for one that stays."""
+    """Leaves out each word with probability `rate`; one random word always stays.
+
+    Example:
+
+    ```python
+    delete_words(["a", "man", "plays", "guitar"], np.random.default_rng(0), 0.3)
+    ```
+    """
     kept = rng.random(len(words)) >= rate
     if len(words):
         kept[rng.integers(len(words))] = True
@@ -35,15 +49,29 @@ def delete_words(words: Sequence[str], rng: Generator, rate: float) -> list[str]
 
 
 def delete_one_word(words: Sequence[str], rng: Generator) -> list[str]:
-    """Leaves out one random word, unless it is the only one."""
+    """Leaves out one random word, unless it is the only one.
+
+    Example:
+
+    ```python
+    delete_one_word(["a", "man", "plays"], np.random.default_rng(0))
+    ```
+    """
     if len(words) < 2:
         return list(words)
-    gone = int(rng.integers(len(words)))
-    return [*words[:gone], *words[gone + 1 :]]
+    deleted = int(rng.integers(len(words)))
+    return [*words[:deleted], *words[deleted + 1 :]]
 
 
 def replace_by_synonym(words: Sequence[str], rng: Generator) -> list[str]:
-    """Replaces one random word that has a synonym in WordNet by one of them."""
+    """Replaces one random word by one of its synonyms in WordNet, if any word has one.
+
+    Example:
+
+    ```python
+    replace_by_synonym(["the", "car", "stopped"], np.random.default_rng(0))
+    ```
+    """
     replaced = list(words)
     for position in rng.permutation(len(words)):
         found = synonyms(words[position])
@@ -55,7 +83,14 @@ def replace_by_synonym(words: Sequence[str], rng: Generator) -> list[str]:
 
 @functools.lru_cache(maxsize=100_000)
 def synonyms(word: str) -> tuple[str, ...]:
-    """WordNet's synonyms of a word in any of its senses, sorted; none of itself."""
+    """WordNet's synonyms of a word in any of its senses, sorted, without the word.
+
+    Example:
+
+    ```python
+    synonyms("car")  # ("auto", "automobile", ...)
+    ```
+    """
     from nltk.corpus import wordnet
 
     names = {name for synset in wordnet.synsets(word) for name in synset.lemma_names()}
@@ -73,6 +108,13 @@ def word_augmenter(kind: str, rate: float = 0.1) -> Augmenter:
 
     Raises:
         UserError: If WordNet's data is not there for `"synonym"`.
+
+    Example:
+
+    ```python
+    augment = word_augmenter("crop", rate=0.2)
+    augment(["A man plays the guitar."], [np.random.default_rng(0)])
+    ```
     """
     changes: dict[str, Callable[[Sequence[str], Generator], list[str]]] = {
         "crop": functools.partial(crop, rate=rate),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.sources import Source
+from simcse_tf.data.base import Source
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,22 +23,22 @@ def training_batches(
     parts: int = 1,
     own_parts: range = range(1),
 ) -> tf.data.Dataset:
-    """The training batches of some steps, whatever ran before them.
+    """The training batches of some steps.
 
-    What step `s` sees is a function of `s` and the seed alone: a run can start
-    anywhere in the middle. An epoch's last batch is dropped if it is short.
+    What step `s` sees is a function of `s` and the seed alone, so that a run can
+    resume at any step. An epoch's last batch is dropped if it is short.
 
     Args:
         source: Where the examples come from.
         batch_size: int. Examples a step.
         first_step: int. Counted from 0.
         last_step: int. The step after the last one.
-        shuffle: bool. Whether each epoch has a random order of its own; otherwise
-            it is the source's. Defaults to `True`.
-        seed: int. Of the shuffling. Defaults to `42`.
-        parts: int. Into how many a batch is cut, one for each replica. Defaults
+        shuffle: bool. Whether each epoch has a random order of its own, or the
+            source's order. Defaults to `True`.
+        seed: int. The seed of the shuffling. Defaults to `42`.
+        parts: int. The number of parts of a batch, one for each replica. Defaults
             to `1`.
-        own_parts: range. The parts of each step to give, in their order; only
+        own_parts: range. The parts of each step to return, in their order; only
             their examples are read. Defaults to `range(1)`.
 
     Returns:
@@ -47,6 +47,12 @@ def training_batches(
 
     Raises:
         UserError: If the source holds fewer examples than a batch.
+
+    Example:
+
+    ```python
+    training_batches(open_source("pairs.csv"), 64, first_step=0, last_step=100)
+    ```
     """
     import tensorflow as tf
 
@@ -75,10 +81,16 @@ def training_batches(
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
-    """Whole batches in the source.
+    """The number of whole batches in the source.
 
     Raises:
         UserError: If there is none.
+
+    Example:
+
+    ```python
+    steps_per_epoch(open_source("sentences.txt"), 64)  # 15625
+    ```
     """
     if len(source) < batch_size:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where an anchor's positive comes from, when the data do not hold it.
+"""Sources that draw an anchor's positive, where the data do not hold it.
 
 A positive is drawn anew in every epoch, from the seed, the epoch and the anchor's
 place in the data alone: a resumed run draws the same ones.
@@ -10,31 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.augmentation import Augmenter, word_augmenter
-from simcse_tf.data.sources import FileSource, Lines, Row, Source, open_source
-from simcse_tf.training.config import Config
-
-
-def training_source(config: Config) -> Source:
-    """The examples of a run, each with the positive that its config asks for.
-
-    Args:
-        config: A `simcse_tf.training.config.Config`.
-
-    Raises:
-        UserError: If the data cannot be read or do not fit the objective, or what
-            the augmentation needs is not there.
-    """
-    data, objective = config.data, config.objective
-    if objective.kind == "next_sentence":
-        return NextSentenceSource(data.train, objective.next_k, data.seed)
-    source = open_source(data.train)
-    if data.augmentation != "none":
-        _check_sentences(source, config, f"data.augmentation {data.augmentation}")
-        return AugmentedSource(source, _augmenter(config), data.seed)
-    if objective.same_mask:
-        _check_sentences(source, config, "objective.same_mask")
-    return source
+from simcse_tf.core.text_lines import LocatedLines
+from simcse_tf.data.augmentation import Augmenter
+from simcse_tf.data.base import Row, Source
+from simcse_tf.data.files import FileSource
 
 
 class AugmentedSource:
@@ -47,6 +26,12 @@ class AugmentedSource:
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1
+
+    Example:
+
+    ```python
+    AugmentedSource(open_source("sentences.txt"), word_augmenter("crop"), seed=42)
+    ```
     """
 
     columns = 2
@@ -61,6 +46,7 @@ class AugmentedSource:
         return len(self._sentences)
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
+        """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         anchors = [anchor for (anchor,) in self._sentences.read(indices, epoch)]
         generators = [_generator(self._seed, epoch, index) for index in indices]
         # A tokenizer reads bytes that are not UTF-8 in the same way.
@@ -73,7 +59,7 @@ class AugmentedSource:
 
 
 class NextSentenceSource:
-    """Sentences of documents, each with one of the next of its paragraph.
+    """Sentences of documents, each with one of the next sentences of its paragraph.
 
     A sentence without a next one is no anchor.
 
@@ -89,6 +75,12 @@ class NextSentenceSource:
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 2
         - [Logeswaran and Lee 2018](https://arxiv.org/abs/1803.02893)
+
+    Example:
+
+    ```python
+    NextSentenceSource("documents.txt", next_k=3, seed=42).columns  # 2
+    ```
     """
 
     columns = 2
@@ -119,6 +111,7 @@ class NextSentenceSource:
         return len(self._anchors)
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
+        """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         anchors = self._anchors[indices]
         steps = [
             _generator(self._seed, epoch, index).integers(1, self._choices[index] + 1)
@@ -133,28 +126,10 @@ class NextSentenceSource:
         ]
 
 
-def _augmenter(config: Config) -> Augmenter:
-    data = config.data
-    if data.augmentation != "mlm":
-        return word_augmenter(data.augmentation, data.augmentation_rate)
-    from simcse_tf.data.word_replacement import WordReplacer
-
-    model = data.augmentation_model or config.model.preset
-    return WordReplacer(model, data.augmentation_rate)
-
-
-def _check_sentences(source: Source, config: Config, key: str) -> None:
-    if source.columns != 1:
-        raise UserError(
-            f"{key}: expected data.train to hold single sentences, received "
-            f"{config.data.train} with {source.columns} columns"
-        )
-
-
 def _paragraph_ends(path: str) -> np.ndarray:
-    """For each sentence, the number of sentences up to its paragraph's end."""
+    """For each sentence, how many the file holds up to its paragraph's end."""
     lengths = [0]
-    for line in Lines(path):
+    for line in LocatedLines(path):
         if line.strip():
             lengths[-1] += 1
         else:

@@ -11,7 +11,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import presets
 from simcse_tf.objectives import masked_lm
 
-# So low that a token with this logit is never drawn.
+# A token with so low a logit is never drawn.
 _NEVER = -1e9
 
 
@@ -34,22 +34,29 @@ class WordReplacer:
     Args:
         model: string. A local Hugging Face checkpoint of BERT with its masked
             language model, as a MODEL argument names it.
-        rate: float. With which a word is replaced.
+        rate: float. The probability that a word is replaced.
 
     Raises:
         UserError: If the model cannot be loaded or has no masked language model.
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1, "MLM k%"
+
+    Example:
+
+    ```python
+    replace = WordReplacer("models/bert-base-uncased", rate=0.15)
+    replace(["A man plays the guitar."], [np.random.default_rng(0)])
+    ```
     """
 
     def __init__(self, model: str, rate: float):
-        preset = presets.resolve(model)
+        checkpoint = presets.load_checkpoint(model)
         self.rate = rate
-        self._tokenizer = presets.load_tokenizer(preset)
-        self._backbone = presets.load_backbone(preset)
+        self._tokenizer = checkpoint.tokenizer
+        self._backbone = checkpoint.backbone
         self._head = masked_lm.masked_lm_head(self._backbone, self._tokenizer)
-        if not presets.load_masked_lm_head(self._head, preset):
+        if not presets.load_masked_lm_head(self._head, checkpoint.preset):
             raise UserError(
                 f"data.augmentation mlm: {model} holds no masked language model; "
                 "data.augmentation_model names a local Hugging Face directory with one "
@@ -116,8 +123,8 @@ class WordReplacer:
             "padding_mask": tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32),
         }
         features["segment_ids"] = tf.zeros_like(features["token_ids"])
-        states = self._backbone(features, training=False)["sequence_output"]
-        at_gaps = tf.gather_nd(states, places)[None]
+        outputs = self._backbone(features, training=False)
+        at_gaps = tf.gather_nd(outputs["sequence_output"], places)[None]
         return self._head(at_gaps, tf.range(tf.shape(places)[0])[None])[0]
 
 

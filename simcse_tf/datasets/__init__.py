@@ -22,6 +22,13 @@ def register() -> None:
     """Makes `nli_for_simcse` and `wiki1m_for_simcse` known to `tfds.builder`.
 
     Any number of calls does the same as one.
+
+    Example:
+
+    ```python
+    register()
+    tfds.load("nli_for_simcse", split="train")
+    ```
     """
     # TFDS registers a builder class when it is defined.
     from simcse_tf.datasets import nli_for_simcse, wiki1m_for_simcse  # noqa: F401

@@ -4,8 +4,8 @@ The two share only what carries no content of its own: numbers, times, and words
 such as "before" or "most". A model that does well on the second has learned how
 sentences are built, not which words occurred.
 
-Wherever words stand together in a tuple they mean the same. Verbs are past forms
-that serve as participles too, so that every one can be told in the passive.
+Words in the same tuple mean the same. Verbs are past forms that serve as participles
+too, so that each can be used in the passive.
 """
 
 from dataclasses import dataclass

@@ -8,10 +8,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import read_lines
 from simcse_tf.datasets import source
+from simcse_tf.datasets.source import COLUMNS
 
 FILE = "nli_for_simcse.csv"
-COLUMNS = ["sent0", "sent1", "hard_neg"]
 
 
 class NliForSimcse(tfds.core.GeneratorBasedBuilder):
@@ -21,6 +22,13 @@ class NliForSimcse(tfds.core.GeneratorBasedBuilder):
     contradicts it. Examples keep the order of the file, so that a run which does
     not shuffle can be compared with another implementation. A row in which a
     sentence is empty is not an example.
+
+    Example:
+
+    ```python
+    datasets.register()
+    tfds.load("nli_for_simcse", split="train")
+    ```
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -58,14 +66,20 @@ def read_rows(path: Path) -> Iterator[list[str]]:
     Blank lines between rows are left out.
 
     Raises:
-        UserError: The header is another, a row has not three columns, a quote is
-            not closed, or a line is not UTF-8; the message names file and line.
+        UserError: If the header is another one, a row has not three columns, a quote
+            is not closed, or a line is not UTF-8; the message names file and line.
+
+    Example:
+
+    ```python
+    next(read_rows(Path("nli_for_simcse.csv")))  # [premise, entailed, contradicting]
+    ```
     """
     # The reader wants the line ends that a quoted sentence may contain.
-    rows = csv.reader((line + "\n" for line in source.read_lines(path)), strict=True)
+    rows = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
     try:
         header = next(rows, [])
-        if header != COLUMNS:
+        if tuple(header) != COLUMNS:
             raise UserError(
                 f"{path}, line 1: expected the header {','.join(COLUMNS)}, "
                 f"received {','.join(header)!r}"

@@ -1,12 +1,10 @@
-"""Where the TFDS builders of this package find their files, and how they read them."""
+"""The paper's corpora: their columns, where their files are, and how to cite them."""
 
-import codecs
-from collections.abc import Iterator
-from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from simcse_tf.core.errors import UserError
+# A premise, a sentence it entails, and one that contradicts it.
+COLUMNS = ("sent0", "sent1", "hard_neg")
 
 HOMEPAGE = "https://github.com/princeton-nlp/SimCSE"
 URL = "https://huggingface.co/datasets/princeton-nlp/datasets-for-simcse/resolve/main/"
@@ -21,7 +19,14 @@ CITATION = """\
 
 
 def instructions(name: str) -> str:
-    """What TFDS tells a user whose machine cannot download the file `name`."""
+    """The text that TFDS shows a user whose machine cannot download the file `name`.
+
+    Example:
+
+    ```python
+    MANUAL_DOWNLOAD_INSTRUCTIONS = instructions("wiki1m_for_simcse.txt")
+    ```
+    """
     return f"""\
     Only for machines without access to the internet: put {name}, from {URL}{name},
     into the manual directory. It is then used instead of a download.
@@ -37,28 +42,15 @@ def fetch(dl_manager: Any, name: str) -> Path:
 
     Returns:
         The file in the manual directory if there is one, else the downloaded file.
+
+    Example:
+
+    ```python
+    fetch(dl_manager, "wiki1m_for_simcse.txt")
+    ```
     """
     try:
         manual = Path(dl_manager.manual_dir, name)
     except AssertionError:  # TFDS's answer where there is no manual directory.
         return Path(dl_manager.download(URL + name))
     return manual if manual.exists() else Path(dl_manager.download(URL + name))
-
-
-def read_lines(path: str | PathLike[str]) -> Iterator[str]:
-    r"""Yields the lines of a UTF-8 file without their end, "\n" or "\r\n".
-
-    Raises:
-        UserError: A line is not UTF-8; the message names the file and the line.
-    """
-    with open(path, "rb") as file:
-        # In binary, because text mode would also end a line at a lone "\r".
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            try:
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{fspath(path)}, line {number}: not UTF-8 ({error})"
-                ) from error

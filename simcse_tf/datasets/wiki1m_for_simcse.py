@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from simcse_tf.core.text_lines import read_lines
 from simcse_tf.datasets import source
 
 FILE = "wiki1m_for_simcse.txt"
@@ -16,6 +17,13 @@ class Wiki1mForSimcse(tfds.core.GeneratorBasedBuilder):
 
     Examples keep the order of the file, so that a run which does not shuffle can be
     compared with another implementation. An empty line is not an example.
+
+    Example:
+
+    ```python
+    datasets.register()
+    tfds.load("wiki1m_for_simcse", split="train")
+    ```
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -40,6 +48,6 @@ class Wiki1mForSimcse(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(source.fetch(dl_manager, FILE))}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-        for key, line in enumerate(source.read_lines(path)):
+        for key, line in enumerate(read_lines(path)):
             if line.strip():
                 yield key, {"sentence": line}

@@ -1,26 +1,38 @@
 """Bulk encoding: many sentences to one array, in batches of similar length."""
 
+from __future__ import annotations
+
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-# Sentences sorted and tokenized at a time: enough for batches of like length, few
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from simcse_tf.model.simcse import SimCSE
+
+Texts: TypeAlias = Sequence[str] | Sequence[bytes] | np.ndarray
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+# Sentences sorted and tokenized at a time: enough for batches of similar length, few
 # enough that memory does not depend on how many there are in all.
 BLOCK = 16384
-# A single batch leaves cores idle between its operations.
+# Batches side by side: a single one leaves cores idle between its operations.
 _THREADS = os.cpu_count() or 1
-# Of a batch, padding included: past it a token costs no less, and memory grows.
+# The most tokens of a batch, padding included. In a larger batch a token costs no
+# less, and memory grows.
 _MAX_TOKENS = 4096
 
 
 def encode(
-    model: Any,
-    sentences: Any,
+    model: SimCSE,
+    sentences: Texts,
     batch_size: int = 64,
     max_length: int | None = None,
     progress: bool = False,
@@ -29,8 +41,9 @@ def encode(
 ) -> np.ndarray:
     """Embeds sentences faster than `predict`.
 
-    Sorted by length, little is padding; what occurs more than once among some
-    thousands of sentences is computed once; batches run side by side.
+    Batches hold sentences of similar length, so that little is padding; a sentence
+    that occurs more than once among some thousands is computed once; batches run side
+    by side.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -47,6 +60,12 @@ def encode(
 
     Returns:
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
+
+    Example:
+
+    ```python
+    encode(model, ["A man plays.", "A dog runs."])  # float32, (2, 768)
+    ```
     """
     if out is None:
         out = np.empty((len(sentences), model.embedding_dim), np.float32)
@@ -62,8 +81,8 @@ def encode(
 
 
 def encode_blocks(
-    model: Any,
-    blocks: Iterable[Any],
+    model: SimCSE,
+    blocks: Iterable[Texts],
     batch_size: int = 64,
     max_length: int | None = None,
     normalize: bool = True,
@@ -82,12 +101,20 @@ def encode_blocks(
 
     Yields:
         float32 array of shape `(n, embedding_dim)` for every block of `n` strings.
+
+    Example:
+
+    ```python
+    for rows in encode_blocks(model, blocks_of(read_raw_lines("sentences.txt"))):
+        file.write(rows.tobytes())
+    ```
     """
     max_length = max_length or model.max_length
     infer = model.inference(normalize)
 
-    def embed(tokens: Any) -> np.ndarray:
-        return infer(model.pad(tokens)).numpy()
+    def embed(tokens: tf.RaggedTensor) -> np.ndarray:
+        embeddings: np.ndarray = infer(model.pad(tokens)).numpy()
+        return embeddings
 
     with ThreadPoolExecutor(_THREADS) as pool:
         tokenized = _one_ahead(
@@ -103,13 +130,37 @@ def encode_blocks(
 
 
 def blocks_of(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Lines as blocks for `encode_blocks`."""
+    """Lines as blocks for `encode_blocks`.
+
+    Example:
+
+    ```python
+    next(blocks_of(read_raw_lines("sentences.txt")))  # [b"A man plays.", ...]
+    ```
+    """
     lines = iter(lines)
     while block := list(islice(lines, BLOCK)):
         yield block
 
 
 def progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
+    """A bar on stderr that counts sentences.
+
+    Args:
+        sentences: int. How many there are in all.
+        progress: bool. Whether the bar is shown.
+        done: int. How many are encoded already. Defaults to `0`.
+
+    Returns:
+        `tqdm.tqdm`, a context manager.
+
+    Example:
+
+    ```python
+    with progress_bar(len(sentences), True) as bar:
+        bar.update(64)
+    ```
+    """
     from tqdm import tqdm
 
     return tqdm(
@@ -122,7 +173,10 @@ def progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
 
 
 def _embedded(
-    pool: Executor, embed: Callable[[Any], np.ndarray], tokens: Any, batch_size: int
+    pool: Executor,
+    embed: Callable[[tf.RaggedTensor], np.ndarray],
+    tokens: tf.RaggedTensor,
+    batch_size: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of `tokens` and their embeddings, batches of similar length side by side."""
     import tensorflow as tf
@@ -138,16 +192,17 @@ def _batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = min(batch_size, max(1, _MAX_TOKENS // max(1, lengths[order[start]])))
+        longest = max(1, lengths[order[start]])
+        rows = min(batch_size, max(1, _MAX_TOKENS // longest))
         yield order[start : start + rows]
         start += rows
 
 
 def _one_ahead(
-    pool: Executor, function: Callable[[Any], Any], items: Iterable[Any]
-) -> Iterator[Any]:
-    """`map`, with the next result on its way while one is being used."""
-    ahead: deque[Future] = deque()
+    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Iterator[_Result]:
+    """`map` that computes the next result while the caller uses the last one."""
+    ahead: deque[Future[_Result]] = deque()
     for item in items:
         ahead.append(pool.submit(function, item))
         if len(ahead) > 1:
@@ -157,12 +212,25 @@ def _one_ahead(
 
 
 def encoder(
-    model: Any,
+    model: SimCSE,
     max_length: int | None = None,
     progress: bool = False,
     normalize: bool = True,
 ) -> Callable[[list[str]], np.ndarray]:
-    """`encode` of one model as a function of the sentences alone."""
+    """`encode` of one model as a function of the sentences alone.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        max_length: Optional int. As for `encode`.
+        progress: bool. As for `encode`.
+        normalize: bool. As for `encode`.
+
+    Example:
+
+    ```python
+    evaluate_pairs(encoder(model), {"STSBenchmark": pairs})
+    ```
+    """
     return lambda sentences: encode(
         model,
         sentences,
@@ -172,7 +240,9 @@ def encoder(
     )
 
 
-def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.ndarray]:
+def _distinct_tokens(
+    model: SimCSE, block: Texts, max_length: int
+) -> tuple[tf.RaggedTensor, np.ndarray]:
     """The tokens of a block's distinct sentences, and which of them each one is."""
     import tensorflow as tf
 

@@ -1,24 +1,29 @@
 """A text file to a NumPy file, one row a line, resumed after a kill."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import read_raw_lines
 from simcse_tf.encoding.bulk import blocks_of, encode_blocks, progress_bar
 from simcse_tf.encoding.partial_array import partial_array
 
+if TYPE_CHECKING:
+    from simcse_tf.model.simcse import SimCSE
 
-def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int:
+
+def encode_file(model: SimCSE, path: str, output: str, batch_size: int = 64) -> int:
     """Writes a NumPy file with one row a line, whole or not at all.
 
-    Memory does not depend on the number of lines. A call that was interrupted is gone
-    on with by the next one of the same model, input and output.
+    Memory does not depend on the number of lines. After an interruption, the next call
+    with the same model, input and output resumes.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -32,6 +37,12 @@ def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int
     Raises:
         UserError: If a file cannot be read or written, or another process is writing
             the output.
+
+    Example:
+
+    ```python
+    encode_file(model, "sentences.txt", "embeddings.npy")  # 1000000
+    ```
     """
     lines, digest = scan(path)
     key = f"{digest} {_fingerprint(model)}"
@@ -41,9 +52,9 @@ def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int
             done = array.rows_done
             if done:
                 print(
-                    f"encode: going on after {done} of {lines} lines", file=sys.stderr
+                    f"encode: resuming after {done} of {lines} lines", file=sys.stderr
                 )
-            blocks = blocks_of(islice(read_lines(path), done, None))
+            blocks = blocks_of(islice(read_raw_lines(path), done, None))
             with progress_bar(lines, True, done) as bar:
                 for rows in encode_blocks(
                     model, blocks, batch_size, advance=bar.update
@@ -56,18 +67,20 @@ def encode_file(model: Any, path: str, output: str, batch_size: int = 64) -> int
     return lines
 
 
-def read_lines(path: str) -> Iterator[bytes]:
-    """The lines of a file as they are, an empty one included, without line breaks."""
-    with open(path, "rb") as file:
-        for line in file:
-            yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
 def scan(path: str) -> tuple[int, str]:
     """How many lines a file has, and a digest of its content.
 
+    Args:
+        path: string. A regular file.
+
     Raises:
         UserError: If it cannot be read, or can be read only once.
+
+    Example:
+
+    ```python
+    scan("sentences.txt")  # (1000000, "9f86d08188...")
+    ```
     """
     digest, lines = hashlib.sha256(), 0
     try:
@@ -82,8 +95,8 @@ def scan(path: str) -> tuple[int, str]:
     return lines, digest.hexdigest()
 
 
-def _fingerprint(model: Any) -> str:
-    """A digest of all that an embedding follows from."""
+def _fingerprint(model: SimCSE) -> str:
+    """A digest of everything that decides an embedding."""
     about = model.description()
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for weight in model.weights:

@@ -1,4 +1,4 @@
-"""A NumPy file that is written from the top: a killed process loses little of it."""
+"""A NumPy file written from the top: a killed process loses little of it."""
 
 import fcntl
 import json
@@ -14,10 +14,23 @@ from simcse_tf.core.atomic import atomic_write, sync
 
 
 class PartialArray:
-    """Rows that are on the disk for good once `append` returns.
+    """Rows of a NumPy file, safe on the disk once `append` returns.
+
+    Args:
+        file: The file, open for reading and writing.
+        journal: The file that counts its rows.
+        key: string. Identifies what the rows are made from.
+        shape: Rows and columns of the whole array.
 
     Attributes:
-        rows_done: int. How many there are.
+        rows_done: int. How many rows are written.
+
+    Example:
+
+    ```python
+    with partial_array("embeddings.npy", (1000, 768), key) as array:
+        array.append(rows)
+    ```
     """
 
     def __init__(self, file: BinaryIO, journal: Path, key: str, shape: tuple[int, int]):
@@ -67,17 +80,24 @@ def partial_array(
     """Yields what becomes the file `path` at the end of the block.
 
     Until then it is `path` with `.partial` after it, beside a `.partial.json`. Both
-    stay where the block fails or the process is killed, and the next call with the
-    same key goes on from there.
+    stay if the block fails or the process is killed, and the next call with the same
+    key resumes there.
 
     Args:
         path: The `.npy` file. Its parents are made; an older one is replaced.
         shape: Rows and columns of the whole array.
-        key: string. Says what the rows are made from.
+        key: string. Identifies what the rows are made from.
 
     Raises:
         BlockingIOError: If another process is writing it.
         OSError: If it cannot be written.
+
+    Example:
+
+    ```python
+    with partial_array("embeddings.npy", (1000, 768), key) as array:
+        array.append(rows)
+    ```
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,20 @@
 import ctypes
 import os
 
-# Of glibc's mallopt(3).
+# The parameter's number in glibc's mallopt(3).
 _M_ARENA_MAX = -8
 
 
 def one_core_an_operation() -> None:
-    """Leaves the cores to batches side by side, which wait less for each other.
+    """Runs each TensorFlow operation on one core, so that batches share the cores.
 
-    For a process that only encodes, before it imports TensorFlow.
+    A process that only encodes calls it before it imports TensorFlow.
+
+    Example:
+
+    ```python
+    one_core_an_operation()  # sets TF_NUM_INTRAOP_THREADS to 1, if it is not set
+    ```
     """
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
@@ -18,8 +24,14 @@ def one_core_an_operation() -> None:
 def share_heaps() -> None:
     """Keeps memory from growing with time, where the C library is glibc.
 
-    Of the tensors that come and go each thread would keep a heap of its own, more and
-    more of it in pieces.
+    Each thread would otherwise keep a heap of its own for the tensors that come and
+    go, in more and more pieces.
+
+    Example:
+
+    ```python
+    share_heaps()  # no more than two heaps from here on
+    ```
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

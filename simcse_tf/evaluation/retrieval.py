@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import read_lines
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
-from simcse_tf.evaluation.text_files import read_lines, words
+from simcse_tf.evaluation.text_files import words
 
 # Cosines computed at a time, 64 MiB of them.
 _AT_ONCE = 2**23

@@ -1,38 +1,10 @@
-"""What the readers of SentEval's files share: lines, columns, and where they break."""
+"""What the readers of SentEval's files share: columns, words and task names."""
 
-import codecs
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from simcse_tf.core.errors import UserError
-
-
-def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """The lines of a file without line breaks and byte order mark.
-
-    Args:
-        path: The file.
-        encoding: string. Defaults to `"utf-8"`.
-
-    Raises:
-        UserError: It cannot be read, or a line is not of that encoding.
-    """
-    try:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    # Only a newline ends a line: `str.splitlines` would also cut at the line
-    # separators that occur inside sentences, and shift sentences against labels.
-    lines = data.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield line.removesuffix(b"\r").decode(encoding)
-        except UnicodeDecodeError as error:
-            name = encoding.upper()
-            raise UserError(f"{path}, line {number}: not {name} ({error})") from error
 
 
 def columns(line: str, width: int, path: Path, number: int) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.evaluation.text_files import columns, read_lines, resolve_names, words
+from simcse_tf.core.text_lines import read_lines
+from simcse_tf.evaluation.text_files import columns, resolve_names, words
 
 TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
 

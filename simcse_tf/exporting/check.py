@@ -1,6 +1,8 @@
-"""Whether an export is whole, and answers as the model that it was made of."""
+"""Checks that an export is whole, and answers as the model that it was made from."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.exporting.manifest import (
-    ModelCard,
+    Manifest,
     SignatureTypes,
     TensorType,
     content_hash,
     file_hashes,
-    read_card,
+    manifest_path,
+    read_manifest,
 )
 from simcse_tf.exporting.warmup_requests import WARMUP_FILE, read_warmup
 
@@ -26,9 +29,15 @@ class Tolerance:
     """How far an answer may be from the model's own.
 
     Attributes:
-        value: Of a float32 component.
-        steps: Of an int8 component.
-        bits: Share of the bits that may differ.
+        value: The largest difference of a float32 component.
+        steps: The largest difference of an int8 component.
+        bits: The share of the bits that may differ.
+
+    Example:
+
+    ```python
+    TOLERANCES["float32"].value  # 1e-5
+    ```
     """
 
     value: float
@@ -36,8 +45,8 @@ class Tolerance:
     bits: float
 
 
-# Other batches and other processors sum in another order. A rounded component may
-# then fall to the other side, and so may a bit.
+# Sums depend on the batch and the processor, since their order does. A component may
+# then be rounded to the other side, and a bit may flip.
 TOLERANCES = {
     "float32": Tolerance(1e-5, steps=1, bits=0.01),
     "bfloat16": Tolerance(0.01, steps=8, bits=0.05),
@@ -48,21 +57,28 @@ _UNIT_LENGTH = 1e-4
 
 @dataclass(frozen=True)
 class Soundness:
-    """What a check has found right.
+    """What `check` has found in an export that is sound.
 
     Attributes:
-        card: The export's card.
-        records: How many recorded requests were answered.
-        difference: The largest of a float32 answer from the recorded one.
+        manifest: The export's manifest.
+        records: The number of recorded requests that were answered.
+        difference: The largest difference between a float32 answer and the recorded
+            one.
+
+    Example:
+
+    ```python
+    Soundness(read_manifest(version), records=8, difference=3e-7)
+    ```
     """
 
-    card: ModelCard
+    manifest: Manifest
     records: int
     difference: float
 
 
 def check(directory: Path) -> Soundness:
-    """Checks an export against its card and the answers recorded in it.
+    """Compares an export with its manifest and with the answers recorded in it.
 
     Args:
         directory: A version's directory.
@@ -72,16 +88,22 @@ def check(directory: Path) -> Soundness:
 
     Raises:
         UserError: If something is wrong; the message says what.
+
+    Example:
+
+    ```python
+    check(Path("exports/simcse/1")).records  # 8
+    ```
     """
-    card = read_card(directory)
-    _check_files(card, directory)
-    _check_signatures(card, directory)
+    manifest = read_manifest(directory)
+    _check_files(manifest, directory)
+    _check_signatures(manifest, directory)
     try:
         functions = tf.saved_model.load(str(directory)).signatures
     except Exception as error:
         raise UserError(f"TensorFlow cannot load it: {error}") from None
-    tolerance = TOLERANCES[card.model.precision]
-    differences: dict[str, list[float]] = {name: [] for name in card.signatures}
+    tolerance = TOLERANCES[manifest.model.precision]
+    differences: dict[str, list[float]] = {name: [] for name in manifest.signatures}
     for name, inputs, recorded in _recorded(directory):
         received = functions[name](**inputs)
         differences[name] += [
@@ -90,12 +112,53 @@ def check(directory: Path) -> Soundness:
         ]
     if silent := [name for name, found in differences.items() if not found]:
         raise UserError(f"no warmup request for {_listed(silent)} in {WARMUP_FILE}")
-    found = [each for name in differences for each in differences[name]]
-    return Soundness(card, len(found), max(found))
+    found = list(chain.from_iterable(differences.values()))
+    return Soundness(manifest, len(found), max(found))
+
+
+def summary(directory: Path, soundness: Soundness) -> str:
+    """What `--check` prints of an export that is sound.
+
+    Args:
+        directory: The version's directory.
+        soundness: As `check` returned it.
+
+    Returns:
+        string of several lines.
+
+    Example:
+
+    ```python
+    print(summary(version, check(version)))  # exports/simcse/1: sound ...
+    ```
+    """
+    manifest, model = soundness.manifest, soundness.manifest.model
+    rows = {
+        "model": f"{model.source or 'unnamed'}, {model.pooling} pooling",
+        "embeddings": f"{model.dimensions} dimensions, {model.precision}, of up to "
+        f"{model.max_length} tokens",
+        "created": manifest.created,
+        "files": f"{len(manifest.files)}, SHA-256 {manifest.content_hash}",
+        "signatures": ", ".join(manifest.signatures),
+        "answers": f"{soundness.records} recorded requests, largest difference "
+        f"{soundness.difference:.1g}",
+    }
+    lines = [f"  {name:10}  {text}" for name, text in rows.items()]
+    return "\n".join([f"{directory}: sound", *lines])
 
 
 def signature_types(directory: Path) -> dict[str, SignatureTypes]:
-    """The types of a SavedModel's inputs and outputs, by the signature's name."""
+    """The types of a SavedModel's inputs and outputs, by the signature's name.
+
+    Args:
+        directory: The SavedModel. It is read, not loaded.
+
+    Example:
+
+    ```python
+    signature_types(version)["serving_default"].inputs["text"].dtype  # "string"
+    ```
+    """
     content = (directory / "saved_model.pb").read_bytes()
     graph = SavedModel.FromString(content).meta_graphs[0]
     return {
@@ -113,24 +176,28 @@ def _type(info: Any) -> TensorType:
     return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
 
 
-def _check_files(card: ModelCard, directory: Path) -> None:
+def _check_files(manifest: Manifest, directory: Path) -> None:
     found = file_hashes(directory)
-    if missing := card.files.keys() - found.keys():
+    if missing := manifest.files.keys() - found.keys():
         raise UserError(f"{_listed(missing)} is missing")
-    if extra := found.keys() - card.files.keys():
+    if extra := found.keys() - manifest.files.keys():
         raise UserError(f"{_listed(extra)} does not belong to it")
-    if changed := {name for name in found if found[name] != card.files[name]}:
+    if changed := {name for name in found if found[name] != manifest.files[name]}:
         raise UserError(f"{_listed(changed)} is not as it was written (SHA-256)")
-    if content_hash(found) != card.content_hash:
-        raise UserError("simcse.json: content_hash is not that of the files")
+    if content_hash(found) != manifest.content_hash:
+        raise UserError(
+            f"{manifest_path(directory).name}: content_hash is not that of the files"
+        )
 
 
-def _check_signatures(card: ModelCard, directory: Path) -> None:
+def _check_signatures(manifest: Manifest, directory: Path) -> None:
     found = signature_types(directory)
-    if found != card.signatures:
-        raise UserError("its signatures are not those of simcse.json")
+    if found != manifest.signatures:
+        raise UserError(
+            f"its signatures are not those of {manifest_path(directory).name}"
+        )
     text = TensorType(dtype="string", shape=[None])
-    embedding = TensorType(dtype="float32", shape=[None, card.model.dimensions])
+    embedding = TensorType(dtype="float32", shape=[None, manifest.model.dimensions])
     cosine = TensorType(dtype="float32", shape=[None])
     for name, inputs, outputs in (
         ("serving_default", ("text",), {"embedding": embedding}),
@@ -144,7 +211,9 @@ def _check_signatures(card: ModelCard, directory: Path) -> None:
             )
 
 
-def _recorded(directory: Path) -> Any:
+def _recorded(
+    directory: Path,
+) -> Iterator[tuple[str, dict[str, tf.Tensor], Mapping[str, np.ndarray]]]:
     try:
         yield from read_warmup(directory)
     except tf.errors.OpError as error:
@@ -170,7 +239,7 @@ def _compare(
     else:
         difference = np.abs(received.astype(np.float32) - wanted).max()
         limit = tolerance.steps if wanted.dtype == np.int8 else tolerance.value
-    # Not "greater": NaN is wrong too.
+    # `not <=` in place of `>`: NaN is wrong too.
     if not difference <= limit:
         raise UserError(
             f"{label} differs from the model's by {difference:.2g}, more than {limit}"
@@ -183,5 +252,5 @@ def _compare(
     return float(difference)
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -1,8 +1,11 @@
-"""The signatures of an export: what each makes of embeddings, in graph and NumPy."""
+"""The signatures of an export: what each returns, in the graph and in NumPy."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +13,11 @@ import tensorflow as tf
 from simcse_tf import quantization
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.ops import l2_normalize
-from simcse_tf.exporting.bucketing import embed_by_length
+from simcse_tf.exporting.bucketing import embed_in_buckets
 from simcse_tf.model.inference import constant_weights
+
+if TYPE_CHECKING:
+    from simcse_tf.model.simcse import SimCSE
 
 QUANTIZATIONS = ("int8", "binary")
 
@@ -22,10 +28,16 @@ class Signature:
 
     Attributes:
         name: string.
-        inputs: Names of its inputs, each a string tensor of shape `(n,)`.
-        output: Name of its output.
-        in_graph: From the float32 embeddings `(n, dim)` of each input to the output.
-        reference: The same in NumPy.
+        inputs: The names of its inputs, each a string tensor of shape `(n,)`.
+        output: The name of its output.
+        in_graph: Maps the float32 embeddings `(n, dim)` of each input to the output.
+        reference: The same function in NumPy.
+
+    Example:
+
+    ```python
+    signatures(768)[1].inputs  # ("text_a", "text_b")
+    ```
     """
 
     name: str
@@ -38,16 +50,26 @@ class Signature:
 def signatures(
     dim: int, truncate_dims: Sequence[int] = (), quantize: Sequence[str] = ()
 ) -> list[Signature]:
-    """The signatures of an export: two that each has, and those asked for.
+    """The signatures of an export: the two that each has, and the optional ones.
 
     Args:
         dim: int. Dimensions of the model's embeddings.
         truncate_dims: ints below `dim`. Adds `serving_N` for each.
-        quantize: Of `QUANTIZATIONS`. Adds `serving_int8`, `serving_binary`.
+        quantize: Some of `QUANTIZATIONS`. Adds `serving_int8`, `serving_binary`.
+
+    Returns:
+        list of `Signature`.
 
     Raises:
-        UserError: If one of `truncate_dims` is not below `dim`, or `quantize` is
-            unknown.
+        UserError: If one of `truncate_dims` is not below `dim`, or one of `quantize`
+            is unknown.
+
+    Example:
+
+    ```python
+    [each.name for each in signatures(768, [256])]
+    # ["serving_default", "similarity", "serving_256"]
+    ```
     """
     for dims in truncate_dims:
         if not 1 <= dims < dim:
@@ -83,37 +105,43 @@ def signatures(
     ]
 
 
-def embedder(model: Any) -> Any:
-    """A model's `predict` as one graph: mixed lengths grouped, no text computed twice.
+def embedder(model: SimCSE) -> Any:
+    """A model's `predict` as one graph, in buckets of similar length.
 
-    TF Serving fills a batch up with copies of its first row; those cost nothing here.
+    Equal texts are computed once: TF Serving fills a batch up with copies of its first
+    row, and those cost nothing here.
 
     Args:
         model: A `simcse_tf.SimCSE`.
 
     Returns:
-        `tf.function` from a string tensor `(n,)` to float32 `(n, dim)`.
-    """
+        `tf.function` that maps a string tensor `(n,)` to float32 `(n, dim)`.
 
+    Example:
+
+    ```python
+    embedder(model)(tf.constant(["A man plays."]))  # float32, (1, 768)
+    ```
+    """
     constants = constant_weights(model)
 
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
         weights = model.embedder.weights() | constants
         return model.embedder.embed(model.pad(tokens), weights)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def embed_texts(text: tf.Tensor) -> tf.Tensor:
         distinct, places = tf.unique(text)
         tokens = model.tokenizer(distinct, model.max_length)
-        return tf.gather(embed_by_length(embed, tokens, model.embedding_dim), places)
+        return tf.gather(embed_in_buckets(embed, tokens, model.embedding_dim), places)
 
-    return embed_texts
+    text_type = tf.TensorSpec([None], tf.string)
+    return tf.function(embed_texts, input_signature=[text_type], autograph=False)
 
 
 def endpoint(
     signature: Signature, embed: Callable[[tf.Tensor], tf.Tensor]
 ) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
-    """What `keras.export.ExportArchive.add_endpoint` takes of a signature.
+    """The arguments of `keras.export.ExportArchive.add_endpoint` for a signature.
 
     Args:
         signature: A `Signature`.
@@ -121,10 +149,16 @@ def endpoint(
 
     Returns:
         The function, and the types of its arguments.
+
+    Example:
+
+    ```python
+    archive.add_endpoint(signature.name, *endpoint(signature, embedder(model)))
+    ```
     """
 
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Together, so that all of them share the groups.
+        # All inputs together, so that they share the buckets.
         embeddings = tf.split(
             embed(tf.concat(texts, axis=0)), list(map(tf.size, texts))
         )
@@ -159,7 +193,8 @@ def _int8(embeddings: tf.Tensor) -> tf.Tensor:
 
 def _bits(embeddings: tf.Tensor) -> tf.Tensor:
     bits = tf.cast(embeddings > 0, tf.int32)
-    bits = tf.pad(bits, [[0, 0], [0, -bits.shape[1] % 8]])
-    bytes_ = tf.reshape(bits, [-1, bits.shape[1] // 8, 8])
+    whole_bytes = math.ceil(bits.shape[1] / 8)
+    bits = tf.pad(bits, [[0, 0], [0, 8 * whole_bytes - bits.shape[1]]])
+    bytes_ = tf.reshape(bits, [-1, whole_bytes, 8])
     highest_first = tf.constant([128, 64, 32, 16, 8, 4, 2, 1])
     return tf.cast(tf.reduce_sum(bytes_ * highest_first, axis=2), tf.uint8)

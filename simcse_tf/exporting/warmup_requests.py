@@ -1,12 +1,14 @@
-"""An export's warmup requests, with the model's own answers beside them.
+"""An export's warmup requests, and the model's own answers to them.
 
-TF Serving replays the requests before it calls a model available, and leaves the
-answers in the records alone. They are what an export can be checked against.
+TF Serving replays the requests before it calls a model available, and ignores the
+answers. `simcse_tf.exporting.check` compares an export's answers with them.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +16,13 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from simcse_tf.exporting.signatures import Signature
 
+if TYPE_CHECKING:
+    from simcse_tf.model.simcse import SimCSE
+
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 SERVED_NAME = "simcse"
 
-# Short and long, plain and odd, so that every part of the graph runs.
+# Short and long texts, plain and odd ones, so that every part of the graph runs.
 PROBES = (
     b"A man is playing a guitar.",
     b"",
@@ -25,18 +30,26 @@ PROBES = (
     b"not \xff\xfe UTF-8",
     b"word " * 2000,
 )
-# Of sizes and lengths as they come in production; below any server's batch limit.
+# Sizes and lengths as in production; below any server's batch limit.
 _MIXED = tuple(PROBES[0] * (1 + number % 4) + b" %d" % number for number in range(32))
 BATCHES = (PROBES[:1], PROBES, _MIXED[:8], _MIXED)
 
 
-def write_warmup(directory: Path, model: Any, signatures: Sequence[Signature]) -> None:
-    """Writes a request of every batch to every signature.
+def write_warmup(
+    directory: Path, model: SimCSE, signatures: Sequence[Signature]
+) -> None:
+    """Records a request of every batch to every signature, with the model's answers.
 
     Args:
         directory: The export.
-        model: The `simcse_tf.SimCSE` that it is of, which gives the answers.
-        signatures: All that the export has.
+        model: The `simcse_tf.SimCSE` that was exported.
+        signatures: All signatures of the export.
+
+    Example:
+
+    ```python
+    write_warmup(directory, model, signatures(model.embedding_dim))
+    ```
     """
     embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
     path = directory / WARMUP_FILE
@@ -56,7 +69,14 @@ def read_warmup(
         A signature's name, inputs and outputs.
 
     Raises:
-        tf.errors.OpError: If the file is not there, or damaged.
+        tf.errors.OpError: If the file is missing or damaged.
+
+    Example:
+
+    ```python
+    for name, inputs, outputs in read_warmup(Path("exports/simcse/1")):
+        print(name, inputs["text"])
+    ```
     """
     for record in tf.data.TFRecordDataset(str(directory / WARMUP_FILE)):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log
@@ -77,7 +97,7 @@ def _record(
     request.model_spec.name = SERVED_NAME
     request.model_spec.signature_name = signature.name
     arguments = []
-    # Each input begins at another text: cosines of a text with itself show nothing.
+    # Each input begins with another text: the cosine of a text with itself is always 1.
     for shift, name in enumerate(signature.inputs):
         shifted = [*texts[shift:], *texts[:shift]]
         request.inputs[name].CopyFrom(tf.make_tensor_proto(shifted))

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.batches import steps_per_epoch, training_batches
-from simcse_tf.data.sources import Source
+from simcse_tf.data.base import Source
+from simcse_tf.data.batches import training_batches
 from simcse_tf.distributed import collectives
 from simcse_tf.distributed.strategy import (
     distribute,
@@ -155,8 +155,7 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
         Stopped: If SIGTERM came and the run has been saved.
     """
 
-    source, last_step = data.source, data.last_step
-    steps = steps_per_epoch(source, config.training.batch_size)
+    source, steps, last_step = data.source, data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
     with callbacks.sigterm() as must_stop, _run_log(config, progress) as log:
@@ -291,11 +290,10 @@ def _check_same_step(output: Path, step: int) -> None:
 
 def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
     source = data.source
-    steps = steps_per_epoch(source, config.training.batch_size)
     kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
     skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
     print(
-        f"{len(source)} {kind}{skipped}; {steps} steps an epoch, "
+        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
         f"{data.last_step} in all"
     )
     if done:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.data.augmentation import Augmenter, word_augmenter
+from simcse_tf.data.base import Source
 from simcse_tf.data.batches import steps_per_epoch
-from simcse_tf.data.positives import training_source
-from simcse_tf.data.sources import Source
+from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
+from simcse_tf.data.sources import open_source
 from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
 from simcse_tf.training import run_directory
 from simcse_tf.training.config import Config
@@ -18,12 +20,14 @@ class RunData(NamedTuple):
 
     Attributes:
         source: The training examples.
+        steps_per_epoch: int. Whole batches in the source.
         last_step: int. The run's last step, counted from 1.
         dev: The STS pairs that choose the best model, by task.
         test: Those that it is scored on at the end, by task.
     """
 
     source: Source
+    steps_per_epoch: int
     last_step: int
     dev: Mapping[str, Pairs]
     test: Mapping[str, Pairs]
@@ -54,7 +58,53 @@ def open_data(config: Config) -> RunData:
     source = training_source(config)
     steps = steps_per_epoch(source, config.training.batch_size)
     last_step = config.training.max_steps or steps * config.training.epochs
-    return RunData(source, last_step, *_evaluation_data(config))
+    return RunData(source, steps, last_step, *_evaluation_data(config))
+
+
+def training_source(config: Config) -> Source:
+    """The examples of a run, each with the positive that its config asks for.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+
+    Raises:
+        UserError: If the data cannot be read or do not fit the objective, or what
+            the augmentation needs is not there.
+
+    Example:
+
+    ```python
+    training_source(load_config("configs/sup.json")).columns  # 3
+    ```
+    """
+    data, objective = config.data, config.objective
+    if objective.kind == "next_sentence":
+        return NextSentenceSource(data.train, objective.next_k, data.seed)
+    source = open_source(data.train)
+    if data.augmentation != "none":
+        _check_sentences(source, config, f"data.augmentation {data.augmentation}")
+        return AugmentedSource(source, _augmenter(config), data.seed)
+    if objective.same_mask:
+        _check_sentences(source, config, "objective.same_mask")
+    return source
+
+
+def _augmenter(config: Config) -> Augmenter:
+    data = config.data
+    if data.augmentation != "mlm":
+        return word_augmenter(data.augmentation, data.augmentation_rate)
+    from simcse_tf.data.word_replacement import WordReplacer
+
+    model = data.augmentation_model or config.model.preset
+    return WordReplacer(model, data.augmentation_rate)
+
+
+def _check_sentences(source: Source, config: Config, key: str) -> None:
+    if source.columns != 1:
+        raise UserError(
+            f"{key}: expected data.train to hold single sentences, received "
+            f"{config.data.train} with {source.columns} columns"
+        )
 
 
 def _evaluation_data(

@@ -32,12 +32,12 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys):
     assert "'many'" in line
 
 
-def test_a_run_that_was_told_to_stop_is_exit_code_75(capsys):
+def test_a_run_that_was_stopped_is_exit_code_75(capsys):
     def main():
-        raise Stopped("stopped: go on")
+        raise Stopped("stopped: resume")
 
     assert exit_code(main) == 75
-    assert capsys.readouterr().err == "stopped: go on\n"
+    assert capsys.readouterr().err == "stopped: resume\n"
 
 
 def test_ctrl_c_is_exit_code_130(capsys):

@@ -2,8 +2,9 @@ import pytest
 from support.models import SENTENCES
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data import positives
-from simcse_tf.training.config import parse_config
+from simcse_tf.data.augmentation import word_augmenter
+from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
+from simcse_tf.data.sources import open_source
 
 DOCUMENT = ["a1", "a2", "a3", "a4", "", "", "b1", "", "c1", "c2"]
 FOLLOWERS = {
@@ -17,18 +18,14 @@ FOLLOWERS = {
 }
 
 
-def open_source(path, text, objective=(), data=()):
+def next_sentences(path, text, next_k=1, seed=42):
     path.write_text(text)
-    return positives.training_source(
-        parse_config(
-            {
-                "model": {"preset": "p"},
-                "objective": dict(objective),
-                "data": {"train": str(path), **dict(data)},
-                "output_dir": "o",
-            }
-        )
-    )
+    return NextSentenceSource(str(path), next_k, seed)
+
+
+def crops(path, text, rate=0.1, seed=42):
+    path.write_text(text)
+    return AugmentedSource(open_source(str(path)), word_augmenter("crop", rate), seed)
 
 
 def read(source, epoch=0):
@@ -38,8 +35,7 @@ def read(source, epoch=0):
 
 @pytest.mark.parametrize("next_k", [1, 3])
 def test_a_positive_is_one_of_the_next_k_sentences_of_the_paragraph(tmp_path, next_k):
-    objective = {"kind": "next_sentence", "next_k": next_k}
-    source = open_source(tmp_path / "d.txt", "\n".join(DOCUMENT), objective)
+    source = next_sentences(tmp_path / "d.txt", "\n".join(DOCUMENT), next_k)
     assert source.columns == 2
     drawn = {anchor: set() for anchor in FOLLOWERS[next_k]}
     for epoch in range(40):
@@ -52,7 +48,7 @@ def test_a_positive_is_one_of_the_next_k_sentences_of_the_paragraph(tmp_path, ne
 
 def test_real_documents_give_an_anchor_for_every_sentence_but_the_last(data_dir):
     path = data_dir / "wiki_documents.txt"
-    source = positives.NextSentenceSource(str(path), next_k=3, seed=1)
+    source = NextSentenceSource(str(path), next_k=3, seed=1)
     paragraphs = [p.split("\n") for p in path.read_text("utf-8").strip().split("\n\n")]
     assert len(source) == sum(len(p) - 1 for p in paragraphs) == 2551 - 983
     expected = {
@@ -65,52 +61,38 @@ def test_real_documents_give_an_anchor_for_every_sentence_but_the_last(data_dir)
 
 
 @pytest.mark.parametrize(
-    ("objective", "data"),
-    [
-        ({"kind": "next_sentence", "next_k": 3}, {}),
-        ({}, {"augmentation": "crop", "augmentation_rate": 0.5}),
-    ],
+    ("open_with_positives", "options"),
+    [(next_sentences, {"next_k": 3}), (crops, {"rate": 0.5})],
 )
-def test_a_positive_follows_from_seed_epoch_and_place_alone(tmp_path, objective, data):
+def test_a_positive_follows_from_seed_epoch_and_place_alone(
+    tmp_path, open_with_positives, options
+):
     text = "\n".join(SENTENCES)
-    source = open_source(tmp_path / "t.txt", text, objective, data)
+    source = open_with_positives(tmp_path / "t.txt", text, **options)
     whole = read(source, epoch=2)
     assert read(source, epoch=3) != whole
     for index in (5, 0, 3):
         assert source.read([index], 2) == [
             tuple(text.encode() for text in whole[index])
         ]
-    other = open_source(tmp_path / "t.txt", text, objective, {**data, "seed": 1})
+    other = open_with_positives(tmp_path / "t.txt", text, **options, seed=1)
     assert read(other, epoch=2) != whole
 
 
 def test_an_augmented_sentence_stays_its_own_anchor(tmp_path):
-    source = open_source(
-        tmp_path / "t.txt", "\n".join(SENTENCES), data={"augmentation": "crop"}
-    )
+    source = crops(tmp_path / "t.txt", "\n".join(SENTENCES))
     for (anchor, positive), sentence in zip(read(source), SENTENCES, strict=True):
         assert anchor == sentence
         assert positive in anchor
 
 
-def test_other_configs_read_the_file_as_it_is(tmp_path):
-    source = open_source(tmp_path / "t.csv", "sent0,sent1\na,b\nc,d\n")
-    assert read(source) == [("a", "b"), ("c", "d")]
-    source = open_source(tmp_path / "t.txt", "a\nb\n", {"same_mask": True})
-    assert read(source) == [("a",), ("b",)]
-
-
 @pytest.mark.parametrize(
-    ("name", "text", "objective", "data", "message"),
+    ("name", "text", "message"),
     [
-        ("t.txt", "a\n\nb\n", {"kind": "next_sentence"}, {}, "no paragraph of two"),
-        ("t.csv", "", {"kind": "next_sentence"}, {}, "to be a .txt file with"),
-        ("t.csv", "sent0,sent1\na,b\n", {"same_mask": True}, {}, "same_mask: .* 2 col"),
-        ("t.csv", "sent0,sent1\na,b\n", {}, {"augmentation": "crop"}, "crop: .* 2 col"),
+        ("t.txt", "a\n\nb\n", "no paragraph of two"),
+        ("t.csv", "", "to be a .txt file with"),
     ],
 )
-def test_data_that_do_not_fit_the_objective_are_told(
-    tmp_path, name, text, objective, data, message
-):
+def test_a_file_without_next_sentences_is_refused(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):
-        open_source(tmp_path / name, text, objective, data)
+        next_sentences(tmp_path / name, text)

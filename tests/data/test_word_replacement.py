@@ -7,10 +7,10 @@ from safetensors.numpy import load_file, save_file
 from support.models import MINILM
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data import positives
 from simcse_tf.data.word_replacement import WordReplacer
 from simcse_tf.encoders import presets
 from simcse_tf.training.config import parse_config
+from simcse_tf.training.run_data import training_source
 
 SURE = ("mountain", "river", "##ing", "[PAD]", "the")
 
@@ -81,7 +81,7 @@ def test_words_past_the_models_limit_stay(masked_lm):
     assert words[:500].count("word") < 100
 
 
-def test_a_model_without_masked_language_model_is_told(tmp_path):
+def test_a_model_without_masked_language_model_is_refused(tmp_path):
     (tmp_path / "t.txt").write_text("a\nb\n")
     config = {
         "model": {"preset": MINILM},
@@ -89,7 +89,7 @@ def test_a_model_without_masked_language_model_is_told(tmp_path):
         "output_dir": "o",
     }
     with pytest.raises(UserError, match=r"mlm: .* holds no masked language model; "):
-        positives.training_source(parse_config(config))
+        training_source(parse_config(config))
 
 
 def test_the_config_names_the_model_that_augments(masked_lm, tmp_path):
@@ -104,7 +104,7 @@ def test_the_config_names_the_model_that_augments(masked_lm, tmp_path):
         },
         "output_dir": "o",
     }
-    source = positives.training_source(parse_config(config))
+    source = training_source(parse_config(config))
     [(anchor, positive)] = source.read([0], 0)
     assert anchor == b"one two three"
     assert set(positive.decode().split()) <= {"mountain", "river", "the"}

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simcse_tf.core import cli
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar, lexicon
 from simcse_tf.evaluation import sts
@@ -153,7 +154,7 @@ def test_every_family_writes_well_formed_sentences(lex, family, seed, grade):
     scene = grammar._scene(rng, FAMILIES[family], lex)
     premise = rng.choice(scene.clause.same)
     for sentence in (
-        grammar._tell(rng, premise, scene.details),
+        grammar._sentence(rng, premise, scene.details),
         grammar._regrade(rng, scene, premise, grade),
     ):
         assert_well_formed(sentence)
@@ -185,7 +186,7 @@ def test_every_family_has_every_grade():
 
 
 def test_contradictions_keep_the_words_of_the_premise():
-    """Counting common words must not tell a contradiction from an entailment."""
+    """Common words must not separate contradictions from entailments."""
 
     def overlap(a, b):
         a, b = words(a), words(b)
@@ -197,14 +198,14 @@ def test_contradictions_keep_the_words_of_the_premise():
     assert contradicting > entailed - 0.1
 
 
-def test_the_summary_shows_examples_of_what_was_written(tmp_path):
-    result = run("--output", tmp_path / "out", "--triplets", "40", "--seed", "7")
-    assert result.returncode == 0, result.stderr
-    assert "40 triplets" in result.stdout
-    assert "300 dev and 600 test pairs" in result.stdout
-    assert result.stdout.count("hard_neg:") == 3
+def test_the_summary_shows_examples_of_what_was_written(tmp_path, capsys):
+    grammar.main(["--output", str(tmp_path), "--triplets", "40", "--seed", "7"])
+    printed = capsys.readouterr().out
+    assert "40 triplets" in printed
+    assert "300 dev and 600 test pairs" in printed
+    assert printed.count("hard_neg:") == 3
     for sentence in grammar.triplets(40, seed=7)[2]:
-        assert sentence in result.stdout
+        assert sentence in printed
 
 
 @pytest.mark.parametrize(
@@ -215,11 +216,18 @@ def test_the_summary_shows_examples_of_what_was_written(tmp_path):
         (("--output", "x", "--triplets", "many"), "--triplets"),
     ],
 )
-def test_mistakes_are_told_in_one_line(args, message):
-    result = run(*args)
+def test_mistakes_are_reported_in_one_line(args, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(lambda: grammar.main(args))
+    assert stopped.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_mistake_ends_the_process_with_exit_code_2():
+    result = run("--output", "x", "--triplets", "0")
     assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr == "error: --triplets: expected at least 1, received 0\n"
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path):

@@ -1,10 +1,12 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simcse_tf.exporting.bucketing import MAX_PADDING, MAX_TOKENS, embed_by_length
+from simcse_tf.exporting.bucketing import MAX_PADDING, MAX_TOKENS, embed_in_buckets
 
 
 def ragged(lengths):
@@ -13,8 +15,14 @@ def ragged(lengths):
     return tf.RaggedTensor.from_row_lengths(values, np.array(lengths, np.int64))
 
 
-def groups_of(lengths, **limits):
-    """Each row's own number, its group's number of rows and its longest row."""
+def buckets_of(lengths, **limits):
+    """Each row's own number, its bucket's number of rows and its longest row."""
+    return traced(**limits)(ragged(lengths)).numpy().astype(int)
+
+
+@functools.cache
+def traced(**limits):
+    """One trace for all lengths, as in an export."""
 
     def embed(tokens):
         rows = tf.cast(tokens.nrows(), tf.int32)
@@ -25,19 +33,17 @@ def groups_of(lengths, **limits):
             tf.float32,
         )
 
-    # One trace for all lengths, as in an export.
     spec = tf.RaggedTensorSpec([None, None], tf.int32, row_splits_dtype=tf.int64)
-    run = tf.function(
-        lambda tokens: embed_by_length(embed, tokens, 3, **limits),
+    return tf.function(
+        lambda tokens: embed_in_buckets(embed, tokens, 3, **limits),
         input_signature=[spec],
     )
-    return run(ragged(lengths)).numpy().astype(int)
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(1, 600), max_size=40))
-def test_rows_keep_their_order_and_groups_their_limits(lengths):
-    result = groups_of(lengths)
+def test_rows_keep_their_order_and_buckets_their_limits(lengths):
+    result = buckets_of(lengths)
     assert result.shape == (len(lengths), 3)
     np.testing.assert_array_equal(result[:, 0], np.arange(len(lengths)))
     padding = {}
@@ -46,14 +52,14 @@ def test_rows_keep_their_order_and_groups_their_limits(lengths):
         assert rows == 1 or rows * longest <= MAX_TOKENS
         if rows * longest <= MAX_TOKENS:
             padding.setdefault((rows, longest), []).append(longest - length)
-    # Several groups may have the same shape; none may have more padding than allowed.
+    # Several buckets may have the same shape; none may have more padding than allowed.
     for (rows, _), missing in padding.items():
         assert len(missing) % rows == 0
         assert sum(missing) <= MAX_PADDING * len(missing) / rows
 
 
 def test_similar_lengths_go_together_and_others_do_not():
-    result = groups_of([5, 100, 6, 100, 5])
+    result = buckets_of([5, 100, 6, 100, 5])
     assert result[:, 1].tolist() == [3, 2, 3, 2, 3]
     assert result[:, 2].tolist() == [6, 100, 6, 100, 6]
 
@@ -68,9 +74,9 @@ def test_similar_lengths_go_together_and_others_do_not():
         ({"max_tokens": 1}, [1, 1, 1, 1]),
     ],
 )
-def test_limits_decide_the_groups(limits, rows):
-    assert groups_of([4, 10, 10, 5], **limits)[:, 1].tolist() == rows
+def test_limits_decide_the_buckets(limits, rows):
+    assert buckets_of([4, 10, 10, 5], **limits)[:, 1].tolist() == rows
 
 
 def test_no_rows_give_no_rows():
-    assert groups_of([]).shape == (0, 3)
+    assert buckets_of([]).shape == (0, 3)

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -11,12 +12,11 @@ from support.models import ROOT, SENTENCES
 from support.servers import running_server
 
 from simcse_tf import SimCSE, quantization
-from simcse_tf import export as export_module
 from simcse_tf.client import Client
 from simcse_tf.core import cli
 from simcse_tf.core.errors import UserError
-from simcse_tf.export import export
-from simcse_tf.exporting import manifest
+from simcse_tf.export import export, main
+from simcse_tf.exporting import manifest, saved_model
 from simcse_tf.exporting.check import TOLERANCES, Tolerance, check
 from simcse_tf.exporting.signatures import signatures
 from simcse_tf.exporting.warmup_requests import BATCHES, WARMUP_FILE, write_warmup
@@ -36,14 +36,30 @@ def exported(model, tmp_path_factory):
     return export(model, str(base), **options)
 
 
+@pytest.fixture(scope="module")
+def functions(exported):
+    return tf.saved_model.load(str(exported)).signatures
+
+
+@pytest.fixture
+def no_tracing(exported, monkeypatch):
+    """`export` of `model` copies the graph of `exported`, which takes no time."""
+    others = shutil.ignore_patterns("assets.extra", "manifest.json")
+
+    def copy_graph(model, wanted, directory):
+        shutil.copytree(exported, directory, ignore=others, dirs_exist_ok=True)
+
+    monkeypatch.setattr(saved_model, "_write_graph", copy_graph)
+    return {"truncate_dims": [5], "quantize": ["int8", "binary"]}
+
+
 @pytest.fixture
 def copied(exported, tmp_path):
     """An export that a test may damage."""
     return Path(shutil.copytree(exported, tmp_path / "copy"))
 
 
-def test_both_signatures_answer_as_the_model_does(model, exported):
-    functions = tf.saved_model.load(str(exported)).signatures
+def test_both_signatures_answer_as_the_model_does(model, functions):
     texts = [text.encode() for text in SENTENCES] + [
         text if isinstance(text, bytes) else text.encode() for text in ODD
     ]
@@ -58,8 +74,7 @@ def test_both_signatures_answer_as_the_model_does(model, exported):
     )
 
 
-def test_names_types_and_shapes_are_the_served_interface(exported):
-    functions = tf.saved_model.load(str(exported)).signatures
+def test_names_types_and_shapes_are_the_served_interface(functions):
     for name, inputs, outputs in (
         ("serving_default", {"text"}, {"embedding": (None, 16)}),
         ("similarity", {"text_a", "text_b"}, {"cosine_similarity": (None,)}),
@@ -76,9 +91,8 @@ def test_names_types_and_shapes_are_the_served_interface(exported):
 
 @pytest.mark.parametrize("texts", [[], SENTENCES[:1], [*SENTENCES, *SENTENCES]])
 def test_optional_signatures_are_what_numpy_makes_of_the_embeddings(
-    model, exported, texts
+    model, functions, texts
 ):
-    functions = tf.saved_model.load(str(exported)).signatures
     text = tf.constant(texts, tf.string)
     embeddings = model.predict(texts, verbose=0)
     for name, output, wanted in (
@@ -128,20 +142,20 @@ def test_a_version_holds_warmup_requests_of_several_sizes_for_every_signature(ex
     assert all(found == [len(texts) for texts in BATCHES] for found in sizes.values())
 
 
-def test_versions_count_up_and_nothing_else_appears(model, tmp_path):
+def test_versions_count_up_and_nothing_else_appears(model, tmp_path, no_tracing):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    assert export(model, str(tmp_path)).name == "8"
+    assert export(model, str(tmp_path), **no_tracing).name == "8"
     assert sorted(os.listdir(tmp_path)) == ["7", "8", "notes"]
 
 
 def test_an_export_that_answers_otherwise_is_not_published(
-    model, tmp_path, monkeypatch
+    model, tmp_path, monkeypatch, no_tracing
 ):
     never = Tolerance(-1.0, -1, -1.0)
     monkeypatch.setitem(TOLERANCES, "float32", never)
     with pytest.raises(RuntimeError, match="embedding .* differs .* not published"):
-        export(model, str(tmp_path / "base"))
+        export(model, str(tmp_path / "base"), **no_tracing)
     assert os.listdir(tmp_path / "base") == []
 
 
@@ -156,7 +170,7 @@ def test_a_model_in_bfloat16_gives_nearly_the_same_float32(
     np.testing.assert_allclose(np.linalg.norm(received, axis=1), 1, atol=1e-6)
     cosine = (received * model.predict(SENTENCES, verbose=0)).sum(axis=1)
     assert (cosine > 0.99).all()
-    assert manifest.read_card(directory).model.precision == "bfloat16"
+    assert manifest.read_manifest(directory).model.precision == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -181,10 +195,9 @@ def mistake(monkeypatch, capsys):
 
     def run(*options):
         monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", ["simcse_tf.export", *options])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.run(export_module.main)
+            cli.run(lambda: main(options))
         assert stopped.value.code == 2
         received = capsys.readouterr()
         assert received.out == ""
@@ -195,7 +208,8 @@ def mistake(monkeypatch, capsys):
     return run
 
 
-def test_the_command_line_exports_and_checks(small_preset, tmp_path, mistake):
+@pytest.mark.slow
+def test_the_command_line_exports_and_checks(small_preset, tmp_path, mistake, capsys):
     out = str(tmp_path / "base")
     command = [sys.executable, "-m", "simcse_tf.export"]
     arguments = ["--model", str(small_preset), "--output", out, "--max-length"]
@@ -213,11 +227,10 @@ def test_the_command_line_exports_and_checks(small_preset, tmp_path, mistake):
     long, short = serve(text=tf.constant(["a b c d e f", "a b c"]))["embedding"]
     np.testing.assert_allclose(long, short, atol=1e-6)
 
-    done = subprocess.run(
-        [*command, "--check", out], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith(f"{out}/1: sound\n")
-    assert "serving_4, serving_8, serving_default, similarity" in done.stdout
+    main(["--check", out])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{out}/1: sound\n")
+    assert "serving_4, serving_8, serving_default, similarity" in printed
 
     assert "max_length must be between 2 and 64" in mistake(*arguments, "65")
     assert os.listdir(out) == ["1"]
@@ -253,21 +266,34 @@ def _cut(path):
         (lambda it: _cut(it / "saved_model.pb"), "saved_model.pb is not as it was"),
         (lambda it: (it / WARMUP_FILE).unlink(), "warmup_requests is missing"),
         (lambda it: (it / "more").touch(), "more does not belong to it"),
-        (lambda it: (it / "simcse.json").unlink(), "no simcse.json in it"),
-        (lambda it: _cut(it / "simcse.json"), "simcse.json is not valid JSON"),
-        (lambda it: (it / "simcse.json").write_text("{}"), "simcse.json: created"),
+        (lambda it: (it / "manifest.json").unlink(), "no manifest.json in it"),
+        (lambda it: _cut(it / "manifest.json"), "manifest.json is not valid JSON"),
+        (lambda it: (it / "manifest.json").write_text("{}"), "manifest.json: created"),
     ],
 )
-def test_a_damaged_export_is_told_what_is_wrong(copied, damage, message):
+def test_what_is_wrong_with_a_damaged_export_is_reported(copied, damage, message):
     damage(copied)
     with pytest.raises(UserError, match=message):
         check(copied)
 
 
 def _accept_files(directory):
-    """Rewrites the card's hashes: only what the files do can now be wrong."""
-    card = manifest.read_card(directory)
-    manifest.write_card(directory, card.model, card.training, card.signatures)
+    """Rewrites the manifest's hashes: only what the files do can now be wrong."""
+    old = manifest.read_manifest(directory)
+    manifest.write_manifest(directory, old.model, old.training, old.signatures)
+
+
+def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied):
+    """Version 0.1.0 wrote the same JSON, in the same order, as `simcse.json`."""
+    written = json.loads((copied / "manifest.json").read_text("utf-8"))
+    (copied / "manifest.json").unlink()
+    keys = ("created", "model", "training", "signatures", "versions", "content_hash")
+    old = {key: written[key] for key in (*keys, "files")}
+    (copied / "simcse.json").write_text(json.dumps(old, indent=2) + "\n", "utf-8")
+    assert check(copied).manifest == manifest.Manifest.model_validate(written)
+    _cut(copied / "simcse.json")
+    with pytest.raises(UserError, match="simcse.json is not valid JSON"):
+        check(copied)
 
 
 def test_an_export_that_answers_as_another_model_is_not_sound(copied, small_preset):
@@ -286,14 +312,15 @@ def test_an_export_without_warmup_is_not_sound(copied):
         check(copied)
 
 
-def test_signatures_are_held_against_the_card(copied):
-    card = manifest.read_card(copied)
-    del card.signatures["serving_5"]
-    manifest.write_card(copied, card.model, card.training, card.signatures)
-    with pytest.raises(UserError, match="signatures are not those of simcse.json"):
+def test_signatures_are_held_against_the_manifest(copied):
+    old = manifest.read_manifest(copied)
+    del old.signatures["serving_5"]
+    manifest.write_manifest(copied, old.model, old.training, old.signatures)
+    with pytest.raises(UserError, match="signatures are not those of manifest.json"):
         check(copied)
 
 
+@pytest.mark.slow
 def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
     minilm, data_dir, tmp_path
 ):
@@ -308,7 +335,11 @@ def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
     with running_server(moved) as server, Client(server.target) as client:
         received = client.encode(texts)
         cosine = client.similarity(ODD, ODD[::-1])
-    expected = minilm.predict(texts, batch_size=64, verbose=0)
+    # By length, since `predict` pads a batch to its longest text.
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    expected = np.empty_like(received)
+    by_length = [texts[index] for index in order]
+    expected[order] = minilm.predict(by_length, batch_size=64, verbose=0)
     np.testing.assert_allclose(received, expected, atol=1e-5)
     odd = expected[-len(ODD) :]
     np.testing.assert_allclose(cosine, (odd * odd[::-1]).sum(1), atol=1e-5)

@@ -62,7 +62,8 @@ def test_the_graph_computes_what_numpy_does(dim):
     rows = np.random.default_rng(dim).normal(size=(50, dim)).astype(np.float32)
     rows[0] = 0
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    for signature in signatures.signatures(dim, [1] * (dim > 1), ["int8", "binary"]):
+    truncate_dims = [1] if dim > 1 else []
+    for signature in signatures.signatures(dim, truncate_dims, ["int8", "binary"]):
         if signature.inputs == ("text",):
             received = signature.in_graph(tf.constant(rows)).numpy()
             wanted = signature.reference(rows)
@@ -107,6 +108,7 @@ def test_decoding_needs_no_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_storage_costs_minilm_little_on_sts_b(minilm, data_dir):
     """Every kind within the loss that docs/export.md states, rounded up."""
     pairs = sts.load_task(data_dir / "senteval", "STSBenchmark", "test")

@@ -9,52 +9,93 @@ import pytest
 from support.models import ROOT
 
 # Each takes from half a second to several.
-SLOW = {"tensorflow", "keras", "keras_hub", "tensorflow_datasets", "scipy", "sklearn"}
-RUN = (
-    "import runpy, sys\n"
-    "sys.argv = sys.argv[1:]\n"
-    "try:\n"
-    "    runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-    "except SystemExit as end:\n"
-    f"    print('\\nimported', sorted({SLOW} & {{*sys.modules}}))\n"
-    "    sys.exit(end.code)\n"
-)
+SLOW = ["tensorflow", "keras", "keras_hub", "tensorflow_datasets", "scipy", "sklearn"]
 COMMANDS = (
     "client",
     "datasets.grammar",
     "encode",
     "evaluate",
     "export",
-    "quickstart",
     "report",
     "retrieve",
     "serve",
     "sweep",
     "train",
 )
+HELP = [(command, "--help") for command in COMMANDS]
 TRAIN = ("train", "--config", "config.json")
 EVALUATE = ("evaluate", "--model", "x", "--data", ".")
+MISTAKES = {
+    ("client", "--target", "x:1", "frobnicate"): "invalid choice",
+    ("datasets.grammar", "--output", "o", "--triplets", "0"): "expected at least 1",
+    ("encode", "--model", "x", "--input", "no", "--output", "o.npy"): "no: No",
+    (*EVALUATE, "--pooling", "max"): "invalid choice: 'max'",
+    (*EVALUATE, "--tasks", "STS99"): "STS99",
+    (*EVALUATE, "--tasks", "STS12"): "STS12",
+    ("export", "--model", "x", "--output", "train.txt"): "not a directory",
+    ("export", "--check", "run"): "no saved_model.pb",
+    ("retrieve", "--model", "x", "--queries", "no", "--corpus", "no"): "no: No such",
+    ("serve", "--model_base_path", "no"): "no",
+    ("sweep", "--config", "no.json", "--grid", "no.json"): "no.json",
+    (*TRAIN, "--set", "training.bach_size=8"): "unknown key training.bach_size",
+    (*TRAIN, "--set", "model.pooling=max"): "model.pooling",
+    (*TRAIN, "--set", "data.train=no.txt"): "cannot read no.txt",
+    (*TRAIN, "--set", "data.evaluation=no"): "data.evaluation: expected",
+    (*TRAIN, "--set", "output_dir=run"): "holds a run already",
+    (*TRAIN, "--resume"): "holds no run",
+}
+# Runs commands one after another as `python -m` does, in one interpreter, because each
+# start takes a second. A slow module counts for the first command that imports it.
+RUN = """
+import contextlib, io, json, runpy, sys
+
+commands, slow = json.load(sys.stdin)
+ends = []
+for name, *arguments in commands:
+    sys.argv = [name, *arguments]
+    out, err, code, before = io.StringIO(), io.StringIO(), None, set(sys.modules)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_module(f"simcse_tf.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+    imported = sorted({*slow} & {*sys.modules} - before)
+    ends.append([code, out.getvalue(), err.getvalue(), imported])
+json.dump(ends, sys.stdout)
+"""
 
 
-def run(directory, command, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", RUN, f"simcse_tf.{command}", *arguments],
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """Exit code, stdout, stderr and slow imports of every command in this module."""
+    directory = tmp_path_factory.mktemp("startup")
+    (directory / "train.txt").write_text("one\ntwo\nthree\n")
+    (directory / "run" / "best").mkdir(parents=True)
+    config = {"data": {"train": "train.txt"}, "model": {"preset": "x"}}
+    config |= {"output_dir": "new", "training": {"batch_size": 2}}
+    (directory / "config.json").write_text(json.dumps(config))
+    commands = [*HELP, *MISTAKES]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=json.dumps([commands, SLOW]),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_nothing_slow(tmp_path, command):
-    done = run(tmp_path, command, "--help")
     assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout
-    assert done.stdout.endswith("\nimported []\n")
-    assert os.listdir(tmp_path) == []
+    assert sorted(os.listdir(directory)) == ["config.json", "run", "train.txt"]
+    return dict(zip(commands, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("command", HELP, ids=COMMANDS)
+def test_help_imports_nothing_slow(ends, command):
+    code, out, err, imported = ends[command]
+    assert code == 0, err
+    assert "usage: " in out
+    assert imported == []
 
 
 def test_every_command_is_among_them():
@@ -67,33 +108,10 @@ def test_every_command_is_among_them():
     assert {name.removesuffix(".__main__") for name in with_main} == {*COMMANDS}
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (("client", "--target", "x:1", "frobnicate"), "invalid choice"),
-        (("encode", "--model", "x", "--input", "no", "--output", "o.npy"), "no: No"),
-        ((*EVALUATE, "--pooling", "max"), "invalid choice: 'max'"),
-        ((*EVALUATE, "--tasks", "STS99"), "STS99"),
-        ((*EVALUATE, "--tasks", "STS12"), "STS12"),
-        (("export", "--model", "x", "--output", "train.txt"), "not a directory"),
-        (("quickstart", "--fast"), "unrecognized arguments: --fast"),
-        (("serve", "--model_base_path", "no"), "no"),
-        ((*TRAIN, "--set", "training.bach_size=8"), "unknown key training.bach_size"),
-        ((*TRAIN, "--set", "model.pooling=max"), "model.pooling"),
-        ((*TRAIN, "--set", "data.train=no.txt"), "cannot read no.txt"),
-        ((*TRAIN, "--set", "data.evaluation=no"), "data.evaluation: expected"),
-        ((*TRAIN, "--set", "output_dir=run"), "holds a run already"),
-        ((*TRAIN, "--resume"), "holds no run to go on with"),
-    ],
-)
-def test_a_mistake_is_told_before_anything_slow_is_imported(tmp_path, command, message):
-    (tmp_path / "train.txt").write_text("one\ntwo\nthree\n")
-    (tmp_path / "run" / "best").mkdir(parents=True)
-    config = {"data": {"train": "train.txt"}, "model": {"preset": "x"}}
-    config |= {"output_dir": "new", "training": {"batch_size": 2}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    done = run(tmp_path, *command)
-    assert done.returncode == 2, done.stderr
-    [line] = done.stderr.splitlines()
+@pytest.mark.parametrize(("command", "message"), MISTAKES.items())
+def test_a_mistake_is_reported_before_anything_slow_is_imported(ends, command, message):
+    code, _, err, imported = ends[command]
+    assert code == 2, err
+    [line] = err.splitlines()
     assert message in line
-    assert done.stdout.endswith("\nimported []\n")
+    assert imported == []

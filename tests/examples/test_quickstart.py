@@ -4,12 +4,13 @@ import re
 import subprocess
 import sys
 
+import pytest
 from support.models import ROOT
 
 
 def quickstart(directory):
     return subprocess.run(
-        [sys.executable, "-m", "simcse_tf.quickstart"],
+        [sys.executable, str(ROOT / "examples" / "quickstart.py")],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -18,6 +19,7 @@ def quickstart(directory):
     )
 
 
+@pytest.mark.slow
 def test_the_quickstart_goes_from_data_to_grpc_answers(tmp_path):
     """Every command of it, with two training steps in place of an epoch."""
     config = json.loads((ROOT / "configs" / "quickstart.json").read_text())
@@ -38,7 +40,7 @@ def test_the_quickstart_goes_from_data_to_grpc_answers(tmp_path):
     assert sorted(os.listdir(run)) == ["data", "export", "run"]
 
 
-def test_elsewhere_than_in_the_project_it_says_so(tmp_path):
+def test_elsewhere_than_in_the_project_it_reports_that(tmp_path):
     done = quickstart(tmp_path)
     assert done.returncode == 2
     assert "run this from the project's root" in done.stderr

@@ -1,6 +1,8 @@
-"""`make quickstart`: the main job from data to gRPC answers, in a few minutes.
+"""`make quickstart`: from data to answers over gRPC, in a few minutes.
 
-Every step is a command that a user could type, and is shown as one.
+Every step is a command that a user could type, and is printed as one.
+
+    python examples/quickstart.py
 """
 
 import shlex
@@ -8,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,9 +98,9 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     description = f"Train, evaluate, export and serve a small model: {DIRECTORY}."
-    Parser("simcse_tf.quickstart", description=description).parse_args()
+    Parser("examples/quickstart.py", description=description).parse_args(argv)
     quickstart()
 
 

@@ -1,0 +1,138 @@
+r"""Reading text files line by line.
+
+Only "\n" ends a line, and a "\r" before it belongs to the end. `str.splitlines` and
+files opened as text also cut at characters that occur inside sentences, which would
+shift sentences against their labels.
+"""
+
+import codecs
+from collections.abc import Iterator
+from os import PathLike, fspath
+from typing import NamedTuple, TypeAlias
+
+from simcse_tf.core.errors import UserError
+
+AnyPath: TypeAlias = str | PathLike[str]
+
+
+def read_raw_lines(path: AnyPath) -> Iterator[bytes]:
+    """The lines of a file as they are in it, without line ends.
+
+    Args:
+        path: The file. Its lines may be in any encoding or none.
+
+    Yields:
+        bytes. A byte order mark stays a part of the first line.
+
+    Raises:
+        OSError: If it cannot be read.
+
+    Example:
+
+    ```python
+    list(read_raw_lines("sentences.txt"))  # [b"A man plays.", b"A dog runs."]
+    ```
+    """
+    with open(path, "rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def read_lines(path: AnyPath, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a file without line ends and byte order mark.
+
+    Args:
+        path: The file.
+        encoding: string. Defaults to `"utf-8"`.
+
+    Yields:
+        string.
+
+    Raises:
+        UserError: If the file cannot be read, or a line is not of that encoding; the
+            message names the file and the line.
+
+    Example:
+
+    ```python
+    list(read_lines("sentences.txt"))  # ["A man plays.", "A dog runs."]
+    ```
+    """
+    for line in _located_lines(path):
+        try:
+            yield line.content.removesuffix(b"\n").removesuffix(b"\r").decode(encoding)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{fspath(path)}, line {line.number}: not {encoding.upper()} ({error})"
+            ) from error
+
+
+class LocatedLines:
+    """The lines of a UTF-8 file with their line ends, and where the last one stands.
+
+    The lines come without byte order mark. Their ends stay, because a CSV reader needs
+    those inside of a quoted field.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        start: int. The first byte of the last line given.
+        end: int. The byte after its line end.
+
+    Example:
+
+    ```python
+    lines = LocatedLines("sentences.txt")
+    places = [(lines.start, lines.end) for _ in lines]  # [(0, 13), (13, 25)]
+    ```
+    """
+
+    def __init__(self, path: AnyPath):
+        self._path = path
+        self._number = 0
+        self.start = self.end = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """The lines from the first one on.
+
+        Raises:
+            UserError: If the file cannot be read, or a line is not UTF-8; the message
+                names the file and the line.
+        """
+        for line in _located_lines(self._path):
+            self._number, self.start, self.end = line.number, line.start, line.end
+            try:
+                yield line.content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise self.error(
+                    f"not valid UTF-8 ({error.reason}, byte {error.start + 1})"
+                ) from None
+
+    def error(self, message: str) -> UserError:
+        """A `UserError` that names the file and the last line given."""
+        return UserError(f"{fspath(self._path)}, line {self._number}: {message}")
+
+
+class _Line(NamedTuple):
+    number: int
+    start: int
+    end: int
+    content: bytes
+
+
+def _located_lines(path: AnyPath) -> Iterator[_Line]:
+    """Lines with their ends, numbers and places, without byte order mark."""
+    end = 0
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                start, end = end, end + len(line)
+                if number == 1 and line.startswith(codecs.BOM_UTF8):
+                    start = len(codecs.BOM_UTF8)
+                    line = line[start:]
+                # A file that holds the mark alone has no lines.
+                if line:
+                    yield _Line(number, start, end, line)
+    except OSError as error:
+        raise UserError(f"cannot read {fspath(path)}: {error.strerror}") from error

@@ -1,0 +1,145 @@
+"""Writing a model as a SavedModel: traced, recorded, compared, then published.
+
+TensorFlow is imported by `export`, not by this module.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simcse_tf.core.atomic import atomic_directory
+from simcse_tf.core.errors import UserError
+from simcse_tf.exporting.versions import next_version
+
+if TYPE_CHECKING:
+    from simcse_tf.exporting.signatures import Signature
+    from simcse_tf.model.simcse import SimCSE
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def export(
+    model: SimCSE,
+    base_dir: str,
+    *,
+    truncate_dims: Sequence[int] = (),
+    quantize: Sequence[str] = (),
+    source: str | None = None,
+    progress: bool = False,
+) -> Path:
+    """Writes a model as the next version that TF Serving will pick up.
+
+    The new version is loaded again and compared with `model.predict` before it
+    appears under its number, which it does whole or not at all. It holds warmup
+    requests, without which TF Serving calls a model available that cannot serve, and
+    a manifest, `manifest.json`, that says what it is.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        base_dir: string. Holds one directory a version: 1, 2, ...
+        truncate_dims: ints below the model's dimensions. Adds a signature
+            `serving_N` for each.
+        quantize: Some of `"int8"` and `"binary"`. Adds `serving_int8` and
+            `serving_binary`; `simcse_tf.quantization` reads what they return.
+        source: Optional string. The MODEL argument that the model was loaded from,
+            for the manifest.
+        progress: bool. Whether to report each stage on stderr. Defaults to `False`.
+
+    Returns:
+        `pathlib.Path` of the version's directory, with the signatures
+
+        | name | inputs | outputs |
+        |---|---|---|
+        | `serving_default` | `text`: string `(n,)` | `embedding`: float32 `(n, dim)` |
+        | `similarity` | `text_a`, `text_b`: string `(n,)` | `cosine_similarity`: float32 `(n,)` |
+        | `serving_N` | `text`: string `(n,)` | `embedding`: float32 `(n, N)` |
+        | `serving_int8` | `text`: string `(n,)` | `embedding_int8`: int8 `(n, dim)` |
+        | `serving_binary` | `text`: string `(n,)` | `embedding_bits`: uint8 `(n, ceil(dim / 8))` |
+
+    Raises:
+        UserError: If `base_dir` cannot be written, or the export cannot have the
+            model's precision or one of the signatures.
+        RuntimeError: If the export does not answer as the model does; nothing is
+            published then.
+
+    Example:
+
+    ```python
+    export(SimCSE.from_preset("runs/mine/best"), "exports/simcse")  # exports/simcse/1
+    ```
+    """  # noqa: E501
+    from simcse_tf.exporting.check import check
+    from simcse_tf.exporting.signatures import signatures
+    from simcse_tf.exporting.warmup_requests import write_warmup
+
+    if model.compute_dtype not in PRECISIONS:
+        raise UserError(
+            f"an export computes in {' or '.join(PRECISIONS)}; the model does in "
+            f"{model.compute_dtype}"
+        )
+    wanted = signatures(model.embedding_dim, truncate_dims, quantize)
+    try:
+        version = Path(base_dir, str(next_version(Path(base_dir))))
+        with atomic_directory(version, replace=False) as directory:
+            report_stage(progress, f"tracing {', '.join(each.name for each in wanted)}")
+            _write_graph(model, wanted, directory)
+            report_stage(progress, "recording the model's answers")
+            write_warmup(directory, model, wanted)
+            _write_manifest(model, source, directory)
+            report_stage(progress, "loading it and comparing")
+            try:
+                check(directory)
+            except UserError as error:
+                raise RuntimeError(f"the export: {error}; not published") from None
+    except OSError as error:
+        raise UserError(
+            f"--output: cannot write {base_dir}: {error.strerror}"
+        ) from None
+    return version
+
+
+def report_stage(progress: bool, stage: str) -> None:
+    """Prints what an export does now on stderr, if `progress` asks for it.
+
+    Example:
+
+    ```python
+    report_stage(True, "loading runs/mine/best")  # export: loading runs/mine/best
+    ```
+    """
+    if progress:
+        print(f"export: {stage}", file=sys.stderr, flush=True)
+
+
+def _write_graph(model: SimCSE, wanted: Sequence[Signature], directory: Path) -> None:
+    import keras
+
+    from simcse_tf.exporting.signatures import embedder, endpoint
+
+    # A plain `tf.Module` around a Keras 3 model loads in Python and fails in TF
+    # Serving ("Could not find variable"); the archive tracks the variables that its
+    # endpoints read. To `track` the model as well would store each of them twice.
+    archive = keras.export.ExportArchive()
+    embed = embedder(model)
+    for signature in wanted:
+        archive.add_endpoint(signature.name, *endpoint(signature, embed))
+    archive.write_out(str(directory), verbose=False)
+
+
+def _write_manifest(model: SimCSE, source: str | None, directory: Path) -> None:
+    from simcse_tf.exporting import manifest
+    from simcse_tf.exporting.check import signature_types
+
+    facts = manifest.ExportedModel(
+        source=source,
+        pooling=model.pooling,
+        max_length=model.max_length,
+        dimensions=model.embedding_dim,
+        precision=model.compute_dtype,
+        parameters=model.count_params(),
+    )
+    training = manifest.training_record(source) if source else None
+    manifest.write_manifest(directory, facts, training, signature_types(directory))
