@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 # Read, not imported: importing simcse_tf must not be needed to install it.
 VERSION = re.search(
-    r'^__version__ = "(.+)"$', (ROOT / "simcse_tf/__init__.py").read_text(), re.M
+    r'^__version__ = "(.+)"$', (ROOT / "simcse_tf/version.py").read_text(), re.M
 )[1]
 
 # TensorFlow 2.20 is the newest line that TF Serving has a release of, and a model
@@ -62,6 +62,17 @@ EXTRAS_REQUIRE = {
         "setuptools>=77,<82",
     ],
 }
+COMMANDS = (
+    "train",
+    "evaluate",
+    "encode",
+    "export",
+    "serve",
+    "client",
+    "sweep",
+    "report",
+    "retrieve",
+)
 
 setup(
     name="simcse-tf",
@@ -69,12 +80,20 @@ setup(
     description="SimCSE for TensorFlow: sentence embeddings, trained and served",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10,<3.13",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=["simcse_tf", "simcse_tf.*"]),
     package_data={
+        "simcse_tf": ["py.typed"],
         "simcse_tf.reporting": ["*.j2"],
         "simcse_tf.server": ["*.config"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
+    entry_points={
+        "console_scripts": [
+            f"simcse-{command} = simcse_tf.commands:{command}" for command in COMMANDS
+        ]
+    },
 )
