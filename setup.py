@@ -11,14 +11,14 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "simcse_tf/version.py").read_text(), re.M
 )[1]
 
-# TensorFlow 2.20 is the newest line that TF Serving has a release of, and a model
-# is served by the line it was exported with. Python 3.10 ends at keras 3.12 and
-# keras-hub 0.25; elsewhere keras-hub must load sentence-transformers directories,
-# which 0.32 does. keras-nlp is keras-hub's older name and wants exactly its version.
+# The lock stays on TensorFlow 2.20; the Makefile's `lock` says why. Python 3.10 ends at
+# keras 3.12 and keras-hub 0.25; elsewhere keras-hub must load sentence-transformers
+# directories, which 0.32 does. keras-nlp is keras-hub's older name and wants exactly
+# its version.
 INSTALL_REQUIRES = [
-    "tensorflow>=2.20.0,<2.21",
-    "tensorflow-text>=2.20.1,<2.21",
-    "tensorflow-serving-api>=2.20.0,<2.21",
+    "tensorflow>=2.20.0,<2.22",
+    "tensorflow-text>=2.20.1,<2.22",
+    "tensorflow-serving-api>=2.20.0,<2.22",
     "tensorflow-datasets>=4.9.9,<5",
     "keras>=3.12,<3.16",
     'keras-hub>=0.25.1,<0.26; python_version < "3.11"',
@@ -55,6 +55,9 @@ EXTRAS_REQUIRE = {
         "playwright>=1.49,<2",
         "ruff>=0.9",
         "mypy>=1.14",
+        "import-linter>=2.3,<3",
+        "coverage>=7.6,<8",
+        "pytest-cov>=6,<8",
         "packaging>=24",
         "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
