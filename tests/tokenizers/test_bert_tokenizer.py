@@ -425,6 +425,7 @@ def test_token_ids_size_and_config_describe_the_tokenizer():
     assert (tokenizer.pad_token_id, tokenizer.unk_token_id) == (0, 1)
     assert (tokenizer.cls_token_id, tokenizer.sep_token_id) == (2, 3)
     assert tokenizer.mask_token_id == 4
+    assert tokenizer.special_token_ids == (0, 2, 3)
     assert BertTokenizer(SMALL[:4]).mask_token_id is None
     assert tokenizer.get_config() == {"lowercase": False, "strip_accents": False}
     assert BertTokenizer(SMALL).get_config() == {
