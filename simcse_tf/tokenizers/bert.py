@@ -30,11 +30,11 @@ class BertTokenizer(Tokenizer):
     The ids are those of the `tokenizers` package (`BertNormalizer`,
     `BertPreTokenizer`, `WordPiece`) for every string: bytes that are not UTF-8
     count as U+FFFD, a word of more than 100 characters is `[UNK]`, and a special
-    token in the text is plain text. All of it is TensorFlow and TF Text ops, so it
-    runs eagerly, in `tf.data`, in a `tf.function` and in a SavedModel, whatever the
-    process's locale and whatever Unicode version those libraries know.
+    token in the text is plain text. The tokenizer consists of TensorFlow and TF Text
+    ops, so it runs eagerly, in `tf.data`, in a `tf.function` and in a SavedModel. The
+    process's locale and the Unicode versions of those libraries do not matter.
 
-    Each code point is looked up in one table; the words that come out go through
+    Each code point is looked up in one table. The words that come out go through
     TF Text's linear-time WordPiece.
 
     Args:
@@ -152,7 +152,7 @@ class BertTokenizer(Tokenizer):
         text = "".join(token + "\n" for token in self.vocabulary)
         Path(path).write_bytes(text.encode("utf-8"))
 
-    # Compiled once, whatever calls them: run op by op they would take some 20 ms.
+    # Compiled once, for all callers: run op by op they would take about 20 ms.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def _normalize(self, text: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU"):
