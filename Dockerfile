@@ -1,5 +1,6 @@
-# TF Serving with one exported model and its configuration baked in; serving/README.md
-# says how to build and run it. The version is that of the TensorFlow that exported.
+# TF Serving with one exported model and its configuration in the image. The version is
+# that of the TensorFlow that exported the model. serving/README.md says how to build and
+# run it.
 ARG TF_SERVING_VERSION=2.20.0
 FROM tensorflow/serving:${TF_SERVING_VERSION}
 
@@ -12,12 +13,13 @@ COPY ${CONFIG_DIR}/*.config serving/probe.sh /config/
 
 EXPOSE 8500 8501
 
-# A real prediction; the interval is that of the readiness probe in serving/kubernetes.
+# The probe asks for a real prediction, as often as the readiness probe in
+# serving/kubernetes does.
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=120s --start-interval=2s \
     CMD ["bash", "/config/probe.sh", "simcse", "8501"]
 
-# Not the image's own script: it starts the server as a child of bash, which does
-# not pass signals on. Flags given to `docker run` are added to these.
+# The image's own script is not used, because it starts the server as a child of bash,
+# which does not pass signals on. Flags given to `docker run` are added to these.
 ENTRYPOINT ["tensorflow_model_server", \
     "--port=8500", \
     "--rest_api_port=8501", \

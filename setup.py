@@ -8,17 +8,17 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 # Read, not imported: importing simcse_tf must not be needed to install it.
 VERSION = re.search(
-    r'^__version__ = "(.+)"$', (ROOT / "simcse_tf/__init__.py").read_text(), re.M
+    r'^__version__ = "(.+)"$', (ROOT / "simcse_tf/version.py").read_text(), re.M
 )[1]
 
-# TensorFlow 2.20 is the newest line that TF Serving has a release of, and a model
-# is served by the line it was exported with. Python 3.10 ends at keras 3.12 and
-# keras-hub 0.25; elsewhere keras-hub must load sentence-transformers directories,
-# which 0.32 does. keras-nlp is keras-hub's older name and wants exactly its version.
+# The lock stays on TensorFlow 2.20; the Makefile's `lock` says why. Python 3.10 ends at
+# keras 3.12 and keras-hub 0.25; elsewhere keras-hub must load sentence-transformers
+# directories, which 0.32 does. keras-nlp is keras-hub's older name and wants exactly
+# its version.
 INSTALL_REQUIRES = [
-    "tensorflow>=2.20.0,<2.21",
-    "tensorflow-text>=2.20.1,<2.21",
-    "tensorflow-serving-api>=2.20.0,<2.21",
+    "tensorflow>=2.20.0,<2.22",
+    "tensorflow-text>=2.20.1,<2.22",
+    "tensorflow-serving-api>=2.20.0,<2.22",
     "tensorflow-datasets>=4.9.9,<5",
     "keras>=3.12,<3.16",
     'keras-hub>=0.25.1,<0.26; python_version < "3.11"',
@@ -55,6 +55,9 @@ EXTRAS_REQUIRE = {
         "playwright>=1.49,<2",
         "ruff>=0.9",
         "mypy>=1.14",
+        "import-linter>=2.3,<3",
+        "coverage>=7.10,<8",
+        "pytest-cov>=7,<8",
         "packaging>=24",
         "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
@@ -62,6 +65,17 @@ EXTRAS_REQUIRE = {
         "setuptools>=77,<82",
     ],
 }
+COMMANDS = (
+    "train",
+    "evaluate",
+    "encode",
+    "export",
+    "serve",
+    "client",
+    "sweep",
+    "report",
+    "retrieve",
+)
 
 setup(
     name="simcse-tf",
@@ -69,12 +83,21 @@ setup(
     description="SimCSE for TensorFlow: sentence embeddings, trained and served",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10,<3.13",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=["simcse_tf", "simcse_tf.*"]),
     package_data={
+        "simcse_tf": ["py.typed"],
         "simcse_tf.reporting": ["*.j2"],
         "simcse_tf.server": ["*.config"],
+        "simcse_tf.tokenizers": ["*.npz"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
+    entry_points={
+        "console_scripts": [
+            f"simcse-{command} = simcse_tf.commands:{command}" for command in COMMANDS
+        ]
+    },
 )

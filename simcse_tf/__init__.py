@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from simcse_tf.version import __version__
+
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
 
-__version__ = "0.1.0"
-__all__ = ["SimCSE"]
+__all__ = ["SimCSE", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

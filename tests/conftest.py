@@ -8,6 +8,18 @@ from support.models import MINILM, ROOT, make_preset
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# The wings that train, or that rest on Keras' private names.
+KERAS_WINGS = {"encoders", "objectives", "model", "training", "distributed"}
+
+
+# Before pytest's own hook, which selects by `-m`.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of those wings `keras`."""
+    for item in items:
+        if item.path.parent.name in KERAS_WINGS:
+            item.add_marker("keras")
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from simcse_tf.core.errors import PeerLost, Stopped, UserError
+from simcse_tf.core.startup_notices import hide_startup_notices
 
 # TensorFlow's start-up notices would bury the one line that a user needs; they
 # are read from the environment when TensorFlow is first imported.
@@ -60,6 +61,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         run(main)
     ```
     """
+    hide_startup_notices()
     try:
         main()
     except UserError as error:

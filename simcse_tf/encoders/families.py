@@ -9,6 +9,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import Encoder
 from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
+from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 
 
@@ -24,7 +25,7 @@ class Family(NamedTuple):
 
     backbone: type[keras_hub.models.Backbone]
     keras_tokenizer: type[keras_hub.tokenizers.Tokenizer]
-    tokenizer: type[BertTokenizer]
+    tokenizer: type[Tokenizer]
     encoder: type[Encoder] = KerasLayersEncoder
 
 
@@ -76,7 +77,7 @@ def encoder_of(
     return encoder(backbone, layers, first_token)
 
 
-def tokenizer_of(keras_tokenizer: Any, source: str) -> BertTokenizer:
+def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
     """Makes our tokenizer from the one that KerasHub loaded.
 
     Args:
@@ -102,7 +103,7 @@ def tokenizer_of(keras_tokenizer: Any, source: str) -> BertTokenizer:
     )
 
 
-def tokenizer_config(tokenizer: BertTokenizer) -> dict[str, Any]:
+def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """A tokenizer in JSON's types, for `tokenizer_from_config`."""
     return {
         "class_name": type(tokenizer).__name__,
@@ -111,7 +112,7 @@ def tokenizer_config(tokenizer: BertTokenizer) -> dict[str, Any]:
     }
 
 
-def tokenizer_from_config(config: dict[str, Any]) -> BertTokenizer:
+def tokenizer_from_config(config: dict[str, Any]) -> Tokenizer:
     """The tokenizer that `tokenizer_config` described.
 
     Raises:

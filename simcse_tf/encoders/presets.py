@@ -13,7 +13,7 @@ from safetensors import safe_open
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import compat
 from simcse_tf.encoders.families import tokenizer_of
-from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.base import Tokenizer
 
 PACKAGE_SCHEME = "package://"
 
@@ -57,7 +57,7 @@ class LoadedCheckpoint:
 
     preset: str
     backbone: keras_hub.models.Backbone
-    tokenizer: BertTokenizer
+    tokenizer: Tokenizer
 
 
 def load_checkpoint(model: str, **overrides: Any) -> LoadedCheckpoint:
@@ -143,7 +143,7 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
         raise UserError(f"cannot load {preset}: {error}") from error
 
 
-def load_tokenizer(preset: str) -> BertTokenizer:
+def load_tokenizer(preset: str) -> Tokenizer:
     """Loads a preset's vocabulary into our own, exact tokenizer.
 
     Raises:
@@ -156,7 +156,7 @@ def load_tokenizer(preset: str) -> BertTokenizer:
     return tokenizer_of(tokenizer, preset)
 
 
-def save_tokenizer(tokenizer: BertTokenizer, directory: str) -> None:
+def save_tokenizer(tokenizer: Tokenizer, directory: str) -> None:
     """Writes a tokenizer in KerasHub's preset format."""
     tokenizer.to_keras_hub().save_to_preset(directory)
 

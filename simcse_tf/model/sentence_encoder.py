@@ -24,7 +24,7 @@ from simcse_tf.encoders.pooling import layers_read
 from simcse_tf.model import preset_io
 from simcse_tf.model.inference import Inference
 from simcse_tf.model.text_model import TextModel
-from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.base import Tokenizer
 
 E = TypeVar("E", bound="SentenceEncoder")
 
@@ -49,7 +49,7 @@ class SentenceEncoder(TextModel):
     def __init__(
         self,
         backbone: keras_hub.models.Backbone,
-        tokenizer: BertTokenizer,
+        tokenizer: Tokenizer,
         pooling: str = "cls",
         head_in_inference: bool = True,
         max_length: int = 32,

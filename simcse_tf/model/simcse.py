@@ -17,7 +17,7 @@ from simcse_tf.objectives.defaults import HARD_NEGATIVE_WEIGHT, TEMPERATURE
 from simcse_tf.objectives.gradient_caching import cached_gradients
 from simcse_tf.objectives.step import Step, direct_gradients
 from simcse_tf.objectives.views import Views, embed_views, micro_batch, stack_views
-from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.base import Tokenizer
 
 ENCODERS = ("shared", "dual")
 
@@ -78,7 +78,7 @@ class SimCSE(SentenceEncoder):
     def __init__(
         self,
         backbone: keras_hub.models.Backbone,
-        tokenizer: BertTokenizer,
+        tokenizer: Tokenizer,
         *,
         encoders: str = "shared",
         temperature: float = TEMPERATURE,

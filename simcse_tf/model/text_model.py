@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
 from simcse_tf.objectives.views import COLUMNS
-from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.base import Tokenizer
 
 
 class TextModel(keras.Model):
@@ -26,7 +26,7 @@ class TextModel(keras.Model):
     """
 
     backbone: keras_hub.models.Backbone
-    tokenizer: BertTokenizer
+    tokenizer: Tokenizer
     max_length: int
     embedding_dim: int
     static_shapes: bool

@@ -11,7 +11,7 @@ import keras_hub
 import tensorflow as tf
 
 from simcse_tf.objectives.views import Views
-from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.base import Tokenizer
 
 # Function of a micro-batch's index.
 TokenLoss = Callable[[Any], tf.Tensor]
@@ -28,7 +28,7 @@ class Trainable(Protocol):
     """
 
     backbone: keras_hub.models.Backbone
-    tokenizer: BertTokenizer
+    tokenizer: Tokenizer
     preset: str | None
     static_shapes: bool
 

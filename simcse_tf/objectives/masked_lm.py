@@ -14,7 +14,7 @@ from simcse_tf.encoders.families import encoder_of
 from simcse_tf.objectives.base import Objective, TokenLoss, Trainable
 from simcse_tf.objectives.defaults import MLM_PROBABILITY
 from simcse_tf.objectives.views import Views, as_one_batch, micro_batch
-from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.base import Tokenizer
 
 # Of the tokens to be predicted, BERT replaces most by [MASK], some by a random
 # token, and leaves the rest as they are.
@@ -99,7 +99,7 @@ class MaskedLM(Objective):
             seed,
             probability=self.probability,
             mask_token_id=cast(int, tokenizer.mask_token_id),
-            special_token_ids=(tokenizer.cls_token_id, tokenizer.sep_token_id),
+            special_token_ids=tokenizer.special_token_ids,
             vocabulary_size=tokenizer.vocabulary_size,
         )
         is_token = views["padding_mask"] > 0
@@ -110,7 +110,7 @@ class MaskedLM(Objective):
 
 
 def masked_lm_head(
-    backbone: keras_hub.models.Backbone, tokenizer: BertTokenizer
+    backbone: keras_hub.models.Backbone, tokenizer: Tokenizer
 ) -> keras_hub.layers.MaskedLMHead:
     """A fresh head that predicts tokens from a BERT's hidden states.
 

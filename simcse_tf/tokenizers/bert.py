@@ -1,4 +1,4 @@
-"""BERT's own tokenization, exactly, inside the TensorFlow graph."""
+"""BERT's tokenization, id for id, as TensorFlow operations."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import tensorflow_text as tf_text
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers import unicode_tables
+from simcse_tf.tokenizers.base import Tokenizer
 
 MAX_CHARACTERS_PER_WORD = 100
 
@@ -23,17 +24,17 @@ _WHITESPACE = (
 )
 
 
-class BertTokenizer:
+class BertTokenizer(Tokenizer):
     """Splits raw text into BERT's WordPiece ids, with `[CLS]` and `[SEP]`.
 
     The ids are those of the `tokenizers` package (`BertNormalizer`,
     `BertPreTokenizer`, `WordPiece`) for every string: bytes that are not UTF-8
     count as U+FFFD, a word of more than 100 characters is `[UNK]`, and a special
-    token in the text is plain text. All of it is TensorFlow and TF Text ops, so it
-    runs eagerly, in `tf.data`, in a `tf.function` and in a SavedModel, whatever the
-    process's locale and whatever Unicode version those libraries know.
+    token in the text is plain text. The tokenizer consists of TensorFlow and TF Text
+    ops, so it runs eagerly, in `tf.data`, in a `tf.function` and in a SavedModel. The
+    process's locale and the Unicode versions of those libraries do not matter.
 
-    Each code point is looked up in one table; the words that come out go through
+    Each code point is looked up in one table. The words that come out go through
     TF Text's linear-time WordPiece.
 
     Args:
@@ -83,7 +84,7 @@ class BertTokenizer:
         self.unk_token_id = _required_id("[UNK]", ids, source)
         self.cls_token_id = _required_id("[CLS]", ids, source)
         self.sep_token_id = _required_id("[SEP]", ids, source)
-        self.mask_token_id: int | None = ids.get("[MASK]")
+        self.mask_token_id = ids.get("[MASK]")
 
         table = unicode_tables.code_point_table(self.lowercase, self.strip_accents)
         with tf.init_scope(), tf.device("CPU"):
@@ -91,11 +92,6 @@ class BertTokenizer:
             self._rows = tf.constant(table.rows)
             self._codes = tf.RaggedTensor.from_row_splits(table.codes, table.row_splits)
             self._wordpiece = _wordpiece(self.vocabulary, source)
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of tokens in the vocabulary."""
-        return len(self.vocabulary)
 
     def normalize(self, text: Any) -> tf.Tensor:
         """Cleans, lower-cases and strips text as BERT does before it splits words.
@@ -107,7 +103,7 @@ class BertTokenizer:
             String tensor of shape `[n]`, in UTF-8.
 
         Raises:
-            UserError: If `text` has not one dimension.
+            UserError: If `text` does not have one dimension.
         """
         return self._normalize(_as_strings(text))
 
@@ -125,7 +121,7 @@ class BertTokenizer:
 
         Raises:
             UserError: If `max_length` is not an int of at least 2, or `text`
-                has not one dimension.
+                does not have one dimension.
         """
         if not isinstance(max_length, int) or max_length < 2:
             raise UserError(
@@ -181,7 +177,7 @@ class BertTokenizer:
         text = "".join(token + "\n" for token in self.vocabulary)
         Path(path).write_bytes(text.encode("utf-8"))
 
-    # Compiled once, whatever calls them: run op by op they would take some 20 ms.
+    # Compiled once, for all callers: run op by op they would take about 20 ms.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def _normalize(self, text: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU"):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-PYTHONS = ["3.10", "3.11", "3.12"]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 APACHE_2 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 
@@ -87,7 +88,40 @@ def test_version_and_pythons(setup_arguments):
     import simcse_tf
 
     assert setup_arguments["version"] == simcse_tf.__version__
-    assert setup_arguments["python_requires"] == ">=3.10,<3.13"
+    assert setup_arguments["python_requires"] == ">=3.10,<3.14"
+
+
+@pytest.fixture(scope="module")
+def commands(setup_arguments):
+    """The installed commands' names and the functions that they call."""
+    scripts = setup_arguments["entry_points"]["console_scripts"]
+    points = [EntryPoint(*script.split(" = "), "console_scripts") for script in scripts]
+    return {point.name: point.load() for point in points}
+
+
+def test_every_door_is_an_installed_command(commands):
+    doors = {
+        path.stem
+        for path in (ROOT / "simcse_tf").glob("*.py")
+        if 'if __name__ == "__main__"' in path.read_text()
+    }
+    # The quickstart is an example, not a tool.
+    expected = {f"simcse-{door}" for door in doors - {"quickstart"} | {"client"}}
+    assert set(commands) == expected
+
+
+def test_an_installed_command_ends_with_its_doors_exit_code(
+    commands, monkeypatch, capsys
+):
+    for name, command in commands.items():
+        for flag, code in [("--help", 0), ("--no-such-flag", 2)]:
+            monkeypatch.setattr(sys, "argv", [name, flag])
+            with pytest.raises(SystemExit) as end:
+                command()
+            assert end.value.code == code, name
+        door = name.removeprefix("simcse-")
+        usage = capsys.readouterr().out.splitlines()[0]
+        assert f"simcse_tf.{door} " in usage
 
 
 def test_license_is_apache_2():
@@ -98,7 +132,7 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     # Built from a copy: setuptools leaves build/ and *.egg-info where it works.
     source = tmp_path / "source"
     source.mkdir()
-    for name in ["setup.py", "pyproject.toml", "LICENSE"]:
+    for name in ["setup.py", "pyproject.toml", "LICENSE", "README.md"]:
         shutil.copy(ROOT / name, source)
     for name in ["simcse_tf", "tests", "serving"]:
         shutil.copytree(ROOT / name, source / name)
@@ -109,11 +143,15 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     package = ROOT / "simcse_tf"
     sources = [
-        path for kind in ("py", "j2", "config") for path in package.rglob(f"*.{kind}")
+        path
+        for kind in ("py", "j2", "config", "npz")
+        for path in package.rglob(f"*.{kind}")
     ]
     assert package / "reporting/page.html.j2" in sources
     assert package / "server/batching.config" in sources
+    assert package / "tokenizers/unicode_tables.npz" in sources
     assert {path.relative_to(ROOT).as_posix() for path in sources} <= set(names)
+    assert "simcse_tf/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"simcse_tf"}
     assert any(name.endswith("LICENSE") for name in names)
 

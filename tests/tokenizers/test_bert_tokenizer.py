@@ -162,11 +162,13 @@ def test_uncased_bert_equals_reference_on_every_real_sentence(sentences):
     assert Pair(vocabulary, lowercase=True).differences(sentences) == []
 
 
+@pytest.mark.slow
 def test_cased_bert_equals_reference_on_every_real_sentence(sentences, vocabulary):
     assert len(sentences) == 58_607
     assert Pair(vocabulary, lowercase=False).differences(sentences) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", range(len(SETTINGS)), ids=map(str, SETTINGS))
 def test_every_code_point_equals_reference_alone_and_inside_a_word(pairs, setting):
     points = [*range(0xD800), *range(0xE000, 0x110000)]
@@ -245,6 +247,7 @@ def test_every_broken_utf8_sequence_counts_as_python_decodes_it(small):
     ]
 
 
+@pytest.mark.slow
 def test_a_word_may_have_100_characters_of_any_width():
     wide = ["a", "é", "e\u0301", "ﬁ", "한", "𝔸", "\U0001e900"]
     bare = tokenizers.normalizers.NFD().normalize_str("".join(wide))
@@ -346,6 +349,7 @@ print(json.dumps(tf.saved_model.load(sys.argv[1]).tokenize(texts).to_list()))
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_gives_the_same_ids_in_a_turkish_process(tmp_path, vocabulary):
     class Module(tf.Module):
         def __init__(self):
@@ -425,6 +429,7 @@ def test_token_ids_size_and_config_describe_the_tokenizer():
     assert (tokenizer.pad_token_id, tokenizer.unk_token_id) == (0, 1)
     assert (tokenizer.cls_token_id, tokenizer.sep_token_id) == (2, 3)
     assert tokenizer.mask_token_id == 4
+    assert tokenizer.special_token_ids == (0, 2, 3)
     assert BertTokenizer(SMALL[:4]).mask_token_id is None
     assert tokenizer.get_config() == {"lowercase": False, "strip_accents": False}
     assert BertTokenizer(SMALL).get_config() == {
