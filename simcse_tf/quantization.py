@@ -6,6 +6,8 @@ return, and how to read it. NumPy alone.
 
 import numpy as np
 
+from simcse_tf.core.vectors import l2_normalize
+
 INT8_LIMIT = 127
 
 
@@ -19,7 +21,7 @@ def truncate(embeddings: np.ndarray, dims: int) -> np.ndarray:
     Returns:
         float32 array of shape `(n, dims)`.
     """
-    return _unit_length(embeddings[:, :dims])
+    return l2_normalize(embeddings[:, :dims])
 
 
 def encode_int8(embeddings: np.ndarray) -> np.ndarray:
@@ -47,7 +49,7 @@ def decode_int8(codes: np.ndarray) -> np.ndarray:
     Returns:
         float32 array of shape `(n, dim)`, rows of unit length.
     """
-    return _unit_length(codes)
+    return l2_normalize(codes)
 
 
 def encode_binary(embeddings: np.ndarray) -> np.ndarray:
@@ -104,9 +106,3 @@ def estimated_cosine(distance: np.ndarray, dim: int) -> np.ndarray:
         float64 array, `cos(pi * distance / dim)`.
     """
     return np.cos(np.pi * np.asarray(distance) / dim)
-
-
-def _unit_length(rows: np.ndarray) -> np.ndarray:
-    rows = np.asarray(rows, np.float32)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)

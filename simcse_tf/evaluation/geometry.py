@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.vectors import l2_normalize
 from simcse_tf.evaluation.sts import Encoder, Pairs
 
 # The paper's positives in STS-B: pairs scored above this.
@@ -184,8 +185,7 @@ def _unit(
     # By the largest entry first, so that no square over- or underflows.
     largest = np.abs(rows).max(axis=1, keepdims=True)
     rows = np.divide(rows, largest, out=np.zeros_like(rows), where=largest != 0)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=rows, where=norms != 0)
+    return l2_normalize(rows, np.float64)
 
 
 def _squared_distances(rows: np.ndarray, block_size: int) -> Iterator[np.ndarray]:
