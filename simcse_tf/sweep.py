@@ -16,7 +16,8 @@ from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import Stopped, UserError
 from simcse_tf.core.extras import require
-from simcse_tf.training.config import Config, load_config, read_json
+from simcse_tf.core.json_files import read_json
+from simcse_tf.training.config import Config, load_config
 
 RESULT_FILE = "result.json"
 LOG_FILE = "train.log"

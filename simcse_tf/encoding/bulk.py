@@ -5,9 +5,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from simcse_tf.evaluation.caching import Encoder
 
 # Sentences sorted and tokenized at a time: enough for batches of like length, few
 # enough that memory does not depend on how many there are in all.
@@ -170,6 +173,43 @@ def encoder(
         progress=progress,
         normalize=normalize,
     )
+
+
+def load_encoder(
+    model: str,
+    *,
+    pooling: str | None = None,
+    progress: bool = False,
+    normalize: bool = True,
+) -> "Encoder":
+    """Loads a model as a function of sentences alone, for evaluation.
+
+    Sentences are cut where the backbone has no more positions, not at the model's
+    `max_length`, as in the paper's code.
+
+    Args:
+        model: string. What `SimCSE.from_preset` takes.
+        pooling: Optional string. The pooler in place of the checkpoint's own.
+        progress: bool. Whether to show progress bars on stderr. Defaults to `False`.
+        normalize: bool. Whether rows are scaled to unit length. Defaults to `True`.
+
+    Returns:
+        A function from a list of n strings to a float32 array `(n, embedding_dim)`.
+
+    Raises:
+        UserError: If the model cannot be loaded.
+
+    Example:
+
+    ```python
+    encode = load_encoder("runs/mine/best")
+    encode(["A man is playing a guitar."]).shape  # (1, 768)
+    ```
+    """
+    from simcse_tf.model.simcse import SimCSE, longest_input
+
+    loaded = SimCSE.from_preset(model, pooling=pooling)
+    return encoder(loaded, longest_input(loaded.backbone), progress, normalize)
 
 
 def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.ndarray]:

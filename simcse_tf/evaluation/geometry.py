@@ -6,16 +6,42 @@ vector that is not finite makes the result NaN. No model is known here.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import l2_normalize
-from simcse_tf.evaluation.sts import Encoder, Pairs
+from simcse_tf.evaluation.caching import CachingEncoder, Encoder
+from simcse_tf.evaluation.sts import Pairs, cosine_similarity
 
 # The paper's positives in STS-B: pairs scored above this.
 POSITIVE = 4.0
+
+
+class Geometry(NamedTuple):
+    """How the embeddings of STS-B lie.
+
+    Attributes:
+        alignment: float. NaN where no pair is positive.
+        uniformity: float.
+        average_cosine: float.
+        cosines: float64 `(n,)`, of each of n pairs.
+        singular_values: float64, largest first.
+
+    Example:
+
+    ```python
+    measure_geometry(encode, load_task("senteval", "STSBenchmark", "dev")).alignment
+    ```
+    """
+
+    alignment: float
+    uniformity: float
+    average_cosine: float
+    cosines: np.ndarray
+    singular_values: np.ndarray
 
 
 def alignment(a: ArrayLike, b: ArrayLike, alpha: float = 2) -> float:
@@ -171,6 +197,39 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
         ),
         "uniformity": uniformity(embeddings),
     }
+
+
+def measure_geometry(encode: Encoder, pairs: Pairs) -> Geometry:
+    """All measures of this module on the pairs of STS-B.
+
+    Args:
+        encode: Maps n strings to an array `(n, dim)`; any length of the vectors.
+        pairs: The pairs of a split, from `sts.load_task`.
+
+    Returns:
+        A `Geometry`: uniformity, average cosine and singular values of the distinct
+        sentences, alignment of the pairs scored above 4.
+
+    Raises:
+        ValueError: `encode` returned another shape.
+
+    Example:
+
+    ```python
+    measure_geometry(encode, load_task("senteval", "STSBenchmark", "dev")).uniformity
+    ```
+    """
+    cached = CachingEncoder(encode)
+    embeddings = cached(list(dict.fromkeys([*pairs.sentences_a, *pairs.sentences_b])))
+    positive = pairs.scores > POSITIVE
+    a, b = cached(pairs.sentences_a), cached(pairs.sentences_b)
+    return Geometry(
+        alignment(a[positive], b[positive]) if positive.any() else np.nan,
+        uniformity(embeddings),
+        average_cosine(embeddings),
+        cosine_similarity(a, b),
+        singular_values(embeddings),
+    )
 
 
 def _unit(

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from simcse_tf.evaluation import sts, transfer
 from simcse_tf.evaluation.retrieval import Example
 from simcse_tf.evaluation.significance import Comparison
-from simcse_tf.reporting.pictures import Picture
-from simcse_tf.reporting.results import (
-    AVERAGE,
-    Inputs,
-    Results,
-    SubsetRow,
-    subset_rows,
-)
-from simcse_tf.reporting.run import ConfigRow, Run, config_rows
+from simcse_tf.reporting.inputs import Inputs
+from simcse_tf.reporting.measured import Measured, SubsetRow, subset_rows
+from simcse_tf.reporting.run import ConfigRow, ReportedRun, config_rows
 
+if TYPE_CHECKING:
+    from simcse_tf.reporting.pictures import Picture
+
+AVERAGE = "avg"
 _TEMPLATE = "page.html.j2"
 _SIGNIFICANT = 0.05
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "scipy", "scikit-learn")
@@ -43,12 +42,12 @@ class Report:
         written: When.
     """
 
-    runs: Mapping[str, Run | None]
-    results: Mapping[str, Results]
+    runs: Mapping[str, ReportedRun | None]
+    results: Mapping[str, Measured]
     inputs: Inputs
     differences: Mapping[str, Comparison]
     examples: list[Example]
-    pictures: Mapping[str, Picture]
+    pictures: "Mapping[str, Picture]"
     written: datetime
 
     @property
@@ -60,17 +59,17 @@ class Report:
         return next(iter(list(self.runs)[1:]), None)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ReportedRun:
         run = self.runs[self.name]
         assert run is not None
         return run
 
     @property
-    def compared_run(self) -> Run | None:
+    def compared_run(self) -> ReportedRun | None:
         return self.runs[self.compared] if self.compared else None
 
     @property
-    def result(self) -> Results:
+    def result(self) -> Measured:
         return self.results[self.name]
 
     @property
@@ -83,7 +82,7 @@ class Report:
         score = self.result.spearman.get(AVERAGE)
         if score is None:
             return "No STS scores: see below."
-        count = len(self.inputs.sts)
+        count = len(self.inputs.tasks.sts)
         tasks = f"Average of {count} STS tasks" if count > 1 else "STS"
         said = (
             f"{tasks}: {number(score.value)} "
@@ -96,7 +95,7 @@ class Report:
     @property
     def without_sts(self) -> str:
         """Why there are no STS scores."""
-        if self.run.config.data.evaluation or self.inputs.transfer:
+        if self.run.config.data.evaluation or self.inputs.tasks.transfer:
             return "Not evaluated: --tasks leaves STS out."
         return "Not evaluated: the run has no evaluation data. Pass --data DIR."
 
@@ -109,7 +108,8 @@ class Report:
 
     @cached_property
     def subsets(self) -> list[SubsetRow]:
-        return subset_rows(list(self.results.values()), self.inputs.sts)
+        models = [measured.results for measured in self.results.values()]
+        return subset_rows(models, self.inputs.tasks.sts)
 
     @property
     def transfer_scores(self) -> dict[str, dict[str, dict[str, float]]]:

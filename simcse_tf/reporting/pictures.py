@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from simcse_tf import figures
 from simcse_tf.evaluation.sts import LABELS
-from simcse_tf.reporting.results import Inputs, Results
-from simcse_tf.reporting.run import Run
+from simcse_tf.reporting.inputs import Inputs
+from simcse_tf.reporting.measured import Measured
+from simcse_tf.reporting.run import ReportedRun
 
 
 class Picture(NamedTuple):
@@ -38,8 +39,8 @@ class _Plan(NamedTuple):
 
 def draw(
     directory: Path,
-    runs: Mapping[str, Run | None],
-    results: Mapping[str, Results],
+    runs: Mapping[str, ReportedRun | None],
+    results: Mapping[str, Measured],
     inputs: Inputs,
     progress: bool = False,
 ) -> dict[str, Picture]:
@@ -67,7 +68,7 @@ def draw(
 
 
 def trajectories(
-    runs: Mapping[str, Run | None], results: Mapping[str, Results]
+    runs: Mapping[str, ReportedRun | None], results: Mapping[str, Measured]
 ) -> dict[str, figures.Trajectory]:
     """What each run logged of its geometry, or else the point of its model.
 
@@ -90,7 +91,9 @@ def trajectories(
 
 
 def _plans(
-    runs: Mapping[str, Run | None], results: Mapping[str, Results], inputs: Inputs
+    runs: Mapping[str, ReportedRun | None],
+    results: Mapping[str, Measured],
+    inputs: Inputs,
 ) -> Iterator[_Plan]:
     if scores := {n: r.spearman for n, r in results.items() if r.spearman}:
         yield _sts_plan(scores)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from support.models import MINILM, ROOT, SENTENCES, make_preset
 
+from simcse_tf.encoding.bulk import load_encoder
 from simcse_tf.evaluation import significance, sts, transfer
 
 PUBLISHED = {
@@ -73,12 +74,7 @@ def write_tasks(root):
 
 def raw_encoder(preset):
     """What the command line is to take: embeddings as they come, sentences not cut."""
-    from simcse_tf import SimCSE
-    from simcse_tf.encoding.bulk import encoder
-    from simcse_tf.model.simcse import longest_input
-
-    model = SimCSE.from_preset(str(preset), pooling="avg")
-    return encoder(model, longest_input(model.backbone), normalize=False)
+    return load_encoder(str(preset), pooling="avg", normalize=False)
 
 
 def test_sts_and_transfer_tasks_of_two_models_in_one_run(small_preset, tmp_path):

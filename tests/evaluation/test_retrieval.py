@@ -1,5 +1,4 @@
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -126,7 +125,7 @@ def test_a_file_without_sentences_is_told_in_one_line(tmp_path, content, message
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
+def command(tmp_path):
     """Calls the command line, with a corpus that holds a sentence twice."""
     queries, corpus = tmp_path / "queries.txt", tmp_path / "corpus.txt"
     queries.write_text(f"{SENTENCES[0]}\n")
@@ -134,8 +133,7 @@ def command(tmp_path, monkeypatch):
 
     def call(*arguments):
         files = ["--queries", queries, "--corpus", corpus]
-        monkeypatch.setattr(sys, "argv", ["retrieve", *map(str, [*files, *arguments])])
-        retrieve.main()
+        retrieve.main([*map(str, [*files, *arguments])])
 
     return call
 
