@@ -89,7 +89,9 @@ def hamming_distance(bits_a: np.ndarray, bits_b: np.ndarray) -> np.ndarray:
     Returns:
         int64 array of shape `(n,)`.
     """
-    return np.unpackbits(bits_a ^ bits_b, axis=1).sum(axis=1, dtype=np.int64)
+    different = np.unpackbits(bits_a ^ bits_b, axis=1)
+    distance: np.ndarray = different.sum(axis=1, dtype=np.int64)
+    return distance
 
 
 def estimated_cosine(distance: np.ndarray, dim: int) -> np.ndarray:

@@ -90,7 +90,8 @@ def encode_blocks(
     infer = model.inference(normalize)
 
     def embed(tokens: Any) -> np.ndarray:
-        return infer(model.pad(tokens)).numpy()
+        embeddings: np.ndarray = infer(model.pad(tokens)).numpy()
+        return embeddings
 
     with ThreadPoolExecutor(_THREADS) as pool:
         tokenized = _one_ahead(
@@ -150,7 +151,7 @@ def _one_ahead(
     pool: Executor, function: Callable[[Any], Any], items: Iterable[Any]
 ) -> Iterator[Any]:
     """`map`, with the next result on its way while one is being used."""
-    ahead: deque[Future] = deque()
+    ahead: deque[Future[Any]] = deque()
     for item in items:
         ahead.append(pool.submit(function, item))
         if len(ahead) > 1:

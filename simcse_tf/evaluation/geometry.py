@@ -58,6 +58,12 @@ def alignment(a: ArrayLike, b: ArrayLike, alpha: float = 2) -> float:
     Raises:
         ValueError: The shapes are not two-dimensional and equal, or have no row.
 
+    Example:
+
+    ```python
+    alignment([[1.0, 0.0]], [[0.0, 1.0]])  # 2.0
+    ```
+
     Reference:
         - [Wang and Isola 2020](https://arxiv.org/abs/2005.10242), section 4.1.1
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), equation 2
@@ -89,6 +95,12 @@ def uniformity(embeddings: ArrayLike, t: float = 2, block_size: int = 1024) -> f
     Raises:
         ValueError: The shape is another, or `block_size` is below 1.
 
+    Example:
+
+    ```python
+    uniformity([[1.0, 0.0], [0.0, 1.0]])  # -4.0
+    ```
+
     Reference:
         - [Wang and Isola 2020](https://arxiv.org/abs/2005.10242), section 4.1.2
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), equation 3
@@ -106,7 +118,7 @@ def uniformity(embeddings: ArrayLike, t: float = 2, block_size: int = 1024) -> f
 def average_cosine(embeddings: ArrayLike) -> float:
     """Mean cosine similarity over all distinct pairs: 0 where directions balance.
 
-    A mean far above 0 says that the vectors fill a narrow cone (anisotropy).
+    A mean far above 0 means that the vectors fill a narrow cone (anisotropy).
 
     Args:
         embeddings: `(n, dim)`, any real dtype and any length of the vectors; `n` at
@@ -117,6 +129,12 @@ def average_cosine(embeddings: ArrayLike) -> float:
 
     Raises:
         ValueError: The shape is another.
+
+    Example:
+
+    ```python
+    average_cosine([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # 0.33
+    ```
 
     Reference:
         - [Ethayarajh 2019](https://arxiv.org/abs/1909.00512), section 3.3
@@ -131,7 +149,7 @@ def average_cosine(embeddings: ArrayLike) -> float:
 def singular_values(embeddings: ArrayLike) -> np.ndarray:
     """Singular values of the matrix of unit vectors, not centred; largest first.
 
-    A spectrum that falls off fast says that a few directions hold most of the
+    A spectrum that falls off fast means that a few directions hold most of the
     vectors; their squares sum to `n`.
 
     Args:
@@ -143,6 +161,12 @@ def singular_values(embeddings: ArrayLike) -> np.ndarray:
 
     Raises:
         ValueError: The shape is another.
+
+    Example:
+
+    ```python
+    singular_values([[2.0, 0.0], [0.0, 3.0]])  # [1.0, 1.0]
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 5
@@ -170,6 +194,13 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
     Raises:
         UserError: No pair is scored above 4, or there is only one sentence.
         ValueError: `encode` returned another shape.
+
+    Example:
+
+    ```python
+    pairs = sts.load_task("senteval", "STSBenchmark", "dev")
+    stsb_geometry(encode, pairs)  # {"alignment": 0.21, "uniformity": -2.4}
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 3

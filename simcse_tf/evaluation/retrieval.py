@@ -1,7 +1,7 @@
 """The sentences of a corpus nearest to a query, for one model or several.
 
-The paper's table 7 sets the retrieved top three of SBERT beside SimCSE's. No model
-is known here: any `encode(sentences)` does.
+The paper's table 7 compares the three nearest sentences of SBERT and of SimCSE. No
+model is known here: any `encode(sentences)` does.
 """
 
 import re
@@ -23,14 +23,28 @@ _MARGIN = 5
 
 
 class Hit(NamedTuple):
-    """A sentence that was found, and its cosine similarity with the query."""
+    """A sentence that was found, and its cosine similarity with the query.
+
+    Example:
+
+    ```python
+    Hit("A man plays the guitar.", 0.87).cosine
+    ```
+    """
 
     sentence: str
     cosine: float
 
 
 class Example(NamedTuple):
-    """A query and what each model found for it, the nearest first."""
+    """A query and what each model found for it, the nearest first.
+
+    Example:
+
+    ```python
+    Example("a guitar", {"mine": [Hit("A man plays the guitar.", 0.87)]})
+    ```
+    """
 
     query: str
     hits: dict[str, list[Hit]]
@@ -61,6 +75,12 @@ def examples(
     Raises:
         ValueError: There is no query or no corpus, `k` is below 1, or an encoder
             returned another shape.
+
+    Example:
+
+    ```python
+    examples({"mine": encode}, ["a guitar"], ["He plays it.", "Rain fell."], k=1)
+    ```
     """
     if not queries or not corpus:
         raise ValueError("retrieval needs at least one query and one sentence")
@@ -86,6 +106,12 @@ def load_sentences(path: str | Path) -> list[str]:
 
     Raises:
         UserError: It cannot be read, is not UTF-8, or holds no sentence.
+
+    Example:
+
+    ```python
+    load_sentences("queries.txt")  # ["A man is playing a guitar.", ...]
+    ```
     """
     sentences = [words(line) for line in read_lines(Path(path))]
     sentences = [sentence for sentence in sentences if sentence]
@@ -103,6 +129,12 @@ def format_text(examples: Sequence[Example], width: int | None = None) -> str:
 
     Returns:
         Lines without a final newline.
+
+    Example:
+
+    ```python
+    print(format_text(examples({"mine": encode}, queries, corpus)))
+    ```
     """
     width = max(_NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
     blocks = []
@@ -127,6 +159,12 @@ def format_markdown(examples: Sequence[Example]) -> str:
 
     Returns:
         Lines without a final newline.
+
+    Example:
+
+    ```python
+    print(format_markdown(examples({"mine": encode}, queries, corpus)))
+    ```
     """
     blocks = []
     for example in examples:

@@ -28,7 +28,7 @@ def report(
     corpus: str | None = None,
     output: str | Path | None = None,
 ) -> Path:
-    """Writes a run's report: a page that holds all it shows, and `figures/` beside it.
+    """Writes a run's report: one page, and a directory `figures/` next to it.
 
     Everything that can be wrong with the input is checked before sentences are
     encoded. Each model encodes a sentence once, whatever it is needed for.

@@ -43,7 +43,14 @@ class Measured:
 
 
 class SubsetRow(NamedTuple):
-    """One line of the scores by subset, or one aggregation of a task's subsets."""
+    """One line of the scores by subset, or one aggregation of a task's subsets.
+
+    Example:
+
+    ```python
+    SubsetRow("STS13", "FNWN", 189, [61.2], is_total=False)
+    ```
+    """
 
     task: str
     name: str

@@ -1,4 +1,4 @@
-"""Setting the report: one HTML page that needs nothing beside itself."""
+"""The report as one HTML page that needs no other file."""
 
 import math
 import os
@@ -40,6 +40,13 @@ class Report:
         examples: Retrieval examples.
         pictures: The figures by name.
         written: When.
+
+    Example:
+
+    ```python
+    report = Report(runs, measured, inputs, {}, [], pictures, datetime.now())
+    Path("report.html").write_text(render(report))
+    ```
     """
 
     runs: Mapping[str, ReportedRun | None]
@@ -84,13 +91,13 @@ class Report:
             return "No STS scores: see below."
         count = len(self.inputs.tasks.sts)
         tasks = f"Average of {count} STS tasks" if count > 1 else "STS"
-        said = (
+        average = (
             f"{tasks}: {number(score.value)} "
             f"(95% interval {number(score.low)} to {number(score.high)})"
         )
         if self.difference is None or self.compared is None:
-            return f"{said}."
-        return f"{said}. {_compared(self.difference, self.compared)}"
+            return f"{average}."
+        return f"{average}. {_compared(self.difference, self.compared)}"
 
     @property
     def without_sts(self) -> str:
@@ -166,7 +173,14 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The report as HTML."""
+    """The report as HTML.
+
+    Example:
+
+    ```python
+    Path("report.html").write_text(render(report))
+    ```
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -188,7 +202,14 @@ def render(report: Report) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Decimals with a true minus sign; a dash for what is not a number."""
+    """Decimals with a true minus sign; a dash for NaN and infinity.
+
+    Example:
+
+    ```python
+    number(-1.5)  # "−1.50"
+    ```
+    """
     if not math.isfinite(value):
         return "–"
     # Rounded to nothing, a small negative number would keep its sign.
@@ -205,7 +226,14 @@ def p_value(value: float) -> str:
 
 
 def label(task: str) -> str:
-    """A task's name in the paper's tables."""
+    """A task's name in the paper's tables.
+
+    Example:
+
+    ```python
+    label("STSBenchmark")  # "STS-B"
+    ```
+    """
     return {**transfer.LABELS, **sts.LABELS}.get(task, task)
 
 

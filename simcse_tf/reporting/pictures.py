@@ -22,6 +22,12 @@ class Picture(NamedTuple):
         dark: `data:` URI for a dark one.
         caption: What it shows and how to read it.
         alt: What one sees, in words.
+
+    Example:
+
+    ```python
+    Picture("data:...", "data:...", "Scores by task.", "A plot of scores.")
+    ```
     """
 
     light: str
@@ -55,6 +61,12 @@ def draw(
 
     Raises:
         OSError: A file cannot be written.
+
+    Example:
+
+    ```python
+    draw(Path("figures"), runs, measured, inputs)["sts_scores"].caption
+    ```
     """
     from tqdm import tqdm
 
@@ -73,6 +85,12 @@ def trajectories(
     """What each run logged of its geometry, or else the point of its model.
 
     The point of a run stands at its best model's step, a plain model's at 0.
+
+    Example:
+
+    ```python
+    figures.trajectory(trajectories(runs, measured))
+    ```
     """
     found = {}
     for name, run in runs.items():

@@ -1,4 +1,4 @@
-"""What a run's directory says: its config, its log, its best model's scores."""
+"""A run as the report shows it: config, log, speed, the best model's scores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class ReportedRun:
         config: Its config.
         rows: The lines of its log; empty where there is none.
         dev: The best model's dev scores and `"step"`; empty where it has none.
-        examples: How many examples its data hold, where a checkpoint says so.
+        examples: How many examples its data hold, where a checkpoint has the number.
 
     Example:
 
@@ -71,7 +71,14 @@ class ReportedRun:
 
 
 class ConfigRow(NamedTuple):
-    """A key of the config; `None` where there is no default or nothing compared."""
+    """A key of the config; `None` where there is no default or nothing compared.
+
+    Example:
+
+    ```python
+    ConfigRow("model.dropout", "0.0", default="0.1", compared=None).is_changed
+    ```
+    """
 
     key: str
     value: str
@@ -119,7 +126,18 @@ def read_run(path: str | Path) -> ReportedRun:
 
 
 def config_rows(run: ReportedRun, compared: ReportedRun | None) -> list[ConfigRow]:
-    """Every key of a run's config beside its default and another run's value."""
+    """Every key of a run's config, with its default and another run's value.
+
+    Args:
+        run: The reported run.
+        compared: The compared run, if there is one.
+
+    Example:
+
+    ```python
+    [row.key for row in config_rows(run, None) if row.is_changed]
+    ```
+    """
     values = run.config.flat()
     defaults = _defaults(run.config)
     others = compared.config.flat() if compared else {}
