@@ -11,7 +11,7 @@ from support.models import SENTENCES
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar
-from simcse_tf.encoding.bulk import load_encoder
+from simcse_tf.encoding.bulk import encoder
 from simcse_tf.evaluation import geometry, retrieval, significance, sts, transfer
 from simcse_tf.report import main, report
 from simcse_tf.reporting import build, pictures
@@ -191,9 +191,11 @@ def shown(value, digits=2):
 @pytest.fixture(scope="module")
 def reference(workspace):
     """Embeddings of the two best models, straight from the encoder."""
-    return {
-        name: load_encoder(str(workspace / name / "best")) for name in ("one", "other")
-    }
+    models = {}
+    for name in ("one", "other"):
+        model = SimCSE.from_preset(str(workspace / name / "best"))
+        models[name] = encoder(model, 64)
+    return models
 
 
 def test_scores_differences_and_intervals_are_those_of_the_best_models(
@@ -346,6 +348,7 @@ def test_figures_are_files_and_images_for_both_schemes(page, outline):
         assert "other: " in alt
 
 
+@pytest.mark.slow
 def test_each_model_encodes_every_sentence_once(
     workspace, tmp_path, monkeypatch, no_figures
 ):
@@ -367,6 +370,7 @@ def test_each_model_encodes_every_sentence_once(
     assert len(set(batches[0])) == len(batches[0])
 
 
+@pytest.mark.slow
 def test_any_model_can_be_compared(workspace, tmp_path, small_preset):
     output = report(workspace / "one", str(small_preset), output=tmp_path / "page.html")
     outline = Outline(output.read_text("utf-8"))
