@@ -199,13 +199,13 @@ def check(output: Path, config: Config, resume: bool) -> None:
         raise UserError(f"output_dir {output}: {there} is not a writable directory")
     run = RunDirectory(output)
     if resume and not run.has_begun():
-        raise UserError(f"--resume: output_dir {output} holds no run to go on with")
+        raise UserError(f"--resume: output_dir {output} holds no run to resume")
     if resume:
         _check_same(run.config, config)
     elif run.has_begun() or run.best.exists() or run.last.exists():
         raise UserError(
-            f"output_dir {output} holds a run already: pass --resume to go on with "
-            "it, or choose another directory"
+            f"output_dir {output} holds a run already: pass --resume to resume it, "
+            "or choose another directory"
         )
 
 
@@ -250,7 +250,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except (OSError, tf.errors.OpError) as error:
         raise UserError(
             f"cannot write {path}: {_reason(error)}; what was saved before is whole, "
-            "and --resume goes on from it"
+            "and --resume continues from it"
         ) from None
 
 

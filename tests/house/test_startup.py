@@ -83,7 +83,7 @@ def test_every_command_is_among_them():
         ((*TRAIN, "--set", "data.train=no.txt"), "cannot read no.txt"),
         ((*TRAIN, "--set", "data.evaluation=no"), "data.evaluation: expected"),
         ((*TRAIN, "--set", "output_dir=run"), "holds a run already"),
-        ((*TRAIN, "--resume"), "holds no run to go on with"),
+        ((*TRAIN, "--resume"), "holds no run to resume"),
     ],
 )
 def test_a_mistake_is_told_before_anything_slow_is_imported(tmp_path, command, message):

@@ -304,7 +304,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_later(workspace, w
     [line] = (workspace / "stderr").read_text().splitlines()
     assert line == (
         "error: cannot write full/best: File too large; what was saved before is "
-        "whole, and --resume goes on from it"
+        "whole, and --resume continues from it"
     )
     assert not list(run.rglob(".*"))
     assert saved_step(run) == 2
