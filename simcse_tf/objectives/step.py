@@ -1,4 +1,4 @@
-"""The gradient of a loss over a whole batch: at once, or in micro-batches."""
+"""What a training step computes, and its gradient over the whole batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ class Step(NamedTuple):
 
     Attributes:
         encode: Function of a micro-batch's index that returns its embeddings, a
-            float32 tensor of shape `(columns, rows, dim)`; the same whenever it is
-            called again.
+            float32 tensor of shape `(views, rows, dim)`. It returns the same ones
+            at every call.
         loss: Function of the whole batch's embeddings that returns a scalar.
-        auxiliary: Function of a micro-batch's index that returns a scalar; the
+        token_loss: Function of a micro-batch's index that returns a scalar. The
             micro-batches' values are added to the loss.
         scale: Linear function of a scalar, applied before differentiating.
         variables: What to differentiate with respect to.
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
     encode: Callable[[Any], tf.Tensor]
     loss: Callable[[tf.Tensor], tf.Tensor]
-    auxiliary: Callable[[Any], tf.Tensor]
+    token_loss: Callable[[Any], tf.Tensor]
     scale: Callable[[tf.Tensor], tf.Tensor]
     variables: Sequence[Any]
 
@@ -37,66 +37,16 @@ def direct_gradients(step: Step) -> Result:
         step: A `Step` of one micro-batch, index 0.
 
     Returns:
-        The loss, the auxiliary loss, and the gradients of their scaled sum.
+        The loss, the token loss, and the gradients of their scaled sum.
     """
     with tf.GradientTape() as tape:
-        loss, auxiliary = step.loss(step.encode(0)), step.auxiliary(0)
-        scaled = step.scale(loss + auxiliary)
-    return loss, auxiliary, _dense(tape.gradient(scaled, step.variables))
+        loss, token_loss = step.loss(step.encode(0)), step.token_loss(0)
+        scaled = step.scale(loss + token_loss)
+    return loss, token_loss, dense_gradients(tape.gradient(scaled, step.variables))
 
 
-def cached_gradients(step: Step, micro_batches: tf.Tensor) -> Result:
-    """Differentiates the batch in the memory of one micro-batch: gradient caching.
-
-    Every micro-batch is encoded without keeping activations; the loss of all
-    embeddings gives each embedding's gradient; then every micro-batch is encoded
-    again, and its embeddings' gradients go on into the variables.
-
-    Args:
-        step: A `Step`.
-        micro_batches: Scalar int tensor, how many there are.
-
-    Returns:
-        As `direct_gradients`.
-
-    Reference:
-        - [Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under
-          Memory Limited Setup"](https://arxiv.org/abs/2101.06983), section 3.2
-    """
-    indices = tf.range(micro_batches)
-    # One at a time: side by side they would need the memory of the whole batch.
-    embeddings = tf.map_fn(
-        step.encode, indices, parallel_iterations=1, fn_output_signature=tf.float32
-    )
-    with tf.GradientTape() as tape:
-        tape.watch(embeddings)
-        loss = step.loss(_joined(embeddings))
-    cache = tape.gradient(loss, embeddings)
-
-    def add(total: tuple[Any, Any], index: tf.Tensor) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            auxiliary = step.auxiliary(index)
-            surrogate = tf.reduce_sum(step.encode(index) * cache[index])
-            scaled = step.scale(surrogate + auxiliary)
-        gradients = _dense(tape.gradient(scaled, step.variables))
-        loss, sums = total
-        return loss + auxiliary, [s + g for s, g in zip(sums, gradients, strict=True)]
-
-    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in step.variables]
-    auxiliary, gradients = tf.foldl(
-        add, indices, (tf.zeros(()), zeros), parallel_iterations=1
-    )
-    return loss, auxiliary, gradients
-
-
-def _joined(embeddings: tf.Tensor) -> tf.Tensor:
-    """`(micro_batches, columns, rows, dim)` to `(columns, all rows, dim)`."""
-    by_column = tf.transpose(embeddings, (1, 0, 2, 3))
-    columns, _, _, dim = tf.unstack(tf.shape(by_column))
-    return tf.reshape(by_column, (columns, -1, dim))
-
-
-def _dense(gradients: list[Any]) -> list[tf.Tensor]:
+def dense_gradients(gradients: list[Any]) -> list[tf.Tensor]:
+    """Gradients as dense tensors."""
     # An embedding table's gradient comes in pieces that repeat rows; clipping needs
     # the norm of their sum.
     return [tf.convert_to_tensor(gradient) for gradient in gradients]

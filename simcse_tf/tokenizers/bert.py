@@ -138,6 +138,31 @@ class BertTokenizer:
         """Returns the arguments of the constructor, without the vocabulary."""
         return {"lowercase": self.lowercase, "strip_accents": self.strip_accents}
 
+    @classmethod
+    def from_keras_hub(cls, tokenizer: Any) -> "BertTokenizer":
+        """Takes vocabulary and settings over from KerasHub's tokenizer.
+
+        Args:
+            tokenizer: A `keras_hub.tokenizers.WordPieceTokenizer`.
+        """
+        return cls(
+            tokenizer.get_vocabulary(),
+            lowercase=tokenizer.lowercase,
+            # KerasHub leaves it off for Hugging Face checkpoints, where it follows
+            # the letter case.
+            strip_accents=tokenizer.strip_accents or None,
+        )
+
+    def to_keras_hub(self) -> Any:
+        """Returns a `keras_hub.models.BertTokenizer`, which knows the file format."""
+        import keras_hub
+
+        return keras_hub.models.BertTokenizer(
+            vocabulary=self.vocabulary,
+            lowercase=self.lowercase,
+            strip_accents=self.strip_accents,
+        )
+
     def save_vocabulary(self, path: str | os.PathLike[str]) -> None:
         """Writes the vocabulary as a `vocab.txt` that reads back the same.
 

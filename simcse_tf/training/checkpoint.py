@@ -17,6 +17,7 @@ from simcse_tf.core.atomic import (
 )
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import write_json
+from simcse_tf.model.preset_io import write_preset
 from simcse_tf.training.run_directory import SCORES_FILE, STATE_FILE, RunDirectory
 
 # A model's vocabulary, configs and HDF5's own bytes, beside its weights.
@@ -114,7 +115,7 @@ def _write_model(model: Any, directory: Path, beside: int = 0) -> None:
     # HDF5 has been seen to crash the process when the disk fills up.
     weights = sum(variable.numpy().nbytes for variable in model.weights)
     check_room(directory, weights + beside + OVERHEAD)
-    model.write_preset(directory)
+    write_preset(model, directory)
 
 
 def _open_state(run: str) -> Any:

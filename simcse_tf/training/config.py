@@ -3,12 +3,18 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.encoders.pooling import POOLINGS
+from simcse_tf.objectives.defaults import (
+    HARD_NEGATIVE_WEIGHT,
+    MLM_PROBABILITY,
+    TEMPERATURE,
+)
 
 
 class Section(BaseModel):
@@ -20,28 +26,34 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+if TYPE_CHECKING:
+    Pooling = str
+else:
+    Pooling = Literal[POOLINGS]
 
 
 class ModelConfig(Section):
     preset: Annotated[str, Field(min_length=1)]
-    pooling: Literal[
-        "cls", "cls_before_pooler", "avg", "avg_top2", "avg_first_last"
-    ] = "cls"
+    pooling: Pooling = "cls"
     head_init: Literal["random", "pretrained"] = "random"
     head_in_inference: bool = True
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     max_length: Annotated[int, Field(ge=3)] = 32
     encoders: Literal["shared", "dual"] = "shared"
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `SimCSE.from_preset`."""
+        return self.model_dump()
+
 
 class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence"] = "contrastive"
     next_k: Count = 1
     same_mask: bool = False
-    temperature: Positive = 0.05
-    hard_negative_weight: float = 0.0
+    temperature: Positive = TEMPERATURE
+    hard_negative_weight: float = HARD_NEGATIVE_WEIGHT
     mlm_weight: Annotated[float, Field(ge=0)] = 0.0
-    mlm_probability: Share = 0.15
+    mlm_probability: Share = MLM_PROBABILITY
 
 
 class DataConfig(Section):

@@ -70,19 +70,6 @@ class Adam(keras.optimizers.Adam):
         )
 
 
-def expect_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """Makes an optimizer take gradients that were summed over the replicas already.
-
-    Keras clips each replica's gradient, looks in each for an overflow (the loss
-    scale's), and sums afterwards, so that the step depends on the number of replicas
-    and one that overflows spoils the others. A caller that sums first gives every
-    replica the whole batch's gradient; the optimizer then must not sum again.
-    (https://github.com/keras-team/keras/issues/18666 is near it.)
-    """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    inner._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
-
-
 def adam(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     weight_decay: float = 0.0,

@@ -21,14 +21,18 @@ from simcse_tf.distributed.strategy import (
     lost_peers_reported,
     strategy_of,
 )
+from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder, Pairs
-from simcse_tf.model.simcse import SimCSE, longest_input
+from simcse_tf.model.simcse import SimCSE
+from simcse_tf.objectives.base import Objective
+from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training import callbacks, checkpoint, run_directory
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.checkpoint import Progress
-from simcse_tf.training.config import Config
+from simcse_tf.training.config import Config, ObjectiveConfig
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
@@ -108,26 +112,38 @@ def build_model(config: Config, last_step: int) -> SimCSE:
 
     keras.utils.set_random_seed(config.training.seed)
     model = SimCSE.from_preset(
-        config.model.preset,
-        head_init=config.model.head_init,
-        dropout=config.model.dropout,
-        dtype=config.training.precision,
-        pooling=config.model.pooling,
-        head_in_inference=config.model.head_in_inference,
-        max_length=config.model.max_length,
-        temperature=config.objective.temperature,
-        hard_negative_weight=config.objective.hard_negative_weight,
-        mlm_weight=config.objective.mlm_weight,
-        mlm_probability=config.objective.mlm_probability,
-        encoders=config.model.encoders,
-        same_mask=config.objective.same_mask,
+        dtype=config.training.precision, **config.model.settings()
     )
     schedule = LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
     )
     optimizer = adam(schedule, config.training.weight_decay, config.training.clip_norm)
-    model.compile(optimizer, micro_batch_size=config.training.micro_batch_size)
+    model.compile(
+        optimizer,
+        objective=objective_of(config.objective),
+        micro_batch_size=config.training.micro_batch_size,
+    )
     return model
+
+
+def objective_of(config: ObjectiveConfig) -> Objective:
+    """The objective that a config's `objective` section describes.
+
+    Args:
+        config: The section.
+
+    Example:
+
+    ```python
+    objective_of(ObjectiveConfig(temperature=0.1))  # Contrastive(temperature=0.1)
+    ```
+    """
+    objective: Objective = Contrastive(
+        config.temperature, config.hard_negative_weight, config.same_mask
+    )
+    if config.mlm_weight:
+        objective += MaskedLM(config.mlm_weight, config.mlm_probability)
+    return objective
 
 
 def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> None:

@@ -1,20 +1,35 @@
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
-from simcse_tf.encoders.bert import _dropout
+from simcse_tf.encoders.bert import BertEncoder
+from simcse_tf.encoders.dropout import seeded_dropout
+from simcse_tf.encoders.keras_layers import KerasLayersEncoder
 from simcse_tf.encoders.pooling import POOLINGS
 from simcse_tf.encoding.bulk import _batches, encode
+from simcse_tf.objectives.views import embed_views, stack_views
 
 MIXED_LENGTHS = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
 
 
+def with_keras_layers(model):
+    """The same model, computed by KerasHub's layers."""
+    other = SimCSE(
+        model.backbone, model.tokenizer, static_shapes=True, **model.settings()
+    )
+    if model.head is not None:
+        other.head.set_weights(model.head.get_weights())
+    return other
+
+
 def both(model):
-    inputs = model.preprocess(MIXED_LENGTHS)
-    return model(inputs), model.infer(model.inference_weights(), inputs)
+    features = model.preprocess(MIXED_LENGTHS)
+    layers = with_keras_layers(model)
+    assert isinstance(layers.embedder.encoder, KerasLayersEncoder)
+    assert isinstance(model.embedder.encoder, BertEncoder)
+    return layers.embedder.embed(features), model.embedder.embed(features)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -34,8 +49,8 @@ def test_a_cls_poolers_last_layer_computes_first_tokens_only(
 ):
     model = SimCSE.from_preset(str(small_preset), pooling=pooling)
     inputs = model.preprocess(MIXED_LENGTHS)
-    graph = tf.function(model.infer).get_concrete_function(
-        model.inference_weights(), inputs
+    graph = tf.function(model.embedder.embed).get_concrete_function(
+        inputs, model.embedder.weights()
     )
     sentences, tokens = len(MIXED_LENGTHS), inputs["token_ids"].shape.num_elements()
     rows = [
@@ -64,8 +79,8 @@ def test_no_product_in_float16_can_be_fused_with_its_bias(small_preset):
     """Fused, it takes a thousand times as long on a CPU."""
     # Without a head, which is a layer of Keras and a single small product.
     model = SimCSE.from_preset(str(small_preset), pooling="avg", dtype="mixed_float16")
-    graph = tf.function(model.infer).get_concrete_function(
-        model.inference_weights(), model.preprocess(SENTENCES)
+    graph = tf.function(model.embedder.embed).get_concrete_function(
+        model.preprocess(SENTENCES), model.embedder.weights()
     )
     products = {
         operation.type
@@ -138,9 +153,16 @@ def test_a_training_pass_without_dropout_has_the_layers_gradients(
         return embeddings, list(map(tf.convert_to_tensor, found))
 
     seed = tf.constant([3, 4])
-    plain = model._plain_bert
-    expected = gradients(lambda: tf.stack(model._passes([model] * 2, views, seed)))
-    received = gradients(lambda: model._one_pass(plain, views, seed))
+    layers = with_keras_layers(model)
+    layers.head = model.head
+    layers.embedder.head = model.head
+    stacked = stack_views({"anchor": views[0], "positive": views[1]})
+    expected = gradients(
+        lambda: tf.stack([layers.embedder.embed(view, seed=seed) for view in views])
+    )
+    received = gradients(
+        lambda: embed_views([model.embedder] * 2, stacked, seed, same_mask=False)
+    )
     np.testing.assert_allclose(received[0], expected[0], atol=2e-6)
     for one, other in zip(received[1], expected[1], strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5, rtol=2e-4)
@@ -148,17 +170,16 @@ def test_a_training_pass_without_dropout_has_the_layers_gradients(
 
 def test_dropout_drops_at_the_layers_rate_and_keeps_the_mean():
     seeds = iter(tf.unstack(tf.random.split([1, 2], 3)))
-    drop = _dropout(seeds)
+    drop = seeded_dropout(seeds)
     ones = tf.ones([1001, 333])
-    layer = keras.layers.Dropout(0.1)
-    one, other = drop(ones, layer).numpy(), drop(ones, layer).numpy()
+    one, other = drop(ones, 0.1).numpy(), drop(ones, 0.1).numpy()
     for dropped in (one, other):
         assert set(np.unique(dropped)) == {0.0, np.float32(1 / (1 - 6554 / 65536))}
         assert (dropped == 0).mean() == pytest.approx(0.1, abs=0.002)
         for axis in (0, 1):
             assert np.abs((dropped == 0).mean(axis) - 0.1).max() < 0.1
     assert ((one == 0) & (other == 0)).mean() == pytest.approx(0.01, abs=0.001)
-    np.testing.assert_array_equal(drop(ones, keras.layers.Dropout(0.0)), ones)
+    np.testing.assert_array_equal(drop(ones, 0.0), ones)
 
 
 def test_masks_follow_from_the_seed_and_differ_between_equal_sentences(small_preset):
@@ -166,7 +187,9 @@ def test_masks_follow_from_the_seed_and_differ_between_equal_sentences(small_pre
     view = model.preprocess(["the same words", "the same words"])
 
     def embed(seed):
-        return model._one_pass(model._plain_bert, [view, view], tf.constant(seed))
+        views = stack_views({"anchor": view})
+        embedders = [model.embedder] * 2
+        return embed_views(embedders, views, tf.constant(seed), same_mask=False)
 
     first = embed([1, 2]).numpy()
     np.testing.assert_array_equal(first, embed([1, 2]))

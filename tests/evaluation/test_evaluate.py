@@ -11,10 +11,10 @@ from support.models import MINILM, ROOT, SENTENCES, make_preset
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoding import bulk
 from simcse_tf.evaluate import main
 from simcse_tf.evaluation import significance, sts, transfer
-from simcse_tf.model.simcse import longest_input
 
 PUBLISHED = {
     "STS12": 72.37,

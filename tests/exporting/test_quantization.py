@@ -84,12 +84,16 @@ def test_equal_texts_are_computed_once():
         def pad(self, tokens):
             return tokens.to_tensor()
 
-        def inference_weights(self):
+        compute_dtype = "float32"
+
+        @property
+        def embedder(self):
+            return self
+
+        def weights(self):
             return {}
 
-        fixed_weights = inference_weights
-
-        def infer(self, weights, tokens):
+        def embed(self, tokens, weights):
             rows = tf.shape(tokens)[0]
             return tf.cast(tf.fill([rows, 1], rows), tf.float32)
 

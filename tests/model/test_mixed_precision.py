@@ -16,6 +16,7 @@ import keras, numpy as np, tensorflow as tf
 from simcse_tf import SimCSE
 from simcse_tf.distributed import collectives
 from simcse_tf.distributed.strategy import split_cpu, strategy_of
+from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.training.optimizer import adam
 
 preset, replicas, out, *texts = sys.argv[1:]
@@ -24,16 +25,16 @@ split_cpu(replicas)
 strategy = strategy_of("mirrored" if replicas > 1 else "none")
 spoiled = tf.Variable([-1, -1], dtype=tf.int32)
 
-class Spoilable(SimCSE):
-    def _contrastive_loss(self, embeddings):
+class Spoilable(Contrastive):
+    def embedding_loss(self, embeddings):
         here = tf.stack([collectives.replica_offset(1), tf.cast(step, tf.int32)])
         bad = tf.reduce_all(here == spoiled)
-        return super()._contrastive_loss(embeddings) * tf.where(bad, np.inf, 1.0)
+        return super().embedding_loss(embeddings) * tf.where(bad, np.inf, 1.0)
 
 with strategy.scope():
     keras.utils.set_random_seed(1)
-    model = Spoilable.from_preset(preset, head_init="random", dtype="mixed_float16")
-    model.compile(adam(1e-3))
+    model = SimCSE.from_preset(preset, head_init="random", dtype="mixed_float16")
+    model.compile(adam(1e-3), objective=Spoilable())
 step = tf.Variable(0)
 optimizer = model.optimizer
 

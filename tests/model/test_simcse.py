@@ -15,6 +15,8 @@ from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import presets
 from simcse_tf.encoders.pooling import POOLINGS
+from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
+from simcse_tf.objectives.views import embed_views, stack_views
 
 TRIPLETS = (SENTENCES[:4], SENTENCES[2:6], SENTENCES[4:])
 
@@ -176,8 +178,6 @@ def test_fit_validates_and_evaluate_measures_without_dropout(small_preset):
 
 def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(small_preset):
     """With dropout off, both views agree: the loss is the sentences' own."""
-    from simcse_tf.objectives.contrastive import contrastive_loss
-
     model = load(small_preset, dropout=0.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     batch = model.prepare(tf.constant(SENTENCES))
@@ -192,16 +192,19 @@ def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(small_preset):
 
 
 def test_passes_that_share_a_mask_are_equal(small_preset):
-    from simcse_tf.objectives.contrastive import contrastive_loss
-
     batch = load(small_preset).prepare(tf.constant(SENTENCES))
     for same_mask in (True, False):
-        model = load(small_preset, dropout=0.3, same_mask=same_mask)
-        first, second = model._passes([model, model], [batch["anchor"]] * 2, (1, 2))
+        model = load(small_preset, dropout=0.3)
+        first, second = embed_views(
+            [model.embedder] * 2, stack_views(batch), (1, 2), same_mask
+        )
         assert np.array_equal(first, second) == same_mask
         assert not np.allclose(first, model(batch["anchor"]), atol=0.01)
         if same_mask:
-            model.compile(optimizer=keras.optimizers.SGD(0.0))
+            model.compile(
+                optimizer=keras.optimizers.SGD(0.0),
+                objective=Contrastive(same_mask=True),
+            )
             logs = model.train_on_batch(batch, return_dict=True)
             # Each embedding's own positive is itself: nobody's is nearer.
             assert logs["loss"] < contrastive_loss(first, tf.reverse(first, [0]))
@@ -249,8 +252,6 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
 
 
 def test_a_triplet_step_uses_temperature_and_hard_negative_weight(small_preset):
-    from simcse_tf.objectives.contrastive import contrastive_loss
-
     model = load(small_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     batch = model.prepare(*map(tf.constant, TRIPLETS))
@@ -307,8 +308,6 @@ def test_a_saved_model_loads_with_everything_it_was(small_preset, tmp_path):
         "pooling": "cls",
         "head_in_inference": False,
         "max_length": 20,
-        "temperature": 0.1,
-        "hard_negative_weight": 1.5,
     }
     model = load(small_preset, head_init="random", dropout=0.2, **settings)
     model.save_to_preset(str(tmp_path / "saved"))
@@ -365,10 +364,10 @@ def test_keras_own_saving_and_config_round_trip(small_preset, tmp_path):
         model.predict(SENTENCES, verbose=0),
         atol=1e-6,
     )
-    assert loaded.temperature == 0.07
+    assert loaded.objective.temperature == 0.07
     loaded.fit(SENTENCES, batch_size=4, verbose=0)
     rebuilt = SimCSE.from_config(model.get_config())
-    assert rebuilt._settings() == model._settings()
+    assert rebuilt.settings() == model.settings()
 
 
 def test_random_head_differs_from_the_pretrained_one(small_preset):

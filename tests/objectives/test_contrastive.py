@@ -4,7 +4,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simcse_tf.objectives.contrastive import contrastive_loss, l2_normalize
+from simcse_tf.encoders.ops import l2_normalize
+from simcse_tf.objectives.contrastive import contrastive_loss
 
 # Cosines are right to 1e-7 or so, and divided by a temperature of 0.05.
 CLOSE = {"rtol": 1e-6, "atol": 1e-5}

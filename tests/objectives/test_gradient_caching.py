@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.models import ROOT, SENTENCES, make_preset
 
 from simcse_tf.objectives.contrastive import contrastive_loss
-from simcse_tf.objectives.step import Step, cached_gradients, direct_gradients
+from simcse_tf.objectives.gradient_caching import cached_gradients
+from simcse_tf.objectives.step import Step, direct_gradients
 
 # One process for all cases, since the CPU can be split only before TensorFlow starts.
 # The reference encodes the same micro-batches, under the same dropout masks, but all
@@ -22,6 +23,8 @@ import keras, numpy as np, tensorflow as tf
 from simcse_tf import SimCSE
 from simcse_tf.distributed.strategy import split_cpu, strategy_of
 from simcse_tf.model import simcse
+from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training.optimizer import adam
 
 preset, out, cases, *texts = sys.argv[1:]
@@ -33,7 +36,7 @@ def on_one_tape(step, count):
     with tf.GradientTape() as tape:
         parts = [step.encode(index) for index in range(2)]
         loss = step.loss(tf.concat(parts, axis=1))
-        auxiliary = tf.add_n([step.auxiliary(index) for index in range(2)])
+        auxiliary = tf.add_n([step.token_loss(index) for index in range(2)])
         scaled = step.scale(loss + auxiliary)
     grads = tape.gradient(scaled, step.variables)
     return loss, auxiliary, [tf.convert_to_tensor(g) for g in grads]
@@ -45,8 +48,9 @@ def first_step(columns, replicas, precision, mlm_weight, gradients):
     with strategy.scope():
         keras.utils.set_random_seed(1)
         model = SimCSE.from_preset(preset, head_init="random", dropout=0.2,
-                                    dtype=precision, mlm_weight=mlm_weight)
-        model.compile(adam(1e-3, clip_norm=0.1),
+                                    dtype=precision)
+        objective = Contrastive() + MaskedLM(mlm_weight) if mlm_weight else None
+        model.compile(adam(1e-3, clip_norm=0.1), objective=objective,
                        micro_batch_size=len(texts) // replicas // 2)
     if precision == "mixed_float16":
         model.optimizer.dynamic_scale.assign(64.0)  # no overflow, no skipped step
@@ -123,7 +127,7 @@ def test_cached_gradients_equal_those_of_the_whole_batch(
         return Step(
             encode,
             loss,
-            auxiliary=lambda index: 0.1 * tf.reduce_sum(encode(index) ** 2),
+            token_loss=lambda index: 0.1 * tf.reduce_sum(encode(index) ** 2),
             scale=lambda loss: scale * loss,
             variables=[kernel],
         )

@@ -14,7 +14,13 @@ from support.models import MINILM, SENTENCES
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import presets
-from simcse_tf.objectives.masked_lm import NOT_PREDICTED, mask_tokens, masked_lm_loss
+from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.masked_lm import (
+    NOT_PREDICTED,
+    MaskedLM,
+    mask_tokens,
+    masked_lm_loss,
+)
 from simcse_tf.training.optimizer import adam
 
 PAD, CLS, SEP, MASK, VOCABULARY = 0, 1, 2, 3, 1000
@@ -90,8 +96,8 @@ def test_the_loss_is_the_cross_entropy_at_the_hidden_tokens():
 
 def test_training_lowers_both_losses(small_preset, tmp_path):
     keras.utils.set_random_seed(1)
-    model = SimCSE.from_preset(str(small_preset), head_init="random", mlm_weight=0.1)
-    model.compile(adam(1e-2))
+    model = SimCSE.from_preset(str(small_preset), head_init="random")
+    model.compile(adam(1e-2), objective=Contrastive() + MaskedLM(0.1))
     history = model.fit(SENTENCES, batch_size=8, epochs=15, verbose=0).history
     assert history["mlm_loss"][-1] < history["mlm_loss"][0] - 1
     contrastive = np.subtract(history["loss"], 0.1 * np.array(history["mlm_loss"]))
@@ -99,7 +105,7 @@ def test_training_lowers_both_losses(small_preset, tmp_path):
     # What is saved embeds, and needs no masked LM.
     model.save_to_preset(str(tmp_path / "saved"))
     loaded = SimCSE.from_preset(str(tmp_path / "saved"))
-    assert loaded.mlm_weight == 0.0
+    assert not loaded.objective_layers
     np.testing.assert_allclose(
         loaded.predict(SENTENCES, verbose=0),
         model.predict(SENTENCES, verbose=0),
@@ -125,14 +131,16 @@ def test_the_head_of_a_hugging_face_checkpoint_is_taken(tmp_path):
     tensors |= {f"cls.predictions.{name}": value for name, value in head.items()}
     save_file(tensors, tmp_path / "model.safetensors")
 
-    model = SimCSE.from_preset(str(tmp_path), mlm_weight=0.1)
+    model = SimCSE.from_preset(str(tmp_path))
+    objective = MaskedLM(0.1)
+    objective.build(model)
     states = rng.normal(size=384).astype("float32")
     x = head["transform.dense.weight"] @ states + head["transform.dense.bias"]
     x = keras.activations.gelu(x, approximate=False).numpy()
     x = (x - x.mean()) / np.sqrt(x.var() + 1e-12)
     x = x * head["transform.LayerNorm.gamma"] + head["transform.LayerNorm.beta"]
     words = model.backbone.token_embedding.embeddings.numpy()
-    found = model.masked_lm_head(states[None, None], np.array([[0]]))[0, 0]
+    found = objective.head(states[None, None], np.array([[0]]))[0, 0]
     np.testing.assert_allclose(found, words @ x + head["bias"], rtol=1e-3, atol=1e-3)
 
 
@@ -140,4 +148,4 @@ def test_a_vocabulary_without_mask_is_told(small_preset):
     model = SimCSE.from_preset(str(small_preset))
     model.tokenizer.mask_token_id = None
     with pytest.raises(UserError, match=r"needs a \[MASK\]"):
-        SimCSE(model.backbone, model.tokenizer, mlm_weight=0.1)
+        model.compile("adam", objective=Contrastive() + MaskedLM(0.1))

@@ -1,0 +1,84 @@
+"""From token ids to sentence embeddings: encoder, pooling, head."""
+
+from typing import Any
+
+import keras
+import keras_hub
+import tensorflow as tf
+
+from simcse_tf.encoders.base import Features, Weights
+from simcse_tf.encoders.families import encoder_of
+from simcse_tf.encoders.ops import l2_normalize
+from simcse_tf.encoders.pooling import pool, pooler_of
+
+
+class Embedder:
+    """Embeds tokenized sentences with a backbone, a pooler and an optional head.
+
+    Args:
+        backbone: A `keras_hub.models.Backbone`.
+        pooling: string. One of `simcse_tf.encoders.pooling.POOLINGS`.
+        head: Optional built `keras.layers.Layer`, from the pooled vector to the
+            embedding.
+        head_in_inference: bool. If `False`, the head is used in training only.
+            Defaults to `True`.
+        static_shapes: bool. See `encoder_of`. Defaults to `False`.
+
+    Raises:
+        ValueError: If the pooling is unknown or the backbone cannot serve it.
+
+    Example:
+
+    ```python
+    embedder = Embedder(backbone, "avg")
+    embedder.embed(model.preprocess(["A man plays."]))  # float32, (1, dim)
+    ```
+    """
+
+    def __init__(
+        self,
+        backbone: keras_hub.models.Backbone,
+        pooling: str,
+        head: keras.layers.Layer | None = None,
+        head_in_inference: bool = True,
+        static_shapes: bool = False,
+    ):
+        pooler = pooler_of(pooling)
+        self.encoder = encoder_of(
+            backbone, pooler.layers, pooler.first_token, static_shapes
+        )
+        self.pooling = pooling
+        self.head = head
+        self.head_in_inference = head_in_inference
+
+    def weights(self) -> Weights:
+        """The encoder's weights as they are now; see `Encoder.weights`."""
+        return self.encoder.weights()
+
+    def embed(
+        self,
+        features: Features,
+        weights: Weights | None = None,
+        seed: tf.Tensor | None = None,
+        normalize: bool = True,
+    ) -> Any:
+        """Embeds a batch.
+
+        Args:
+            features: What `SimCSE.preprocess` returns.
+            weights: Optional result of `weights`. Defaults to the present ones.
+            seed: Optional int32 tensor of shape `(2,)`. Given in training: dropout
+                masks follow from it, and the head is used. Defaults to `None`.
+            normalize: bool. Whether to l2-normalize the embeddings. Defaults to
+                `True`.
+
+        Returns:
+            float32 tensor of shape `(n, dim)`.
+        """
+        if weights is None:
+            weights = self.weights()
+        hidden_states = self.encoder.hidden_states(weights, features, seed)
+        pooled = pool(hidden_states, features["padding_mask"], self.pooling)
+        if self.head is not None and (seed is not None or self.head_in_inference):
+            pooled = self.head(pooled)
+        return l2_normalize(pooled) if normalize else tf.cast(pooled, tf.float32)

@@ -1,0 +1,145 @@
+"""An encoder of KerasHub's own layers: for any backbone, and for XLA and TPUs.
+
+The layers compute on padded batches whose shapes are static, so that XLA can compile
+them. `bert.py` does the same in less time where shapes may depend on the data.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import keras_hub
+import tensorflow as tf
+
+from simcse_tf.encoders.base import Encoder, Features, Weights
+from simcse_tf.encoders.dropout import (
+    check_keras_dropout,
+    dropout_seed_scope,
+    random_states,
+)
+
+
+class EncoderLayer(NamedTuple):
+    """The parts of a `keras_hub.layers.TransformerEncoder`."""
+
+    attention: keras.layers.MultiHeadAttention
+    attention_dropout: keras.layers.Dropout
+    attention_norm: keras.layers.LayerNormalization
+    intermediate: keras.layers.Dense
+    output: keras.layers.Dense
+    output_dropout: keras.layers.Dropout
+    output_norm: keras.layers.LayerNormalization
+
+
+class KerasLayersEncoder(Encoder):
+    """The forward pass as KerasHub defines it. See `Encoder` for the arguments.
+
+    Raises:
+        ValueError: If layers before the last are wanted and the backbone has no
+            `TransformerEncoder` layers.
+        RuntimeError: If this Keras does not draw dropout masks from given seeds.
+    """
+
+    def __init__(
+        self,
+        backbone: keras_hub.models.Backbone,
+        layers: Sequence[int],
+        first_token: bool = False,
+    ):
+        check_keras_dropout()
+        self._model = hidden_state_model(backbone, layers)
+        self._random_states = random_states(backbone)
+
+    def weights(self) -> Weights:
+        # The layers read their own variables.
+        return {}
+
+    def hidden_states(
+        self, weights: Weights, features: Features, seed: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
+        if seed is None:
+            found = self._model(dict(features), training=False)
+        else:
+            with dropout_seed_scope(seed, self._random_states):
+                found = self._model(dict(features), training=True)
+        return keras.tree.flatten(found)
+
+
+def hidden_state_model(
+    backbone: keras_hub.models.Backbone, layers: Sequence[int]
+) -> keras.Model:
+    """A functional model from the backbone's inputs to hidden states.
+
+    Args:
+        backbone: A `keras_hub.models.Backbone`.
+        layers: ints. The transformer layers whose hidden states are wanted.
+
+    Raises:
+        ValueError: If layers before the last are wanted and the backbone has no
+            `TransformerEncoder` layers.
+    """
+    outputs = [sequence_output(backbone)]
+    if tuple(layers) != (-1,):
+        encoder_layers = transformer_layers(backbone)
+        if not encoder_layers:
+            raise ValueError(
+                "`pooling` needs hidden states of several layers, and so a backbone of "
+                f"TransformerEncoder layers. Received: {type(backbone).__name__}"
+            )
+        outputs = [encoder_layers[index].output for index in layers]
+    return keras.Model(backbone.input, outputs)
+
+
+def freeze_unread_layers(
+    backbone: keras_hub.models.Backbone, layers: Sequence[int]
+) -> None:
+    """Freezes the layers that the wanted hidden states do not pass through.
+
+    BERT's pooler is one of them. Without a gradient its weights would only add to the
+    work, and weight decay would move them.
+
+    Args:
+        backbone: A `keras_hub.models.Backbone`.
+        layers: ints. The transformer layers whose hidden states are wanted.
+    """
+    read = hidden_state_model(backbone, layers).layers
+    for layer in backbone.layers:
+        if layer not in read:
+            layer.trainable = False
+
+
+def sequence_output(backbone: keras_hub.models.Backbone) -> Any:
+    """The symbolic hidden states of the last layer, `(n, length, dim)`."""
+    output = backbone.output
+    return output["sequence_output"] if isinstance(output, Mapping) else output
+
+
+def transformer_layers(
+    backbone: keras_hub.models.Backbone,
+) -> list[keras_hub.layers.TransformerEncoder]:
+    """The `TransformerEncoder` layers of a backbone, the first one first."""
+    encoder = keras_hub.layers.TransformerEncoder
+    return [layer for layer in backbone.layers if isinstance(layer, encoder)]
+
+
+def use_exact_gelu(backbone: keras_hub.models.Backbone) -> None:
+    """Lets a backbone compute GELU itself in place of its tanh approximation."""
+    for layer in transformer_layers(backbone):
+        parts_of(layer).intermediate.activation = keras.activations.gelu
+
+
+def parts_of(layer: keras_hub.layers.TransformerEncoder) -> EncoderLayer:
+    """The sublayers of a transformer layer.
+
+    KerasHub gives them private names. They stand here and nowhere else; a name that
+    is gone raises an `AttributeError`.
+    """
+    return EncoderLayer(
+        attention=layer._self_attention_layer,
+        attention_dropout=layer._self_attention_dropout,
+        attention_norm=layer._self_attention_layer_norm,
+        intermediate=layer._feedforward_intermediate_dense,
+        output=layer._feedforward_output_dense,
+        output_dropout=layer._feedforward_dropout,
+        output_norm=layer._feedforward_layer_norm,
+    )

@@ -1,0 +1,266 @@
+"""A sentence encoder as a Keras model: strings in, embeddings out."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import keras
+import keras_hub
+import tensorflow as tf
+
+from simcse_tf.core.atomic import atomic_directory
+from simcse_tf.core.errors import UserError
+from simcse_tf.distributed import collectives
+from simcse_tf.encoders import presets
+from simcse_tf.encoders.base import Features, longest_input
+from simcse_tf.encoders.embedder import Embedder
+from simcse_tf.encoders.keras_layers import (
+    freeze_unread_layers,
+    sequence_output,
+    use_exact_gelu,
+)
+from simcse_tf.encoders.pooling import layers_read
+from simcse_tf.model import preset_io
+from simcse_tf.model.inference import Inference
+from simcse_tf.model.text_model import TextModel
+from simcse_tf.tokenizers.bert import BertTokenizer
+
+E = TypeVar("E", bound="SentenceEncoder")
+
+
+class SentenceEncoder(TextModel):
+    """What `SimCSE` is without its training: backbone, pooling, head.
+
+    Args:
+        backbone: See `SimCSE`, also for the other arguments.
+        tokenizer: The backbone's tokenizer.
+        pooling: string. Defaults to `"cls"`.
+        head_in_inference: bool. Defaults to `True`.
+        max_length: int. Defaults to `32`.
+        exact_gelu: bool. Defaults to `False`.
+        static_shapes: Optional bool. Defaults to `None`: on TPUs.
+
+    Raises:
+        ValueError: If the pooling is unknown or the backbone cannot serve it.
+        UserError: If `max_length` is out of the backbone's range.
+    """
+
+    def __init__(
+        self,
+        backbone: keras_hub.models.Backbone,
+        tokenizer: BertTokenizer,
+        pooling: str = "cls",
+        head_in_inference: bool = True,
+        max_length: int = 32,
+        exact_gelu: bool = False,
+        static_shapes: bool | None = None,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("dtype", backbone.dtype_policy)
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = _checked_length(max_length, backbone)
+        self.exact_gelu = exact_gelu
+        self.static_shapes = _on_tpu() if static_shapes is None else static_shapes
+        # What the model was loaded from, if it was.
+        self.preset: str | None = None
+
+        if exact_gelu:
+            use_exact_gelu(backbone)
+        freeze_unread_layers(backbone, layers_read(pooling))
+        self.embedding_dim = int(sequence_output(backbone).shape[-1])
+        self.head = _mlp_head(self.embedding_dim, self) if pooling == "cls" else None
+        self.embedder = Embedder(
+            backbone, pooling, self.head, head_in_inference, self.static_shapes
+        )
+        self.seed_generator = keras.random.SeedGenerator()
+        self._inference = Inference(self)
+        self.built = True
+
+    @property
+    def head_in_inference(self) -> bool:
+        """Whether `predict` uses the head."""
+        return self.embedder.head_in_inference
+
+    @head_in_inference.setter
+    def head_in_inference(self, value: bool) -> None:
+        self.embedder.head_in_inference = value
+
+    def call(
+        self, inputs: Features, training: bool = False, normalize: bool = True
+    ) -> tf.Tensor:
+        """Embeds tokenized sentences.
+
+        Args:
+            inputs: What `preprocess` returns.
+            training: bool. Whether dropout is on. Defaults to `False`.
+            normalize: bool. Whether to l2-normalize the embeddings. Defaults to
+                `True`.
+
+        Returns:
+            float32 tensor of shape `(n, embedding_dim)`.
+        """
+        seed = self._draw_seeds(1)[0] if training else None
+        return self.embedder.embed(inputs, seed=seed, normalize=normalize)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        # Not through `call`, in which Keras rounds weights to half precision that the
+        # encoder reads in float32.
+        features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.embedder.embed(features)
+
+    def inference(self, normalize: bool = True) -> Callable[[Features], tf.Tensor]:
+        """`call` without dropout, traced once: faster than `predict`.
+
+        Args:
+            normalize: bool. Whether to l2-normalize the embeddings. Defaults to
+                `True`.
+
+        Returns:
+            Function of what `preprocess` returns, with the weights as they are now.
+        """
+        return self._inference.now(normalize)
+
+    def _draw_seeds(self, count: int) -> list[tf.Tensor]:
+        """Seeds for this step, others on every replica."""
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        seed = tf.random.fold_in(seed, collectives.replica_offset(1))
+        return tf.unstack(tf.random.split(seed, count))
+
+    # === Saving and loading ===
+
+    def settings(self) -> dict[str, Any]:
+        """What embeddings follow from beside weights, tokenizer and precision."""
+        return {name: getattr(self, name) for name in preset_io.SETTINGS}
+
+    def description(self) -> dict[str, Any]:
+        """What embeddings follow from beside the weights, in JSON's types."""
+        return {
+            "tokenizer": self._tokenizer_config(),
+            "dtype": self.compute_dtype,
+            **self.settings(),
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "tokenizer": self._tokenizer_config(),
+            **self.settings(),
+            "static_shapes": self.static_shapes,
+        }
+
+    @classmethod
+    def from_config(cls: type[E], config: dict[str, Any]) -> E:
+        config = dict(config)
+        config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
+        config["tokenizer"] = BertTokenizer(**config["tokenizer"])
+        return cls(**config)
+
+    def save_to_preset(self, path: str) -> None:
+        """Writes the model to a directory, whole or not at all.
+
+        The directory is a KerasHub preset (backbone and tokenizer load with
+        KerasHub alone) with SimCSE's head and settings beside it.
+
+        Args:
+            path: string. The directory; an older one is replaced.
+
+        Raises:
+            OSError: If it cannot be written; an older one is then still there.
+
+        Example:
+
+        ```python
+        model.save_to_preset("models/mine")
+        SimCSE.from_preset("models/mine")
+        ```
+        """
+        with atomic_directory(path) as directory:
+            preset_io.write_preset(self, directory)
+
+    @classmethod
+    def from_preset(
+        cls: type[E],
+        preset: str,
+        *,
+        head_init: str = "pretrained",
+        dropout: float | None = None,
+        dtype: str = "float32",
+        **settings: Any,
+    ) -> E:
+        """Loads a model.
+
+        Args:
+            preset: string. A directory that `save_to_preset` wrote, a KerasHub
+                preset name or handle, a directory in KerasHub or Hugging Face
+                format, or `package://PACKAGE/PATH`.
+            head_init: string. `"pretrained"`: the head comes from the checkpoint
+                (our own head, or the backbone's pooler, which is where released
+                SimCSE checkpoints keep theirs). `"random"`: a fresh one, as the
+                paper starts training. Defaults to `"pretrained"`.
+            dropout: Optional float. Replaces the backbone's rate everywhere it
+                applies dropout.
+            dtype: string. The dtype policy to compute with. Defaults to
+                `"float32"`.
+            **settings: Constructor arguments that override the checkpoint's own
+                or, where it has none, the defaults: `pooling`, `max_length`, ...
+
+        Raises:
+            UserError: If there is no such model, it cannot be loaded, or a
+                setting does not fit it.
+
+        Example:
+
+        ```python
+        model = SimCSE.from_preset("runs/sup/best", max_length=64)
+        ```
+        """
+        overrides = {} if dropout is None else {"dropout": dropout}
+        checkpoint = presets.load_checkpoint(preset, dtype=dtype, **overrides)
+        given = {key: value for key, value in settings.items() if value is not None}
+        model = cls(
+            checkpoint.backbone,
+            checkpoint.tokenizer,
+            **(preset_io.saved_settings(checkpoint) | given),
+        )
+        model.preset = checkpoint.preset
+        preset_io.initialize_heads(model.heads(), head_init, checkpoint)
+        return model
+
+    def _tokenizer_config(self) -> dict[str, Any]:
+        vocabulary = self.tokenizer.vocabulary
+        return {"vocabulary": vocabulary, **self.tokenizer.get_config()}
+
+    def heads(self) -> list[keras.layers.Dense]:
+        """The heads to initialize after loading."""
+        return [self.head] if self.head is not None else []
+
+
+def _checked_length(max_length: int, backbone: keras_hub.models.Backbone) -> int:
+    limit = longest_input(backbone)
+    if not 2 <= max_length <= limit:
+        raise UserError(
+            f"max_length must be between 2 and {limit}, the backbone's own limit; "
+            f"received {max_length}"
+        )
+    return max_length
+
+
+def _on_tpu() -> bool:
+    # A TPU compiles the step for one shape.
+    strategy = tf.distribute.get_strategy()
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _mlp_head(width: int, model: keras.Model) -> keras.layers.Dense:
+    head = keras.layers.Dense(
+        width,
+        activation="tanh",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        dtype=model.dtype_policy,
+        name="head",
+    )
+    head.build((None, width))
+    return head

@@ -1,0 +1,186 @@
+"""A Keras model whose `fit`, `evaluate` and `predict` take strings."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+import tensorflow as tf
+
+from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
+from simcse_tf.objectives.views import COLUMNS
+from simcse_tf.tokenizers.bert import BertTokenizer
+
+
+class TextModel(keras.Model):
+    """Tokenizes what `fit`, `evaluate` and `predict` get. `SimCSE` is one.
+
+    Attributes:
+        backbone: The backbone, which names the features.
+        tokenizer: The backbone's tokenizer.
+        max_length: int. Longer token sequences are cut.
+        embedding_dim: int. Columns of what `predict` returns.
+        static_shapes: bool. Whether all batches are padded to `max_length`.
+    """
+
+    backbone: keras_hub.models.Backbone
+    tokenizer: BertTokenizer
+    max_length: int
+    embedding_dim: int
+    static_shapes: bool
+
+    def preprocess(self, text: Any) -> Any:
+        """Tokenizes and pads sentences, in the graph.
+
+        Args:
+            text: string tensor of shape `(n,)`.
+
+        Returns:
+            Dictionary of int32 tensors of shape `(n, length of the longest)`, or
+            `(n, max_length)` with static shapes: the backbone's inputs.
+        """
+        length = self.max_length if self.static_shapes else None
+        return self.pad(self.tokenizer(text, self.max_length), length)
+
+    def pad(self, tokens: tf.RaggedTensor, length: int | None = None) -> Any:
+        """Pads token ids.
+
+        Args:
+            tokens: int32 ragged tensor of shape `(n, None)`.
+            length: Optional int. Defaults to that of the longest row.
+
+        Returns:
+            What `preprocess` returns.
+        """
+        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id, shape=(None, length))
+        lengths = tokens.row_lengths()
+        features = {
+            "token_ids": token_ids,
+            # int32 and not bool: `tf.distribute` cannot sum bool tensors.
+            "padding_mask": tf.sequence_mask(
+                lengths, tf.shape(token_ids)[1], dtype=tf.int32
+            ),
+            "segment_ids": tf.zeros_like(token_ids),
+        }
+        return {name: features[name] for name in self.backbone.input}
+
+    def tokenize(self, texts: Any) -> list[list[int]]:
+        """Token ids of sentences, `[CLS]` ... `[SEP]`, cut at `max_length`.
+
+        Args:
+            texts: List, NumPy array or tensor of strings, shape `(n,)`.
+
+        Returns:
+            List of `n` lists of int.
+        """
+        return self._traced_tokenizer(string_tensor(texts), self.max_length).to_list()
+
+    @functools.cached_property
+    def _traced_tokenizer(self) -> Any:
+        # A `tf.data` pipeline copies the vocabulary whenever it is started, which
+        # would cost `predict` more than a short list's embeddings do.
+        return tf.function(self.tokenizer, reduce_retracing=True)
+
+    def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
+        """Tokenizes one training batch.
+
+        Args:
+            *columns: One to three string tensors of shape `(n,)`: anchors,
+                positives, hard negatives.
+
+        Returns:
+            Dictionary of `"anchor"`, and of `"positive"` and `"hard_negative"`
+            where given, to what `preprocess` returns.
+
+        Raises:
+            ValueError: If there are more columns, or none.
+        """
+        if not 1 <= len(columns) <= len(COLUMNS):
+            raise ValueError(
+                f"Expected 1 to 3 columns ({', '.join(COLUMNS)}). "
+                f"Received: {len(columns)}"
+            )
+        return {
+            name: self.preprocess(column)
+            for name, column in zip(COLUMNS, columns, strict=False)
+        }
+
+    def fit(
+        self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains as `keras.Model.fit` does.
+
+        Args:
+            x: The sentences: a list, array or tensor of strings, or a tuple of
+                two or three of those (anchors, positives, hard negatives), or a
+                `tf.data.Dataset` of such elements, batched or not.
+            batch_size: int. Not used for a dataset that is batched. Defaults to
+                `32`.
+            shuffle: bool. Shuffles what is not a dataset, every epoch. Defaults
+                to `True`.
+            **kwargs: See `keras.Model.fit`; `validation_data` takes what `x` takes.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Example:
+
+        ```python
+        model.fit((anchors, positives, hard_negatives), batch_size=64, epochs=3)
+        ```
+        """
+        validation = kwargs.pop("validation_data", None)
+        if validation is not None:
+            kwargs["validation_data"] = self._batches(validation, batch_size)
+        # Keras would only warn that it cannot shuffle a dataset.
+        return super().fit(
+            self._batches(x, batch_size, shuffle), shuffle=False, **kwargs
+        )
+
+    def evaluate(self, x: Any, batch_size: int = 32, **kwargs: Any) -> Any:
+        """The loss without dropout; `x` as for `fit`."""
+        return super().evaluate(self._batches(x, batch_size), **kwargs)
+
+    def predict(self, x: Any, batch_size: int = 32, **kwargs: Any) -> np.ndarray:
+        """Embeds sentences.
+
+        Args:
+            x: List, NumPy array or tensor of strings (`str` or UTF-8 `bytes`), or
+                a `tf.data.Dataset` of them, batched or not.
+            batch_size: int. Defaults to `32`.
+            **kwargs: See `keras.Model.predict`.
+
+        Returns:
+            float32 array of shape `(n, embedding_dim)`, rows of unit length.
+
+        Example:
+
+        ```python
+        model.predict(["A man is playing a guitar."])  # (1, embedding_dim)
+        ```
+        """
+        if not isinstance(x, tf.data.Dataset):
+            tokens = self._traced_tokenizer(string_tensor(x), self.max_length)
+            if not tokens.nrows():
+                return np.zeros((0, self.embedding_dim), np.float32)
+            x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
+            x = x.map(self.pad, tf.data.AUTOTUNE)
+        elif isinstance(x.element_spec, tf.TensorSpec):
+            x = batched(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
+        return super().predict(x, **kwargs)
+
+    def _batches(self, x: Any, batch_size: int, shuffle: bool = False) -> Any:
+        is_dataset = isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset)
+        if is_dataset and isinstance(x.element_spec, Mapping):
+            return x
+        x = column_batches(x, batch_size, shuffle)
+        return x.map(self.prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
+        # Nothing is left to build, and Keras would average the replicas' first
+        # batches for it, which are of different lengths.
+        pass

@@ -1,0 +1,159 @@
+"""The interface of a training objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import keras
+import keras_hub
+import tensorflow as tf
+
+from simcse_tf.objectives.views import Views
+from simcse_tf.tokenizers.bert import BertTokenizer
+
+# Function of a micro-batch's index.
+TokenLoss = Callable[[Any], tf.Tensor]
+
+
+class Trainable(Protocol):
+    """What an objective may know of the model that it trains.
+
+    Attributes:
+        backbone: The encoder's weights.
+        tokenizer: The backbone's tokenizer.
+        preset: What the model was loaded from, if it was.
+        static_shapes: bool. Whether shapes must not depend on the data.
+    """
+
+    backbone: keras_hub.models.Backbone
+    tokenizer: BertTokenizer
+    preset: str | None
+    static_shapes: bool
+
+
+class Objective(ABC):
+    """What a training step minimizes.
+
+    An objective is a function of a whole batch's embeddings. It may add a function of
+    each micro-batch's tokens. Objectives compose: `+` adds two, and one may wrap
+    another.
+
+    Example:
+
+    ```python
+    model.compile("adam", objective=Contrastive(temperature=0.05) + MaskedLM(0.1))
+    ```
+    """
+
+    same_mask = False
+    """Whether the views of a step share one dropout mask."""
+
+    def build(self, model: Trainable) -> None:  # noqa: B027  most need none
+        """Makes the layers that are trained beside the encoder, before a first step.
+
+        Args:
+            model: A `simcse_tf.SimCSE`.
+
+        Raises:
+            UserError: If the model cannot be trained with this objective.
+        """
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers that `build` made."""
+        return []
+
+    @abstractmethod
+    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """The loss of a replica's whole batch.
+
+        Args:
+            embeddings: float32 tensor of shape `(views, n, dim)`: the anchors, the
+                positives and, for triplets, the hard negatives.
+
+        Returns:
+            float32 scalar.
+        """
+
+    def token_loss(
+        self, views: Views, rows: Any, seeds: Sequence[tf.Tensor]
+    ) -> TokenLoss:
+        """A loss that is added, micro-batch by micro-batch.
+
+        Args:
+            views: The replica's whole batch; see `stack_views`.
+            rows: int or int scalar. Examples of a micro-batch.
+            seeds: Two int32 tensors of shape `(2,)` for what is random.
+
+        Returns:
+            Function of a micro-batch's index. It returns a float32 scalar, the same
+            one at every call.
+        """
+        return lambda index: tf.zeros(())
+
+    def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What to log beside the loss, given the sum of the token losses."""
+        return {}
+
+    @abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, in Keras' serialized form."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Objective:
+        """The objective that `get_config` describes."""
+        return cls(**config)
+
+    def __add__(self, other: Objective) -> Objective:
+        return Sum(self, other)
+
+
+@keras.saving.register_keras_serializable("simcse_tf")
+class Sum(Objective):
+    """Two objectives added; `first + second` makes it.
+
+    Args:
+        first: An `Objective`.
+        second: An `Objective`.
+    """
+
+    def __init__(self, first: Objective, second: Objective):
+        self.first = first
+        self.second = second
+        self.same_mask = first.same_mask or second.same_mask
+
+    def build(self, model: Trainable) -> None:
+        self.first.build(model)
+        self.second.build(model)
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        return [*self.first.layers, *self.second.layers]
+
+    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+        return self.first.embedding_loss(embeddings) + self.second.embedding_loss(
+            embeddings
+        )
+
+    def token_loss(
+        self, views: Views, rows: Any, seeds: Sequence[tf.Tensor]
+    ) -> TokenLoss:
+        first = self.first.token_loss(views, rows, seeds)
+        second = self.second.token_loss(views, rows, seeds)
+        return lambda index: first(index) + second(index)
+
+    def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {**self.first.logs(token_loss), **self.second.logs(token_loss)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "first": keras.saving.serialize_keras_object(self.first),
+            "second": keras.saving.serialize_keras_object(self.second),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Sum:
+        parts = map(keras.saving.deserialize_keras_object, config.values())
+        return cls(*parts)

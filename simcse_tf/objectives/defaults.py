@@ -1,0 +1,6 @@
+"""The paper's settings of the objectives. Needs no TensorFlow, which configs avoid."""
+
+TEMPERATURE = 0.05
+HARD_NEGATIVE_WEIGHT = 0.0
+# BERT's own (Devlin et al. 2019, section 3.1).
+MLM_PROBABILITY = 0.15

@@ -1,0 +1,101 @@
+"""The views of a batch: the sentences that a training step encodes.
+
+Unsupervised SimCSE encodes each sentence twice. Supervised SimCSE encodes anchors,
+positives and hard negatives.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from simcse_tf.encoders.base import Features
+from simcse_tf.encoders.embedder import Embedder
+
+COLUMNS = ("anchor", "positive", "hard_negative")
+
+# Tensors of shape `(views, n, length)` by the name of the backbone's input.
+Views = dict[str, tf.Tensor]
+
+
+def stack_views(batch: Mapping[str, Features]) -> Views:
+    """Stacks the columns of a batch, padded to one length.
+
+    Args:
+        batch: Dictionary from a name of `COLUMNS` to the backbone's inputs, int32
+            tensors of shape `(n, length)`. `SimCSE.prepare` makes it.
+
+    Returns:
+        Dictionary of int32 tensors of shape `(views, n, longest length)`. There are
+        two or three views: a single column is there twice.
+
+    Example:
+
+    ```python
+    stack_views(model.prepare(["A man plays.", "Two dogs run."]))["token_ids"].shape
+    # (2, 2, 6)
+    ```
+    """
+    columns = [batch[name] for name in COLUMNS if name in batch]
+    if len(columns) == 1:
+        # The same sentences again: dropout gives them another mask.
+        columns *= 2
+    lengths = [tf.shape(column["token_ids"])[1] for column in columns]
+    longest = tf.reduce_max(tf.stack(lengths))
+    return {
+        name: tf.stack(
+            [
+                tf.pad(column[name], [[0, 0], [0, longest - length]])
+                for column, length in zip(columns, lengths, strict=True)
+            ]
+        )
+        for name in columns[0]
+    }
+
+
+def micro_batch(views: Any, index: Any, rows: Any) -> Any:
+    """The examples of a micro-batch.
+
+    Args:
+        views: Nested structure of tensors of shape `(views, n, ...)`.
+        index: int or int scalar. Counted from 0.
+        rows: int or int scalar. Examples of a micro-batch.
+    """
+    return tf.nest.map_structure(
+        lambda tensor: tensor[:, index * rows : (index + 1) * rows], views
+    )
+
+
+def as_one_batch(views: Views) -> Views:
+    """The views below each other: tensors of shape `(views * n, length)`."""
+    return {
+        name: tf.reshape(tensor, [-1, tf.shape(tensor)[-1]])
+        for name, tensor in views.items()
+    }
+
+
+def embed_views(
+    embedders: Sequence[Embedder], views: Views, seed: tf.Tensor, same_mask: bool
+) -> tf.Tensor:
+    """Encodes every view in training mode, under dropout masks of its own.
+
+    Args:
+        embedders: One for each view. With one encoder they are all the same, and all
+            views go through it together. With two, the second encodes positives and
+            hard negatives.
+        views: See `stack_views`.
+        seed: int32 tensor of shape `(2,)`, from which all masks follow.
+        same_mask: bool. Whether all views get the same masks.
+
+    Returns:
+        float32 tensor of shape `(views, n, dim)`, l2-normalized.
+    """
+    if len(set(embedders)) == 1 and not same_mask:
+        embeddings = embedders[0].embed(as_one_batch(views), seed=seed)
+        return tf.reshape(embeddings, [len(embedders), -1, embeddings.shape[-1]])
+    embeddings = []
+    for view, embedder in enumerate(embedders):
+        features = {name: tensor[view] for name, tensor in views.items()}
+        view_seed = tf.random.fold_in(seed, 0 if same_mask else view)
+        embeddings.append(embedder.embed(features, seed=view_seed))
+    return tf.stack(embeddings)
