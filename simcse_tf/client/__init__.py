@@ -1,4 +1,4 @@
-"""A client of the served model, with TF Serving or the Python server behind."""
+"""The client of a model server: TF Serving or the Python server."""
 
 from simcse_tf.client.aio import AsyncClient
 from simcse_tf.client.connection import Tls

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from simcse_tf.core.errors import UserError
 ONCE = 0.0  # seconds of retrying
 
 
-def main() -> None:
-    """Parses the command line, asks the server and prints the answers."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses the command line, calls the server and prints the answers."""
     parser = _parser()
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     mistake = _mistake(args)
     if mistake:
         parser.error(mistake)
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _mistake(args: argparse.Namespace) -> str | None:
-    """What is wrong between arguments that are right one by one."""
+    """Finds arguments that are right one by one and wrong together."""
     if not args.tls and (args.ca or args.cert or args.key):
         return "--ca, --cert, --key: expected --tls with them"
     if args.command == "similarity" and len(args.texts) < 2:
@@ -56,7 +56,7 @@ def _encode(args: argparse.Namespace) -> None:
 
 def _encode_file(args: argparse.Namespace) -> None:
     count = sum(1 for _ in _lines(args.input))
-    # A wrong address is told at once; only a server that has answered is waited for.
+    # A wrong address is reported at once: retries begin once a server has answered.
     with _client(args) as client:
         rows = client.no_embeddings(args.format)
     shape = (count, rows.shape[1])
@@ -184,7 +184,7 @@ def _parser() -> cli.Parser:
         "--retry",
         metavar="SECONDS",
         type=_seconds,
-        help="how long to try again while the server is not there or full "
+        help="how long to retry while the server is away or full "
         f"(default: {Retry.seconds:g} while encoding a file, else {ONCE:g})",
     )
     parser.add_argument("--tls", action="store_true", help="encrypt the connection")
@@ -200,7 +200,7 @@ def _parser() -> cli.Parser:
     return parser
 
 
-def _add_commands(commands: argparse._SubParsersAction) -> None:
+def _add_commands(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     encode = commands.add_parser(
         "encode", help="embed TEXTs, one JSON object a line, or a file's lines"
     )

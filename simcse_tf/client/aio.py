@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
 
-from simcse_tf.client import connection, messages, protocol
-from simcse_tf.client.connection import Tls
+from simcse_tf.client import protocol
+from simcse_tf.client.connection import Connection, Tls
 from simcse_tf.client.ordered_requests import in_order
-from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Text
-from simcse_tf.client.retry import RETRYABLE, Retry, ServerError, VersionChanged
+from simcse_tf.client.protocol import Answer, SameVersion, Text
+from simcse_tf.client.retry import Retry, ServerError
+from simcse_tf.client.stub import ModelStub
 from simcse_tf.core.errors import UserError
 
 # What a server answers, or does not, while the model is being loaded.
@@ -53,8 +53,10 @@ class AsyncClient:
         UserError: An argument is out of range, or a file cannot be read.
 
     Example:
-        >>> async with AsyncClient("127.0.0.1:8500") as client:
-        ...     embeddings = await client.encode(["A man is playing a guitar."])
+    ```python
+    async with AsyncClient("127.0.0.1:8500") as client:
+        embeddings = await client.encode(["A man is playing a guitar."])
+    ```
     """
 
     def __init__(
@@ -72,33 +74,12 @@ class AsyncClient:
         token: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ):
-        for name, number in (("batch_size", batch_size), ("concurrency", concurrency)):
-            if number < 1:
-                raise UserError(f"{name}: expected 1 or more, received {number}")
-        if not timeout > 0:
-            raise UserError(f"timeout: expected more than 0, received {timeout}")
-        if version is not None and label is not None:
-            raise UserError(
-                f"expected a version or a label, received {version} and {label!r}"
-            )
+        _check_settings(timeout, batch_size, concurrency, version, label)
         asyncio.get_running_loop()
         self.target = target
-        self.timeout = timeout
-        self.batch_size = batch_size
         self.concurrency = concurrency
-        self.retry = retry
-        self._spec = messages.ModelSpec(name=model, version_label=label)
-        if version is not None:
-            self._spec.version.value = version
-        self._headers = connection.authorization(token)
-        self._channel = connection.open_channel(target, tls, options)
-        self._predict = self._method(messages.PREDICT, messages.PredictResponse)
-        self._get_status = self._method(
-            messages.GET_MODEL_STATUS, messages.GetModelStatusResponse
-        )
-        self._get_metadata = self._method(
-            messages.GET_MODEL_METADATA, messages.GetModelMetadataResponse
-        )
+        self._connection = Connection(target, timeout, retry, tls, token, options)
+        self.stub = ModelStub(self._connection, model, version, label, batch_size)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -108,7 +89,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connection; calls that are under way are cancelled."""
-        await self._channel.close()
+        await self._connection.close()
 
     async def encode(
         self,
@@ -135,6 +116,11 @@ class AsyncClient:
             ServerError: The server cannot be reached or answers with an error.
             VersionChanged: The server's newest version became another.
             UserError: No such output.
+
+        Example:
+        ```python
+        embeddings = await client.encode(["A man plays.", "It rains."])
+        ```
         """
         rows = [row async for row in self.encode_stream(texts, output, deadline)]
         return np.concatenate(rows) if rows else await self.no_embeddings(output)
@@ -155,8 +141,15 @@ class AsyncClient:
         Returns:
             Iterator over arrays with the rows of up to `batch_size` texts, in the
             order of `texts`. Fails as `encode` does.
+
+        Example:
+        ```python
+        async for embeddings in client.encode_stream(open("sentences.txt")):
+            index.add(embeddings)
+        ```
         """
-        return self._answers(self.embedding_questions(texts, output, deadline))
+        requests = self.stub.embedding_requests(texts, output, deadline)
+        return _arrays(requests, self.concurrency)
 
     async def similarity(
         self,
@@ -178,22 +171,19 @@ class AsyncClient:
             UserError: The two lists differ in length.
             ServerError: As for `encode`.
             VersionChanged: As for `encode`.
+
+        Example:
+        ```python
+        [score] = await client.similarity(["A man plays."], ["A man is playing."])
+        ```
         """
         if len(texts_a) != len(texts_b):
             raise UserError(
                 f"expected as many texts on both sides, received {len(texts_a)} "
                 f"and {len(texts_b)}"
             )
-        end = _end(deadline)
-        questions = (
-            self._ask(SIMILARITY, {"text_a": a, "text_b": b}, end)
-            for a, b in zip(
-                protocol.batches(texts_a, self.batch_size),
-                protocol.batches(texts_b, self.batch_size),
-                strict=True,
-            )
-        )
-        scores = [scores async for scores in self._answers(questions)]
+        requests = self.stub.similarity_requests(texts_a, texts_b, deadline)
+        scores = [scores async for scores in _arrays(requests, self.concurrency)]
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
 
     async def status(self, deadline: float | None = None) -> dict[int, str]:
@@ -207,14 +197,15 @@ class AsyncClient:
 
         Raises:
             ServerError: As for `encode`; NOT_FOUND for an unknown model.
-        """
-        request = messages.GetModelStatusRequest(model_spec=self._spec)
-        response = await self._call(self._get_status, request, _end(deadline))
-        return protocol.read_status(response)
 
-    async def metadata(
-        self, deadline: float | None = None
-    ) -> dict[str, dict[str, dict[str, Any]]]:
+        Example:
+        ```python
+        assert "AVAILABLE" in (await client.status()).values()
+        ```
+        """
+        return await self.stub.status(deadline)
+
+    async def metadata(self, deadline: float | None = None) -> protocol.Signatures:
         """Returns the model's signatures.
 
         Args:
@@ -227,12 +218,13 @@ class AsyncClient:
 
         Raises:
             ServerError: As for `encode`.
+
+        Example:
+        ```python
+        outputs = (await client.metadata())["serving_default"]["outputs"]
+        ```
         """
-        request = messages.GetModelMetadataRequest(
-            model_spec=self._spec, metadata_field=[protocol.SIGNATURE_DEF]
-        )
-        response = await self._call(self._get_metadata, request, _end(deadline))
-        return protocol.read_metadata(response)
+        return await self.stub.metadata(deadline)
 
     async def no_embeddings(self, output: str = "float32") -> np.ndarray:
         """Returns what `encode` gives for no texts: no rows, of the right width.
@@ -243,21 +235,19 @@ class AsyncClient:
         Raises:
             ServerError: As for `encode`.
             UserError: The model has no such output.
+
+        Example:
+        ```python
+        dim = (await client.no_embeddings()).shape[1]
+        ```
         """
-        wanted = protocol.embedding(output)
-        signatures = await self.metadata()
-        if wanted.signature not in signatures:
-            raise UserError(
-                f"output {output}: expected a signature {wanted.signature} in the "
-                f"model, received {', '.join(sorted(signatures))}"
-            )
-        shape = signatures[wanted.signature]["outputs"][wanted.name]["shape"]
-        return np.empty((0, max(shape[-1], 0)), wanted.dtype)
+        wanted = protocol.embedding_output(output)
+        return protocol.no_rows(await self.metadata(), output, wanted)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Waits until the model answers a real prediction.
 
-        A status alone does not tell: TF Serving reports AVAILABLE for a model
+        A status alone does not show it: TF Serving reports AVAILABLE for a model
         that cannot serve.
 
         Args:
@@ -266,108 +256,49 @@ class AsyncClient:
         Raises:
             ServerError: The last refusal, after `timeout` seconds, or at once
                 an error that waiting does not cure.
+
+        Example:
+        ```python
+        await client.wait_until_ready(timeout=120)
+        ```
         """
         end = time.monotonic() + timeout
-        inputs = {"text": [b""]}
+        output = protocol.embedding_output("float32")
         while True:
             # The last try may start at the end; it still needs some time.
             until = max(end, time.monotonic() + POLL_SECONDS)
             try:
-                await self._ask(protocol.embedding("float32"), inputs, until, ONCE)
+                await self.stub.predict(output, {"text": [b""]}, until, ONCE)
                 return
             except ServerError as error:
                 if error.code not in NOT_READY or time.monotonic() >= end:
                     raise
             await asyncio.sleep(POLL_SECONDS)
 
-    def embedding_questions(
-        self, texts: Iterable[Text], output: str, deadline: float | None
-    ) -> Iterator[Coroutine[Any, Any, Answer]]:
-        """Splits `encode` into requests, each to be awaited on this client's loop.
 
-        Args:
-            texts: As for `encode`.
-            output: As for `encode`.
-            deadline: As for `encode`.
+async def _arrays(
+    requests: Iterable[Coroutine[Any, Any, Answer]], concurrency: int
+) -> AsyncIterator[np.ndarray]:
+    same = SameVersion()
+    calls = in_order(requests, asyncio.ensure_future, concurrency)
+    with contextlib.closing(calls):
+        for call in calls:
+            yield same.check(await call)
 
-        Yields:
-            Coroutines that send one request each and return its answer.
-        """
-        wanted = protocol.embedding(output)
-        end = _end(deadline)
-        for batch in protocol.batches(texts, self.batch_size):
-            yield self._ask(wanted, {"text": batch}, end)
 
-    async def _answers(
-        self, questions: Iterable[Coroutine[Any, Any, Answer]]
-    ) -> AsyncIterator[np.ndarray]:
-        same = SameVersion()
-        calls = in_order(questions, asyncio.ensure_future, self.concurrency)
-        with contextlib.closing(calls):
-            for call in calls:
-                yield same.check(await call)
-
-    async def _ask(
-        self,
-        output: Output,
-        inputs: dict[str, list[bytes]],
-        end: float,
-        retry: Retry | None = None,
-    ) -> Answer:
-        request = protocol.predict_request(self._spec, output, inputs)
-        response = await self._call(self._predict, request, end, retry)
-        rows = len(next(iter(inputs.values())))
-        return protocol.read_prediction(response, output, rows)
-
-    async def _call(
-        self, method: Any, request: Any, end: float, retry: Retry | None = None
-    ) -> Any:
-        """Sends a request, again if need be, until `end` by `time.monotonic()`."""
-        start = time.monotonic()
-        pauses = (retry or self.retry).pauses(start, end)
-        attempts = 0
-        while True:
-            attempts += 1
-            remaining = min(self.timeout, end - time.monotonic())
-            try:
-                return await method(request, timeout=remaining, metadata=self._headers)
-            except grpc.aio.AioRpcError as error:
-                pause = next(pauses, None) if error.code() in RETRYABLE else None
-                if pause is None:
-                    raise ServerError(
-                        self.target,
-                        error.code(),
-                        error.details() or "",
-                        attempts,
-                        time.monotonic() - start,
-                    ) from error
-            await asyncio.sleep(pause)
-
-    def _method(self, name: str, response: Any) -> Any:
-        return self._channel.unary_unary(
-            name,
-            request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=response.FromString,
+def _check_settings(
+    timeout: float,
+    batch_size: int,
+    concurrency: int,
+    version: int | None,
+    label: str | None,
+) -> None:
+    for name, number in (("batch_size", batch_size), ("concurrency", concurrency)):
+        if number < 1:
+            raise UserError(f"{name}: expected 1 or more, received {number}")
+    if not timeout > 0:
+        raise UserError(f"timeout: expected more than 0, received {timeout}")
+    if version is not None and label is not None:
+        raise UserError(
+            f"expected a version or a label, received {version} and {label!r}"
         )
-
-
-class SameVersion:
-    """Makes sure that all answers of one call come from one version."""
-
-    def __init__(self) -> None:
-        self._version: int | None = None
-
-    def check(self, answer: Answer) -> np.ndarray:
-        """Returns the array of an answer.
-
-        Raises:
-            VersionChanged: An answer before was from another version.
-        """
-        if self._version not in (None, answer.version):
-            raise VersionChanged(self._version, answer.version)
-        self._version = answer.version
-        return answer.array
-
-
-def _end(deadline: float | None) -> float:
-    return math.inf if deadline is None else time.monotonic() + deadline

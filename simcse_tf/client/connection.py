@@ -1,13 +1,17 @@
-"""The channel to a server: its options, TLS and the token."""
+"""The connection to a server: its channel, TLS and token, and how requests are sent."""
 
+import asyncio
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
+from simcse_tf.client.retry import RETRYABLE, Retry, ServerError
 from simcse_tf.core.errors import UserError
 
 # Large batches of wide embeddings pass gRPC's default limit of 4 MB. A model
@@ -22,6 +26,8 @@ CHANNEL_OPTIONS = {
 }
 
 PathLike = str | os.PathLike[str]
+M = TypeVar("M", bound=Message)
+Response = TypeVar("Response", bound=Message, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,11 @@ class Tls:
             from. Defaults to gRPC's own list.
         certificate: The client's certificate, for a server that asks for one.
         key: The private key of `certificate`.
+
+    Example:
+    ```python
+    client = Client("models.example:8500", tls=Tls(ca="ca.pem"))
+    ```
     """
 
     ca: PathLike | None = None
@@ -42,8 +53,11 @@ class Tls:
     def credentials(self) -> grpc.ChannelCredentials:
         """Reads the files.
 
+        Returns:
+            The credentials of a channel.
+
         Raises:
-            UserError: One cannot be read, or certificate and key are not together.
+            UserError: A file cannot be read, or certificate and key are not together.
         """
         if (self.certificate is None) != (self.key is None):
             raise UserError("TLS: expected a certificate and its key, received one")
@@ -52,34 +66,115 @@ class Tls:
         )
 
 
-def open_channel(
-    target: str, tls: Tls | None, options: Sequence[tuple[str, Any]]
-) -> grpc.aio.Channel:
-    """Opens a channel on the running event loop; connects at the first request.
+class Method(Protocol[Response]):
+    """A method of the server that can be called."""
+
+    def __call__(
+        self, request: Message, end: float, retry: Retry | None = None
+    ) -> Awaitable[Response]:
+        """Sends a request, and sends it again if it has to be retried.
+
+        Args:
+            request: The message to send.
+            end: When the call has to end, by `time.monotonic()`.
+            retry: In place of the connection's own.
+
+        Returns:
+            The response.
+
+        Raises:
+            ServerError: The server cannot be reached or answers with an error.
+        """
+
+
+class Connection:
+    """A channel to one server, with the settings that every request has.
+
+    To be made where an event loop runs. Connects at the first request.
 
     Args:
         target: "HOST:PORT".
-        tls: Files for an encrypted connection, or none for a plain one.
-        options: gRPC channel options, in place of ours where both have one.
+        timeout: Seconds that one attempt may take.
+        retry: When a request that failed is sent again.
+        tls: Files for an encrypted connection; None for a plain one.
+        token: Sent with every request as `authorization: Bearer TOKEN`.
+        options: gRPC channel options; they override `CHANNEL_OPTIONS`.
 
     Raises:
-        UserError: A file of `tls` cannot be read.
+        UserError: A file of `tls` cannot be read, or a header cannot hold the token.
     """
-    every = list({**CHANNEL_OPTIONS, **dict(options)}.items())
-    if tls is None:
-        return grpc.aio.insecure_channel(target, options=every)
-    return grpc.aio.secure_channel(target, tls.credentials(), options=every)
+
+    def __init__(
+        self,
+        target: str,
+        timeout: float,
+        retry: Retry,
+        tls: Tls | None,
+        token: str | None,
+        options: Sequence[tuple[str, Any]],
+    ):
+        self._target = target
+        self._timeout = timeout
+        self._retry = retry
+        self._headers = _authorization(token)
+        all_options = list({**CHANNEL_OPTIONS, **dict(options)}.items())
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(target, options=all_options)
+        else:
+            self._channel = grpc.aio.secure_channel(
+                target, tls.credentials(), options=all_options
+            )
+
+    async def close(self) -> None:
+        """Closes the channel; requests that are under way are cancelled."""
+        await self._channel.close()
+
+    def method(self, path: str, response_type: type[M]) -> Method[M]:
+        """Returns a method of the server.
+
+        Args:
+            path: The method's name, such as `/package.Service/Method`.
+            response_type: The class of its responses.
+        """
+        call = self._channel.unary_unary(
+            path,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=response_type.FromString,
+        )
+
+        async def send(request: Message, end: float, retry: Retry | None = None) -> M:
+            response: M = await self._send(call, request, end, retry or self._retry)
+            return response
+
+        return send
+
+    async def _send(self, call: Any, request: Message, end: float, retry: Retry) -> Any:
+        start = time.monotonic()
+        pauses = retry.pauses(start, end)
+        attempts = 0
+        while True:
+            attempts += 1
+            remaining = min(self._timeout, end - time.monotonic())
+            try:
+                return await call(request, timeout=remaining, metadata=self._headers)
+            except grpc.aio.AioRpcError as error:
+                pause = next(pauses, None) if error.code() in RETRYABLE else None
+                if pause is None:
+                    raise ServerError(
+                        self._target,
+                        error.code(),
+                        error.details() or "",
+                        attempts,
+                        time.monotonic() - start,
+                    ) from error
+            await asyncio.sleep(pause)
 
 
-def authorization(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Returns the metadata of every request.
-
-    Raises:
-        UserError: The token holds what a header cannot; it is not shown.
-    """
+def _authorization(token: str | None) -> tuple[tuple[str, str], ...]:
     if token is None:
         return ()
     if not (token.isascii() and token.isprintable() and token == token.strip()):
+        # The token is a secret, so the message does not show it.
         raise UserError("token: expected printable ASCII characters, received others")
     return (("authorization", f"Bearer {token}"),)
 

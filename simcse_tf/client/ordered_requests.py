@@ -1,4 +1,4 @@
-"""Several calls under way at a time, their answers in the order of the questions."""
+"""Several calls under way at a time, finished in the order of the requests."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -19,14 +19,14 @@ C = TypeVar("C", bound=Call)
 
 
 def in_order(
-    questions: Iterable[Coroutine[Any, Any, Any]],
+    requests: Iterable[Coroutine[Any, Any, Any]],
     start: Callable[[Coroutine[Any, Any, Any]], C],
     concurrency: int,
 ) -> Generator[C, None, None]:
     """Starts calls and yields them, oldest first.
 
     Args:
-        questions: Coroutines; the next one is taken when it can be started.
+        requests: Coroutines; the next one is taken when it can be started.
         start: Starts a coroutine.
         concurrency: The most calls under way, the one yielded last included.
 
@@ -35,15 +35,15 @@ def in_order(
     """
     waiting: deque[C] = deque()
     try:
-        for question in questions:
-            waiting.append(start(question))
+        for request in requests:
+            waiting.append(start(request))
             if len(waiting) == concurrency:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
     finally:
         for call in waiting:
-            # One that failed meanwhile has its exception looked at: asyncio
-            # complains of those that nobody saw.
+            # A call that has failed already cannot be cancelled. Its exception is
+            # retrieved, because asyncio complains of exceptions that nobody did.
             if not call.cancel() and not call.cancelled():
                 call.exception()

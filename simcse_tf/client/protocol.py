@@ -1,4 +1,4 @@
-"""What is asked and how answers are read; sends nothing."""
+"""Builds requests and reads responses; sends nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -6,10 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simcse_tf.client import messages
+from simcse_tf.client import messages_pb2
+from simcse_tf.client.retry import VersionChanged
 from simcse_tf.core.errors import UserError
 
 Text = str | bytes
+# By signature, "inputs" or "outputs", and tensor: dtype and shape.
+Signatures = dict[str, dict[str, dict[str, Any]]]
+
+# The methods that are called.
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 # TensorFlow's numbers of the dtypes that a served model can have.
 DTYPES = {
@@ -73,14 +81,35 @@ class Answer(NamedTuple):
     version: int
 
 
-def embedding(kind: str) -> Output:
-    """Returns what gives embeddings of a kind.
+class SameVersion:
+    """Makes sure that all answers of one call come from one version."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+
+    def check(self, answer: Answer) -> np.ndarray:
+        """Returns the array of an answer.
+
+        Args:
+            answer: The next answer of the call.
+
+        Raises:
+            VersionChanged: An earlier answer came from another version.
+        """
+        if self._version is not None and self._version != answer.version:
+            raise VersionChanged(self._version, answer.version)
+        self._version = answer.version
+        return answer.array
+
+
+def embedding_output(kind: str) -> Output:
+    """Returns the output of the model that gives embeddings of one kind.
 
     Args:
         kind: "float32", "int8" or "binary".
 
     Raises:
-        UserError: Another kind.
+        UserError: There is no such kind.
     """
     if kind not in EMBEDDINGS:
         raise UserError(
@@ -107,19 +136,18 @@ def batches(texts: Iterable[Text], size: int) -> Iterator[list[bytes]]:
 
 
 def predict_request(
-    spec: Any, output: Output, inputs: Mapping[str, Sequence[bytes]]
-) -> Any:
-    """Asks for one output of a signature.
+    spec: messages_pb2.ModelSpec,
+    output: Output,
+    inputs: Mapping[str, Sequence[bytes]],
+) -> messages_pb2.PredictRequest:
+    """Builds the request for one output of a signature.
 
     Args:
-        spec: The `ModelSpec` without a signature.
-        output: What to ask for.
+        spec: The model and its version, without a signature.
+        output: What the model is to compute.
         inputs: As many texts for each input of the signature, by name.
-
-    Returns:
-        A `PredictRequest`.
     """
-    request = messages.PredictRequest(model_spec=spec, output_filter=[output.name])
+    request = messages_pb2.PredictRequest(model_spec=spec, output_filter=[output.name])
     request.model_spec.signature_name = output.signature
     for name, texts in inputs.items():
         tensor = request.inputs.add(key=name).value
@@ -129,16 +157,18 @@ def predict_request(
     return request
 
 
-def read_prediction(response: Any, output: Output, rows: int) -> Answer:
+def read_prediction(
+    response: messages_pb2.PredictResponse, output: Output, rows: int
+) -> Answer:
     """Reads what `predict_request` asked for.
 
     Args:
-        response: A `PredictResponse`.
+        response: The server's response.
         output: What was asked for.
         rows: How many texts were sent.
 
     Raises:
-        UserError: The answer is not one to the question.
+        UserError: The response does not fit the request.
     """
     tensors = {it.key: it.value for it in response.outputs}
     if output.name not in tensors:
@@ -155,18 +185,18 @@ def read_prediction(response: Any, output: Output, rows: int) -> Answer:
     return Answer(array, response.model_spec.version.value)
 
 
-def to_array(tensor: Any) -> np.ndarray:
+def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
     """Reads a tensor of float32, int8 or uint8.
 
     Args:
-        tensor: A `Tensor`, with values in `tensor_content`, or in `float_val` or
-            `int_val`, where TF Serving puts them unless told otherwise.
+        tensor: Its values are in `tensor_content`, or in `float_val` or
+            `int_val`, where TF Serving puts them by default.
 
     Returns:
         The values; not writable.
 
     Raises:
-        UserError: Another dtype, or not as many values as the shape says.
+        UserError: The dtype is another one, or the values do not fill the shape.
     """
     dtype = DTYPES.get(tensor.dtype, f"number {tensor.dtype}")
     if dtype not in ("float32", "int8", "uint8"):
@@ -185,7 +215,7 @@ def to_array(tensor: Any) -> np.ndarray:
         ) from None
 
 
-def read_status(response: Any) -> dict[int, str]:
+def read_status(response: messages_pb2.GetModelStatusResponse) -> dict[int, str]:
     """Returns the states in a `GetModelStatusResponse`, by version."""
     return {
         it.version: STATES.get(it.state, str(it.state))
@@ -193,10 +223,10 @@ def read_status(response: Any) -> dict[int, str]:
     }
 
 
-def read_metadata(response: Any) -> dict[str, dict[str, dict[str, Any]]]:
+def read_metadata(response: messages_pb2.GetModelMetadataResponse) -> Signatures:
     """Returns the signatures in a `GetModelMetadataResponse`, by name."""
     packed = {it.key: it.value.value for it in response.metadata}[SIGNATURE_DEF]
-    signatures = messages.Signatures.FromString(packed).signature_def
+    signatures = messages_pb2.Signatures.FromString(packed).signature_def
     return {
         it.key: {
             "inputs": _described(it.value.inputs),
@@ -207,7 +237,32 @@ def read_metadata(response: Any) -> dict[str, dict[str, dict[str, Any]]]:
     }
 
 
-def _described(tensors: Iterable[Any]) -> dict[str, dict[str, Any]]:
+def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
+    """Makes the array of embeddings of no texts.
+
+    Args:
+        signatures: What `read_metadata` returned.
+        kind: The kind of embeddings, for the message.
+        output: The output that gives this kind.
+
+    Returns:
+        An array of shape `(0, width)` and the output's dtype.
+
+    Raises:
+        UserError: The model has no such signature.
+    """
+    if output.signature not in signatures:
+        raise UserError(
+            f"output {kind}: expected a signature {output.signature} in the "
+            f"model, received {', '.join(sorted(signatures))}"
+        )
+    shape = signatures[output.signature]["outputs"][output.name]["shape"]
+    return np.empty((0, max(shape[-1], 0)), output.dtype)
+
+
+def _described(
+    tensors: Iterable[messages_pb2.NamedTensorInfo],
+) -> dict[str, dict[str, Any]]:
     return {
         it.key: {
             "dtype": DTYPES.get(it.value.dtype, str(it.value.dtype)),

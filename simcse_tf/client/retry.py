@@ -1,4 +1,4 @@
-"""What can go wrong between client and server, and what is tried again."""
+"""The errors of requests, and which requests are sent again."""
 
 import math
 import random
@@ -15,7 +15,7 @@ from simcse_tf.core.errors import UserError
 # has already taken all the time that it was given.
 RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
-# Seconds. An attempt with less would only say that its time was over, and no longer
+# Seconds. An attempt with less time would only report that its time was over, and hide
 # what was wrong before.
 _SHORTEST_ATTEMPT = 0.05
 
@@ -36,6 +36,14 @@ class ServerError(UserError):
         attempts: As given.
         seconds: As given.
         retryable: Whether the same request may succeed later.
+
+    Example:
+    ```python
+    try:
+        embeddings = client.encode(texts)
+    except ServerError as error:
+        print(error.code, error.details)
+    ```
     """
 
     def __init__(
@@ -60,9 +68,21 @@ class ServerError(UserError):
 
 
 class VersionChanged(UserError):
-    """Another version of the model answers now than at the call's beginning.
+    """The server changed to another version of the model during a call.
 
     Embeddings of two versions are not comparable, so one call never returns both.
+
+    Args:
+        before: The version that gave the first answers of the call.
+        now: The version that gave the last one.
+
+    Example:
+    ```python
+    try:
+        embeddings = client.encode(texts)
+    except VersionChanged:
+        embeddings = client.encode(texts)
+    ```
     """
 
     def __init__(self, before: int, now: int):
@@ -76,9 +96,9 @@ class VersionChanged(UserError):
 class Retry:
     """How long and how often a request is sent again.
 
-    Only after UNAVAILABLE and RESOURCE_EXHAUSTED. The pause before the next attempt is
-    drawn evenly from zero to a limit (full jitter, so that many clients do not come
-    back at once), which doubles from attempt to attempt.
+    A request is sent again after UNAVAILABLE and RESOURCE_EXHAUSTED only. The pause
+    before the next attempt is drawn evenly from zero to a limit, which doubles from
+    attempt to attempt (full jitter: many clients do not come back at once).
 
     Args:
         seconds: No attempt begins later than this after the first. The default
@@ -89,6 +109,11 @@ class Retry:
 
     Raises:
         UserError: A number is too small.
+
+    Example:
+    ```python
+    client = Client("127.0.0.1:8500", retry=Retry(seconds=10))
+    ```
     """
 
     seconds: float = 60.0
@@ -110,7 +135,7 @@ class Retry:
 
         Args:
             start: When the first attempt began, by `time.monotonic()`.
-            end: When another attempt would be of no use any more.
+            end: When an attempt would come too late, by the same clock.
 
         Yields:
             Seconds; each is drawn when an attempt has failed.

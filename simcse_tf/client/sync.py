@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from simcse_tf.client.aio import AsyncClient, SameVersion
+from simcse_tf.client.aio import AsyncClient
 from simcse_tf.client.ordered_requests import in_order
-from simcse_tf.client.protocol import Text
+from simcse_tf.client.protocol import SameVersion, Signatures, Text
 
 T = TypeVar("T")
 
@@ -28,15 +28,17 @@ class Client:
     Args:
         target: "HOST:PORT" of the server's gRPC port.
         model: The model's name on the server.
-        **settings: Those of `AsyncClient`: `timeout`, `batch_size`, `version`, `label`,
-            `concurrency`, `retry`, `tls`, `token`, `options`.
+        **settings: The settings of `AsyncClient`: `timeout`, `batch_size`, `version`,
+            `label`, `concurrency`, `retry`, `tls`, `token`, `options`.
 
     Raises:
         UserError: A setting is out of range, or a file cannot be read.
 
     Example:
-        >>> with Client("127.0.0.1:8500") as client:
-        ...     embeddings = client.encode(["A man is playing a guitar."])
+    ```python
+    with Client("127.0.0.1:8500") as client:
+        embeddings = client.encode(["A man is playing a guitar."])
+    ```
     """
 
     def __init__(self, target: str, model: str = "simcse", **settings: Any):
@@ -69,7 +71,13 @@ class Client:
         output: str = "float32",
         deadline: float | None = None,
     ) -> np.ndarray:
-        """Embeds texts; see `AsyncClient.encode`."""
+        """Embeds texts; see `AsyncClient.encode`.
+
+        Example:
+        ```python
+        embeddings = client.encode(["A man plays.", "It rains."])
+        ```
+        """
         rows = list(self.encode_stream(texts, output, deadline))
         return np.concatenate(rows) if rows else self.no_embeddings(output)
 
@@ -82,10 +90,16 @@ class Client:
         """Embeds texts as they come; see `AsyncClient.encode_stream`.
 
         An iterator is read in the caller's thread, when the next array is asked for.
+
+        Example:
+        ```python
+        for embeddings in client.encode_stream(open("sentences.txt")):
+            index.add(embeddings)
+        ```
         """
         same = SameVersion()
-        questions = self._client.embedding_questions(texts, output, deadline)
-        calls = in_order(questions, self._start, self._client.concurrency)
+        requests = self._client.stub.embedding_requests(texts, output, deadline)
+        calls = in_order(requests, self._start, self._client.concurrency)
         with contextlib.closing(calls):
             for call in calls:
                 yield same.check(_result(call))
@@ -96,42 +110,70 @@ class Client:
         texts_b: Sequence[Text],
         deadline: float | None = None,
     ) -> np.ndarray:
-        """Compares texts pair by pair; see `AsyncClient.similarity`."""
+        """Compares texts pair by pair; see `AsyncClient.similarity`.
+
+        Example:
+        ```python
+        [score] = client.similarity(["A man plays."], ["A man is playing."])
+        ```
+        """
         return self._wait(self._client.similarity(texts_a, texts_b, deadline))
 
     def status(self, deadline: float | None = None) -> dict[int, str]:
-        """Returns the versions' states; see `AsyncClient.status`."""
+        """Returns the versions' states; see `AsyncClient.status`.
+
+        Example:
+        ```python
+        assert "AVAILABLE" in client.status().values()
+        ```
+        """
         return self._wait(self._client.status(deadline))
 
-    def metadata(
-        self, deadline: float | None = None
-    ) -> dict[str, dict[str, dict[str, Any]]]:
-        """Returns the model's signatures; see `AsyncClient.metadata`."""
+    def metadata(self, deadline: float | None = None) -> Signatures:
+        """Returns the model's signatures; see `AsyncClient.metadata`.
+
+        Example:
+        ```python
+        outputs = client.metadata()["serving_default"]["outputs"]
+        ```
+        """
         return self._wait(self._client.metadata(deadline))
 
     def no_embeddings(self, output: str = "float32") -> np.ndarray:
-        """Returns an array of no rows; see `AsyncClient.no_embeddings`."""
+        """Returns an array of no rows; see `AsyncClient.no_embeddings`.
+
+        Example:
+        ```python
+        dim = client.no_embeddings().shape[1]
+        ```
+        """
         return self._wait(self._client.no_embeddings(output))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Waits for a real prediction; see `AsyncClient.wait_until_ready`."""
+        """Waits for a real prediction; see `AsyncClient.wait_until_ready`.
+
+        Example:
+        ```python
+        client.wait_until_ready(timeout=120)
+        ```
+        """
         self._wait(self._client.wait_until_ready(timeout))
 
-    def _wait(self, question: Coroutine[Any, Any, T]) -> T:
-        return _result(self._start(question))
+    def _wait(self, request: Coroutine[Any, Any, T]) -> T:
+        return _result(self._start(request))
 
-    def _start(self, question: Coroutine[Any, Any, T]) -> Future[T]:
+    def _start(self, request: Coroutine[Any, Any, T]) -> Future[T]:
         if not self._close.alive:
-            question.close()
+            request.close()
             raise RuntimeError(f"the client of {self._client.target} is closed")
-        return asyncio.run_coroutine_threadsafe(question, self._loop)
+        return asyncio.run_coroutine_threadsafe(request, self._loop)
 
 
 def _result(call: Future[T]) -> T:
     try:
         return call.result()
     finally:
-        # Ctrl-C comes here; the request would go on.
+        # Ctrl-C comes here: without this the request would continue.
         call.cancel()
 
 

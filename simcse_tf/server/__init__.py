@@ -1,1 +1,1 @@
-"""A local server with TF Serving's interfaces, gRPC and REST, for where none is."""
+"""A server in Python with TF Serving's interfaces, where TF Serving is missing."""

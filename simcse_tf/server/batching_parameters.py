@@ -16,10 +16,16 @@ class BatchingParameters:
         batch_timeout_micros: How long a row waits for others while a thread is free.
         max_enqueued_batches: How many full batches may wait.
         num_batch_threads: How many batches are computed at once.
-        allowed_batch_sizes: A batch is padded to the next of these, if there are.
+        allowed_batch_sizes: A batch is padded to the next of these sizes; with none
+            of them it keeps its own size.
 
     Raises:
         UserError: TF Serving would refuse them; the message begins with the field.
+
+    Example:
+    ```python
+    BatchingParameters(max_batch_size=64, batch_timeout_micros=2000)
+    ```
     """
 
     max_batch_size: int = 1000

@@ -1,4 +1,7 @@
-"""The models by name: which versions there are, and which one a request means."""
+"""The models by name: which versions there are, and which one a request means.
+
+The objects of these classes belong to one event loop.
+"""
 
 import asyncio
 import contextlib
@@ -15,7 +18,7 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 
 @dataclasses.dataclass(eq=False)
-class Version:
+class ServedVersion:
     """A version of a model, loaded or not.
 
     Attributes:
@@ -33,24 +36,24 @@ class Version:
     idle: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
 
-class Model:
-    """The versions of one model. Belongs to one event loop, as all below.
+class ServedModel:
+    """The versions of one model.
 
     Args:
         name: The model's name in requests.
 
     Attributes:
-        labels: Version by label.
+        labels: A version's number by its label.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.labels: Mapping[str, int] = {}
-        self._versions: dict[int, Version] = {}
+        self._versions: dict[int, ServedVersion] = {}
 
-    def loading(self, number: int) -> None:
-        """Says that a version is being loaded."""
-        self._versions[number] = Version(number)
+    def mark_loading(self, number: int) -> None:
+        """Records that a version is being loaded."""
+        self._versions[number] = ServedVersion(number)
 
     def publish(self, servable: Servable) -> None:
         """Lets a loaded version answer requests."""
@@ -58,12 +61,12 @@ class Model:
         version.servable = servable
         version.state = State.AVAILABLE
 
-    def failed(self, number: int, error: str) -> None:
-        """Says that a version could not be loaded."""
-        self._versions[number] = Version(number, State.END, error)
+    def mark_failed(self, number: int, error: str) -> None:
+        """Records that a version could not be loaded."""
+        self._versions[number] = ServedVersion(number, State.END, error)
 
     async def retire(self, number: int) -> None:
-        """Ends a version: no new request, then waits for those that use it."""
+        """Gives a version no new requests, waits for the others, and unloads it."""
         version = self._versions[number]
         version.state = State.UNLOADING
         if version.leases:
@@ -74,19 +77,19 @@ class Model:
         version.state = State.END
 
     def available(self) -> list[int]:
-        """The versions that answer requests, newest first."""
+        """Returns the versions that answer requests, newest first."""
         return sorted(
             (n for n, v in self._versions.items() if v.state == State.AVAILABLE),
             reverse=True,
         )
 
-    def statuses(self, number: int | None = None) -> list[Version]:
-        """The version asked for, or all of them, newest first."""
+    def statuses(self, number: int | None = None) -> list[ServedVersion]:
+        """Returns the version with this number, or all of them, newest first."""
         wanted = [v for n, v in self._versions.items() if number in (None, n)]
         return sorted(wanted, key=lambda version: version.number, reverse=True)
 
-    def find(self, number: int | None) -> Version | None:
-        """The version asked for, by default the newest, if it answers requests."""
+    def find(self, number: int | None) -> ServedVersion | None:
+        """Returns a version that answers requests, by default the newest."""
         available = self.available()
         if number is None:
             return self._versions[available[0]] if available else None
@@ -97,26 +100,26 @@ class Catalog:
     """The models that a server has.
 
     Args:
-        models: Each under another name.
+        models: The models, no two with the same name.
     """
 
-    def __init__(self, *models: Model):
+    def __init__(self, *models: ServedModel):
         self.models = {model.name: model for model in models}
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """Keeps the version that a request asks for, loaded until the block ends.
+        """Keeps the version that a request asks for loaded until the block ends.
 
         Args:
-            spec: Model name and, optionally, a version or a label; without, the
-                newest that is available.
+            spec: Model name and, optionally, a version or a label; the default is
+                the newest version that is available.
 
         Yields:
             The version.
 
         Raises:
-            tf.errors.InvalidArgumentError: No name, or an unknown label.
-            tf.errors.NotFoundError: Another name, or a version not loaded.
+            tf.errors.InvalidArgumentError: The name is missing or the label unknown.
+            tf.errors.NotFoundError: The name is unknown or the version not loaded.
         """
         version = self._find(spec)
         assert version.servable
@@ -128,15 +131,15 @@ class Catalog:
             if not version.leases and version.state == State.UNLOADING:
                 version.idle.set()
 
-    def statuses(self, spec: model_pb2.ModelSpec) -> list[Version]:
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[ServedVersion]:
         """Returns the versions that `spec` names, newest first, loaded or not.
 
         Args:
             spec: Model name and, optionally, a version or a label.
 
         Raises:
-            tf.errors.InvalidArgumentError: An unknown label.
-            tf.errors.NotFoundError: There is none.
+            tf.errors.InvalidArgumentError: The label is unknown.
+            tf.errors.NotFoundError: There is no such version.
         """
         model = self.models.get(spec.name)
         number = _number(spec, model)
@@ -151,7 +154,7 @@ class Catalog:
             )
         return found
 
-    def _find(self, spec: model_pb2.ModelSpec) -> Version:
+    def _find(self, spec: model_pb2.ModelSpec) -> ServedVersion:
         if not spec.name:
             raise status_errors.invalid("ModelSpec has no name specified.")
         model = self.models.get(spec.name)
@@ -166,12 +169,12 @@ class Catalog:
         return version
 
 
-def status_code(version: Version) -> int:
-    """TensorFlow's code of what happened to a version."""
-    return tf.errors.UNKNOWN if version.error else tf.errors.OK
+def status_code(version: ServedVersion) -> int:
+    """Returns TensorFlow's code of what happened to a version."""
+    return int(tf.errors.UNKNOWN if version.error else tf.errors.OK)
 
 
-def _number(spec: model_pb2.ModelSpec, model: Model | None) -> int | None:
+def _number(spec: model_pb2.ModelSpec, model: ServedModel | None) -> int | None:
     if spec.HasField("version_label"):
         labels = model.labels if model else {}
         if spec.version_label not in labels:

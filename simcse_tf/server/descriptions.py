@@ -1,4 +1,4 @@
-"""What a server says about its models: which versions, with which signatures."""
+"""Describes the models of a server: which versions, with which signatures."""
 
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -14,7 +14,7 @@ SIGNATURE_DEF = "signature_def"  # the one metadata field that there is
 def status(
     catalog: Catalog, spec: model_pb2.ModelSpec
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Lists the versions that there are or were, or the one asked for.
+    """Lists the versions that are or were loaded, or the one that is asked for.
 
     Args:
         catalog: The models to answer for.
@@ -46,8 +46,7 @@ def metadata(
         spec: Model name and, optionally, a version.
 
     Returns:
-        The version that was meant, and its signatures as a packed
-        `SignatureDefMap`.
+        The version, and its signatures as a packed `SignatureDefMap`.
 
     Raises:
         tf.errors.OpError: No such model or version.

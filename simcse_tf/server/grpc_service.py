@@ -43,9 +43,9 @@ def add_services(
     Args:
         server: A `grpc.aio` server that is not started yet.
         catalog: The models to answer for.
-        metrics: Told about each prediction.
+        metrics: Receives each prediction.
     """
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_our_fault)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_interest)
     service = ModelServer(catalog, metrics)
     server.add_generic_rpc_handlers(
         [
@@ -71,7 +71,7 @@ def add_services(
 
 
 def to_status(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Maps an exception to what the client is told.
+    """Maps an exception to the status that the client receives.
 
     Args:
         error: TensorFlow's errors keep their own code; anything else is a
@@ -90,7 +90,7 @@ class ModelServer:
 
     Args:
         catalog: The models to answer for.
-        metrics: Told about each prediction.
+        metrics: Receives each prediction.
     """
 
     def __init__(self, catalog: Catalog, metrics: RequestMetrics | None):
@@ -125,13 +125,13 @@ class ModelServer:
         request: get_model_status_pb2.GetModelStatusRequest,
         context: grpc.aio.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Lists the versions that are loaded, or the one asked for."""
+        """Lists the versions that are loaded, or the one that is asked for."""
         _check_model_spec(request)
         return descriptions.status(self._catalog, request.model_spec)
 
 
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Leaves out the tracebacks of answers to clients that have just left."""
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Leaves out the tracebacks of responses to clients that have just left."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, grpc.aio.InternalError)
 
@@ -139,14 +139,12 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
 def _handler(
     request_type: type[message.Message], method: Method
 ) -> grpc.RpcMethodHandler:
-    async def answer(
-        received: bytes, context: grpc.aio.ServicerContext
-    ) -> bytes | None:
+    async def answer(received: bytes, context: grpc.aio.ServicerContext) -> Any:
         try:
             response = await method(_decode(request_type, received), context)
             return response.SerializeToString()
         except Exception as error:
-            return await context.abort(*to_status(error))  # which raises
+            return await context.abort(*to_status(error))  # raises
 
     return grpc.unary_unary_rpc_method_handler(answer)
 

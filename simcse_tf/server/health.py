@@ -7,10 +7,10 @@ from simcse_tf.server.grpc_service import PREDICTION_SERVICE
 
 
 class Health:
-    """Says SERVING from `serving` to `draining`.
+    """Reports SERVING from `serving` to `draining`.
 
-    A model is available once it has answered its warmup requests; so SERVING means
-    that predictions were answered, where an export holds such requests, as ours do.
+    A model is available once it has answered its warmup requests. The exports of
+    simcse_tf hold such requests, so SERVING means that predictions were answered.
 
     Args:
         server: A `grpc.aio` server that is not started yet.
@@ -23,10 +23,10 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def serving(self) -> None:
-        """Every model is available."""
+        """Reports that every model is available."""
         for service in self._services:
             await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def draining(self) -> None:
-        """New requests should go elsewhere."""
+        """Reports that new requests should go to another server."""
         await self._servicer.enter_graceful_shutdown()

@@ -4,7 +4,7 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -55,16 +55,16 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def is_row_format(document: Mapping[str, Any]) -> bool:
-    """Tells the row format, `instances`, from the columnar one, `inputs`.
+    """Distinguishes the row format, `instances`, from the columnar one, `inputs`.
 
     Args:
         document: A parsed body.
 
     Returns:
-        Whether rows are asked, and so have to be answered.
+        Whether the request comes in rows, and so has the response.
 
     Raises:
-        tf.errors.InvalidArgumentError: Both are there, or none.
+        tf.errors.InvalidArgumentError: The document has both, or none.
     """
     if ("instances" in document) == ("inputs" in document):
         raise status_errors.invalid(
@@ -78,16 +78,15 @@ def to_request(
     spec: model_pb2.ModelSpec,
     find_signature: Callable[[str], SignatureDef],
 ) -> predict_pb2.PredictRequest:
-    """Makes a `Predict` request of a parsed body.
+    """Builds a `Predict` request from a parsed body.
 
     Args:
         document: `instances` or `inputs`, and perhaps `signature_name`.
-        spec: Which model is asked.
+        spec: The model and its version.
         find_signature: Looks a signature up by name.
 
     Returns:
-        The request. Names and types are checked; shapes are left to whoever
-        answers it.
+        The request. Names and types are checked; shapes are left to the servable.
 
     Raises:
         tf.errors.OpError: There is no such signature, or the document does not
@@ -113,25 +112,25 @@ def to_request(
 
 
 def to_json(outputs: Mapping[str, np.ndarray], row_format: bool) -> str:
-    """Writes the answer to a request.
+    """Writes the response to a request.
 
     Args:
-        outputs: Arrays by name; where there is one, its name is left out.
-        row_format: As the request was: `predictions`, one for every instance,
-            or `outputs`, tensor by tensor.
+        outputs: Arrays by name; the name of an only output is left out.
+        row_format: Whether to write `predictions`, one for every instance, or
+            `outputs`, tensor by tensor. The format of the request.
 
     Returns:
         The JSON text.
 
     Raises:
-        tf.errors.InvalidArgumentError: The outputs cannot be told row by row.
+        tf.errors.InvalidArgumentError: The outputs cannot be written in rows.
     """
     if row_format:
         return f'{{"predictions": {_list(_rows(outputs))}}}'
     return f'{{"outputs": {_value_or_object(_whole(outputs))}}}'
 
 
-def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list]:
+def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list[Any]]:
     if not isinstance(rows, list) or not rows:
         raise status_errors.invalid(
             f"'instances': expected a list of at least one, received {_kind(rows)}"
@@ -160,10 +159,11 @@ def _only_input(key: str, signature: SignatureDef) -> str:
             f"'{key}': expected values by name, as the signature has the inputs "
             f"{sorted(signature.inputs)}"
         )
-    return next(iter(signature.inputs))
+    [name] = signature.inputs
+    return str(name)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and value.keys() != {BASE64}
 
 
@@ -188,8 +188,8 @@ def _shape(values: Any) -> list[int]:
     return shape
 
 
-def _flat(name: str, values: Any, shape: list[int]) -> list:
-    # Level by level: lists nested too deeply for recursion are a client's to send.
+def _flat(name: str, values: Any, shape: list[int]) -> list[Any]:
+    # Level by level: a client may send lists that are too deep for recursion.
     level = [values]
     for size in shape:
         if any(not isinstance(it, list) or len(it) != size for it in level):
@@ -209,7 +209,7 @@ def _to_bytes(name: str, value: Any) -> bytes:
         if isinstance(value, str):
             return value.encode("utf-8", "surrogateescape")
         if isinstance(value, dict) and isinstance(value.get(BASE64), str):
-            # TF Serving does without the padding.
+            # TF Serving accepts base64 without its padding.
             text = value[BASE64] + "=" * (-len(value[BASE64]) % 4)
             return base64.b64decode(text, validate=True)
     except UnicodeEncodeError as error:
@@ -222,7 +222,7 @@ def _to_bytes(name: str, value: Any) -> bytes:
     )
 
 
-def _to_array(name: str, elements: list, dtype: tf.DType) -> np.ndarray:
+def _to_array(name: str, elements: list[Any], dtype: tf.DType) -> np.ndarray:
     kinds = NUMBERS.get(np.dtype(dtype.as_numpy_dtype).kind)
     if kinds is None:
         raise status_errors.unimplemented(f'input "{name}": {dtype.name} in JSON')
@@ -241,7 +241,7 @@ def _to_array(name: str, elements: list, dtype: tf.DType) -> np.ndarray:
 
 
 def _kind(value: Any) -> str:
-    """What a value is called in JSON."""
+    """Returns the name of a value's type in JSON."""
     if isinstance(value, list):
         return "a list" if value else "an empty list"
     if isinstance(value, dict):
@@ -257,7 +257,7 @@ def _rows(outputs: Mapping[str, np.ndarray]) -> Iterable[str]:
     sizes = {array.shape[:1] for array in outputs.values()}
     if len(sizes) != 1 or () in sizes:
         raise status_errors.invalid(
-            "the outputs have no common first dimension; ask with 'inputs'"
+            "the outputs have no common first dimension; send 'inputs' instead"
         )
     columns = {name: _elements(_array(name, it)) for name, it in outputs.items()}
     for row in zip(*columns.values(), strict=True):
@@ -312,7 +312,7 @@ def _scalars(vector: np.ndarray) -> list[str]:
         return [json.dumps(value) for value in vector.tolist()]
     # NumPy writes the fewest digits that give the same float32 back; as Python
     # floats they would be written with the digits of a float64.
-    texts = vector.astype(str).tolist()
+    texts: list[str] = vector.astype(str).tolist()
     if np.isfinite(vector).all():
         return texts
     return [NOT_FINITE.get(text, text) for text in texts]

@@ -1,4 +1,4 @@
-"""Keeps a model's loaded versions those that its base directory holds."""
+"""Loads the versions of a model that its base directory holds, as they change."""
 
 import asyncio
 import gc
@@ -6,36 +6,38 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server.catalog import Model
+from simcse_tf.server.catalog import ServedModel
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable
-from simcse_tf.server.versions import Fingerprint, fingerprint, newest_version, versions
+from simcse_tf.server.versions import Snapshot, newest_version, snapshot, versions
+
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
 
 class Loader:
-    """Loads new versions and retires old ones, those that work before those that not.
+    """Loads new versions and retires old ones.
 
-    A version counts only once it has loaded and answered its warmup requests. One that
-    fails is left out until its files change, as if it were not there: an older one is
-    served in its place. Nothing is retired before another version is available, and
-    nothing where the base directory holds no version any more.
+    A version is available once it has loaded and answered its warmup requests. One that
+    fails is ignored until its files change: an older one is served in its place. No
+    version is retired before another one is available, and none when the base directory
+    holds no version any more.
 
     Args:
-        model: What to keep up to date.
+        model: The model whose versions are kept up to date.
         config: Which versions to serve; may be replaced while running.
-        load: Makes a version that is ready for requests; called in a thread.
-        executor: The thread to load in; one, so that versions come one by one.
-        any_label: Whether a label may be of a version that is not available.
+        load: Loads a version and makes it ready for requests; called in a thread.
+        executor: One thread to load in, so that versions load one after the other.
+        any_label: Whether a label may name a version that is not available.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: ServedModel,
         config: ModelConfig,
         load: Callable[[int, Path], Servable],
         executor: Executor,
@@ -46,31 +48,31 @@ class Loader:
         self._load = load
         self._executor = executor
         self._any_label = any_label
-        self._failed: dict[int, Fingerprint] = {}
-        self._seen: dict[int, Fingerprint] = {}
+        self._failed: dict[int, Snapshot] = {}
+        self._seen: dict[int, Snapshot] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._told = ""
+        self._last_error = ""
 
     async def start(self) -> None:
-        """Loads what is there.
+        """Loads the versions that the base directory holds.
 
         Raises:
-            UserError: There is no version, none that can be served, or a label is of
+            UserError: There is no version, none that can be served, or a label names
                 a version that is not served.
         """
         await self._update(settled=False)
 
     async def update(self) -> None:
-        """Follows the base directory; versions that are still written wait."""
+        """Follows the base directory; a version that is still being written waits."""
         try:
             await self._update(settled=True)
-            self._told = ""
+            self._last_error = ""
         except UserError as error:
-            if str(error) != self._told:  # not at every look
+            if str(error) != self._last_error:  # once, not at every look
                 logger.error("%s: %s", self._model.name, error)
-            self._told = str(error)
+            self._last_error = str(error)
         except Exception:
-            # Whatever it was, the next look may find things well again.
+            # Whatever the cause is, the next look may succeed.
             logger.exception("%s: cannot look for versions", self._model.name)
 
     async def _update(self, settled: bool) -> None:
@@ -80,11 +82,11 @@ class Loader:
             # Failures change what is wanted: an older version moves up.
             ready = [n for n in sorted(on_disk) if n not in self._failed]
             if number in self.config.wanted(ready) and not self._is_loaded(number):
-                errors += await self._try(number, path)
+                errors += await self._load_version(number, path)
         ready = [n for n in sorted(on_disk) if n not in self._failed]
         self._retire_all_but(self.config.wanted(ready))
         if not self._model.available():
-            newest_version(self.config.base_path)  # says what is wrong there
+            newest_version(self.config.base_path)  # raises the cause, if it is there
             wanted = [*self.config.specific] or "any"
             raise next(iter(errors), None) or UserError(
                 f"{self.config.name}: expected a version out of {wanted} in "
@@ -97,7 +99,7 @@ class Loader:
     def _candidates(self, settled: bool) -> dict[int, Path]:
         found = versions(self.config.base_path)
         prints = {
-            number: fingerprint(path)
+            number: snapshot(path)
             for number, path in found.items()
             if not self._is_loaded(number)
         }
@@ -116,17 +118,17 @@ class Loader:
     def _is_loaded(self, number: int) -> bool:
         return number in self._model.available()
 
-    async def _try(self, number: int, path: Path) -> list[UserError]:
+    async def _load_version(self, number: int, path: Path) -> list[UserError]:
         if any(task.get_name() == str(number) for task in self._retiring):
-            return []  # it comes back at the next look
-        self._model.loading(number)
+            return []  # the next look loads it
+        self._model.mark_loading(number)
         try:
             servable = await self._in_thread(self._load, number, path)
         except UserError as error:
             self._failed[number] = self._seen[number]
-            self._model.failed(number, str(error))
+            self._model.mark_failed(number, str(error))
             return [error]
-        if self._model.available():  # the first is announced by the server
+        if self._model.available():  # the server announces the first one
             logger.info("%s version %d is available", self._model.name, number)
         self._model.publish(servable)
         return []
@@ -153,10 +155,10 @@ class Loader:
 
     async def _retire(self, number: int) -> None:
         await self._model.retire(number)
-        # A SavedModel is full of cycles; without this its weights would stay.
+        # A SavedModel is full of reference cycles: without this its weights stay.
         await self._in_thread(gc.collect)
         logger.info("%s version %d is unloaded", self._model.name, number)
 
-    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def _in_thread(self, work: Callable[..., R], *arguments: object) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, work, *arguments)

@@ -12,7 +12,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Counts requests, batches and versions, and shows them as Prometheus reads them.
+    """Counts requests and batches, and shows them in the format of Prometheus.
 
     Safe to call from several threads.
     """
@@ -49,23 +49,23 @@ class Metrics:
         )
 
     def request(
-        self, model: str, api: str, entrypoint: str, status: str, seconds: float
+        self, model_name: str, api: str, entrypoint: str, status: str, seconds: float
     ) -> None:
         """Counts a request.
 
         Args:
-            model: The model's name.
+            model_name: The model's name.
             api: Such as "Predict".
             entrypoint: "GRPC" or "REST".
             status: The name of gRPC's code.
             seconds: How long it took.
         """
-        self._requests.count[model, status] += 1
-        self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
+        self._requests.count[model_name, status] += 1
+        self._request_latency.labels(model_name, api, entrypoint).observe(seconds * 1e6)
 
     def batch(
         self,
-        model: str,
+        model_name: str,
         texts: int,
         allowed_size: int,
         queue_seconds: float,
@@ -74,20 +74,20 @@ class Metrics:
         """Counts a batch.
 
         Args:
-            model: The model's name.
-            texts: What clients sent.
-            allowed_size: With padding.
-            queue_seconds: How long the first of them waited.
+            model_name: The model's name.
+            texts: The texts that clients sent.
+            allowed_size: The texts and the padding.
+            queue_seconds: How long the first text waited.
             run_seconds: How long the graph took.
         """
-        self._batch_size.labels(model).observe(allowed_size)
-        self._padding_size.labels(model).observe(allowed_size - texts)
-        self._queuing_latency.labels(model).observe(queue_seconds * 1e6)
-        self._runtime_latency.labels(model).observe(run_seconds * 1e6)
+        self._batch_size.labels(model_name).observe(allowed_size)
+        self._padding_size.labels(model_name).observe(allowed_size - texts)
+        self._queuing_latency.labels(model_name).observe(queue_seconds * 1e6)
+        self._runtime_latency.labels(model_name).observe(run_seconds * 1e6)
 
-    def queued(self, model: str, change: int) -> None:
-        """Says by how many texts a queue has grown, or shrunk."""
-        self._queued.labels(model).inc(change)
+    def queued(self, model_name: str, change: int) -> None:
+        """Records by how many texts a queue has grown, or shrunk."""
+        self._queued.labels(model_name).inc(change)
 
     def render(self) -> tuple[bytes, str]:
         """Returns the page and its content type."""
@@ -120,7 +120,7 @@ class _Requests:
 
     def collect(self) -> Iterator[Metric]:
         metric = Metric(f"{PREFIX}request_count", "Requests", "untyped")
-        for (model, status), count in list(self.count.items()):
-            labels = {"model_name": model, "status": status}
+        for (model_name, status), count in list(self.count.items()):
+            labels = {"model_name": model_name, "status": status}
             metric.add_sample(metric.name, labels, count)
         yield metric

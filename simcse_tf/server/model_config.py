@@ -3,19 +3,27 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorflow_serving.config import model_server_config_pb2
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """What is served of a model.
+    """The versions of a model that are served, as TF Serving's config names them.
 
     Args:
         name: Its name in requests.
         base_path: The directory that holds the version directories.
         latest: How many of the newest versions; None for all.
-        specific: These versions instead, if any are named.
-        labels: Version by label.
+        specific: These versions, in place of the newest ones; empty for none.
+        labels: A version's number by its label.
+
+    Example:
+    ```python
+    ModelConfig("simcse", Path("exports/simcse"), labels={"stable": 1})
+    ```
     """
 
     name: str
@@ -25,7 +33,7 @@ class ModelConfig:
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def from_proto(cls, proto: Any) -> "ModelConfig":
+    def from_proto(cls, proto: "model_server_config_pb2.ModelConfig") -> "ModelConfig":
         """Reads a `ModelConfig` of TF Serving's `model_server_config.proto`."""
         policy = proto.model_version_policy
         latest = None if policy.HasField("all") else policy.latest.num_versions or 1
@@ -41,7 +49,7 @@ class ModelConfig:
         """Chooses, out of versions that can be loaded, those to serve.
 
         Args:
-            numbers: In rising order.
+            numbers: The versions, in rising order.
         """
         if self.specific:
             return [number for number in numbers if number in self.specific]

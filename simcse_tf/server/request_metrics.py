@@ -13,30 +13,30 @@ STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class RequestMetrics(Protocol):
-    """Who wants to know about requests."""
+    """Receives each request."""
 
     def request(
-        self, model: str, api: str, entrypoint: str, status: str, seconds: float
+        self, model_name: str, api: str, entrypoint: str, status: str, seconds: float
     ) -> None:
         """Called after each request."""
 
 
 @contextlib.contextmanager
 def counted(
-    metrics: RequestMetrics | None, model: str, entrypoint: str
+    metrics: RequestMetrics | None, model_name: str, entrypoint: str
 ) -> Iterator[None]:
     """Counts a prediction.
 
     Args:
-        metrics: Told when the block ends, by an exception or without.
-        model: The model's name, one that there is: clients cannot make up labels.
+        metrics: Receives the prediction when the block ends, also by an exception.
+        model_name: The name of a model that exists: clients cannot invent labels.
         entrypoint: "GRPC" or "REST".
     """
     if metrics is None:
         yield
         return
     start = time.monotonic()
-    status = "CANCELLED"  # what ends the block without being an Exception
+    status = "CANCELLED"  # a cancelled block ends with a BaseException
     try:
         yield
         status = "OK"
@@ -45,4 +45,4 @@ def counted(
         raise
     finally:
         seconds = time.monotonic() - start
-        metrics.request(model, "Predict", entrypoint, status, seconds)
+        metrics.request(model_name, "Predict", entrypoint, status, seconds)

@@ -27,8 +27,8 @@ MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
     r"(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 )
-ASK = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
-DESCRIBE = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
+INFERENCE = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | re.A)
+DESCRIPTION = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
 
 TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
 
@@ -50,7 +50,7 @@ HTTP_STATUSES = {
 }
 
 
-class Metrics(RequestMetrics, Protocol):
+class MetricsPage(RequestMetrics, Protocol):
     """Counts requests and shows what was counted."""
 
     def render(self) -> tuple[bytes, str]:
@@ -61,7 +61,7 @@ async def start(
     catalog: Catalog,
     host: str,
     port: int,
-    metrics: Metrics | None = None,
+    metrics: MetricsPage | None = None,
     metrics_path: str | None = None,
     tls: ssl.SSLContext | None = None,
     middlewares: Sequence[typedefs.Middleware] = (),
@@ -72,25 +72,25 @@ async def start(
         catalog: The models to answer for.
         host: Name or address to listen on.
         port: Port to listen on.
-        metrics: Told about each prediction.
-        metrics_path: Where `metrics` are shown; None shows them nowhere.
-        tls: Answers HTTPS with these certificates, instead of HTTP.
-        middlewares: See each request first, such as a check of who asks.
+        metrics: Receives each prediction.
+        metrics_path: The path that shows `metrics`; None does not show them.
+        tls: Certificates to answer HTTPS with, instead of HTTP.
+        middlewares: Functions that see each request first, such as a check of tokens.
 
     Returns:
-        What stops it again: listens no longer and finishes the requests that are
-        running, for at most the seconds given.
+        A function that stops it: it listens no longer and finishes the requests that
+        are running, for at most the given seconds.
 
     Raises:
         UserError: The address cannot be listened on.
     """
     api = RestApi(catalog, metrics, metrics_path)
     app = web.Application(
-        client_max_size=0,  # no limit, as over gRPC
+        client_max_size=0,  # no limit, as in gRPC
         middlewares=middlewares,
     )
     app.router.add_route("*", "/{path:(?s:.*)}", api.answer)  # line breaks, too
-    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
+    logging.getLogger("aiohttp.server").addFilter(_is_of_interest)
     # A client that leaves takes its request out of the queue.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
@@ -111,14 +111,14 @@ class RestApi:
 
     Args:
         catalog: The models to answer for.
-        metrics: Told about each prediction.
-        metrics_path: Where `metrics` are shown.
+        metrics: Receives each prediction.
+        metrics_path: The path that shows `metrics`.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        metrics: Metrics | None = None,
+        metrics: MetricsPage | None = None,
         metrics_path: str | None = None,
     ):
         self._catalog = catalog
@@ -140,21 +140,21 @@ class RestApi:
             status = HTTP_STATUSES.get(code, 500)
             response = _response(status, json.dumps({"error": details}))
             if request.content.exception():
-                # aiohttp closes the connection then: nobody should reuse it.
+                # aiohttp closes the connection then: the client should not reuse it.
                 response.force_close()
             return response
 
     async def _answer(self, request: web.Request) -> str:
-        path = request.rel_url.raw_path  # in it, an encoded slash is no slash
-        if request.method == "POST" and (match := ASK.fullmatch(path)):
-            return await self._ask(match, await _read(request))
-        if request.method == "GET" and (match := DESCRIBE.fullmatch(path)):
+        path = request.rel_url.raw_path  # an encoded slash stays encoded
+        if request.method == "POST" and (match := INFERENCE.fullmatch(path)):
+            return await self._predict(match, await _read(request))
+        if request.method == "GET" and (match := DESCRIPTION.fullmatch(path)):
             return self._describe(match)
         if not path.lower().startswith("/v1/"):
             raise status_errors.not_found(f"Not found: {path}")
         raise status_errors.invalid(f"Malformed request: {request.method} {path}")
 
-    async def _ask(self, match: re.Match[str], body: bytes) -> str:
+    async def _predict(self, match: re.Match[str], body: bytes) -> str:
         if match["method"].lower() != "predict":
             raise status_errors.unimplemented("the Python server offers predict only")
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -163,7 +163,7 @@ class RestApi:
             self._catalog.lease(spec) as servable,
             counted(self._metrics, spec.name, "REST"),
         ):
-            # JSON is read and written beside the event loop, which stays responsive.
+            # Threads read and write JSON, so that the event loop stays responsive.
             request, row_format = await asyncio.to_thread(_parse, servable, spec, body)
             outputs = await servable.run(request, deadline)
         return await asyncio.to_thread(json_predict.to_json, outputs, row_format)
@@ -175,7 +175,7 @@ class RestApi:
         return json.dumps(_to_dict(descriptions.status(self._catalog, spec)))
 
 
-def _is_our_fault(record: logging.LogRecord) -> bool:
+def _is_of_interest(record: logging.LogRecord) -> bool:
     """Leaves out the tracebacks of request bodies that cannot be decompressed."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, web.RequestPayloadError)
@@ -213,7 +213,7 @@ def _parse(
 
 
 def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> str:
-    # Unpacked here, because protobuf's own JSON adds its type's address.
+    # Unpacked here, because protobuf's own JSON adds the URL of the type.
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata[descriptions.SIGNATURE_DEF].Unpack(signatures)
     metadata = {descriptions.SIGNATURE_DEF: _to_dict(signatures)}
@@ -223,15 +223,16 @@ def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) ->
 
 
 def _to_dict(proto: message.Message) -> dict[str, Any]:
-    return json_format.MessageToDict(
+    fields: dict[str, Any] = json_format.MessageToDict(
         proto,
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=True,
     )
+    return fields
 
 
 async def _stop(runner: web.AppRunner, grace: float) -> None:
-    # aiohttp has a limit of its own, but may take it twice.
+    # aiohttp has a limit of its own, but may wait twice as long.
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(runner.cleanup(), grace)
 

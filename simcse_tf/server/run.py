@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import grpc_service, security, text_config, warmup
-from simcse_tf.server.catalog import Catalog, Model
+from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
 from simcse_tf.server.metrics import Metrics
@@ -39,9 +39,9 @@ logger = logging.getLogger(__name__)
 def run(options: Options) -> None:
     """Serves models over gRPC, and REST, until SIGTERM or SIGINT.
 
-    Prints one line on stdout for each once requests are answered. When asked to stop,
-    finishes the requests that are running, for at most 20 seconds, and ends the
-    process with exit code 0.
+    Prints one line on stdout for each of the two once it answers requests. After a
+    signal it finishes the requests that are running, for at most 20 seconds, and ends
+    the process with exit code 0.
 
     Args:
         options: What to serve, and how.
@@ -49,6 +49,12 @@ def run(options: Options) -> None:
     Raises:
         UserError: A model or its warmup requests are broken, or the address
             cannot be listened on.
+
+    Example:
+    ```python
+    model = ModelConfig("simcse", Path("exports/simcse"))
+    run(Options(models=(model,), host="127.0.0.1", port=8500))
+    ```
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("simcse_tf").setLevel(logging.INFO)
@@ -69,7 +75,7 @@ async def _serve(options: Options) -> None:
     stops = [server.stop]
     announcement = _announcement(options, loaders, port)
     if options.rest_port:
-        # Imported here because most servers do without, and it takes a while.
+        # Imported here because it takes a while, and most servers have no REST port.
         from simcse_tf.server import rest
 
         tls = security.ssl_context(options.ssl) if options.ssl else None
@@ -96,14 +102,14 @@ async def _serve(options: Options) -> None:
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
 
 
-def _loaders(options: Options, metrics: Metrics) -> dict[Model, Loader]:
-    # One for all models: they share the cores.
+def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
+    # One executor for all models, because they share the cores.
     threads = options.batching.num_batch_threads if options.batching else None
     inference = ThreadPoolExecutor(threads, thread_name_prefix="inference")
     loading = ThreadPoolExecutor(1, thread_name_prefix="loading")
     loaders = {}
     for config in options.models:
-        model = Model(config.name)
+        model = ServedModel(config.name)
         load = _loading(options, config.name, inference, metrics)
         any_label = options.labels_for_unavailable_models
         loaders[model] = Loader(model, config, load, loading, any_label)
@@ -127,7 +133,7 @@ def _grpc_server(
     checks = [security.TokenInterceptor(options.token)] if options.token else []
     server = grpc.aio.server(options=GRPC_OPTIONS, interceptors=checks)
     grpc_service.add_services(server, catalog, metrics)
-    address = f"{_shown(options.host)}:{options.port}"
+    address = f"{_in_address(options.host)}:{options.port}"
     try:
         if not options.ssl:
             return server, server.add_insecure_port(address)
@@ -137,19 +143,20 @@ def _grpc_server(
         raise UserError(f"--port: cannot listen on {address}") from error
 
 
-def _announcement(options: Options, loaders: dict[Model, Loader], port: int) -> str:
-    host = _shown(options.host)
+def _announcement(
+    options: Options, loaders: dict[ServedModel, Loader], port: int
+) -> str:
+    host = _in_address(options.host)
     served = ", ".join(
         f"{model.name} version {model.available()[0]} from {loader.config.base_path}"
         for model, loader in loaders.items()
     )
-    # REST is on a line of its own: whoever looks for the address in the first one
-    # finds gRPC's.
+    # REST is on a line of its own, so that the first line ends with gRPC's address.
     rest = f"\nREST at {host}:{options.rest_port}" if options.rest_port else ""
     return f"Serving {served} at {host}:{port}{rest}"
 
 
-def _shown(host: str) -> str:
+def _in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
@@ -162,13 +169,13 @@ async def _watch(options: Options, loaders: list[Loader]) -> None:
         config_age = loop.time() - config_read
         if 0 < options.model_config_poll_seconds <= config_age:
             config_read = loop.time()
-            _configure_again(options.model_config_file, loaders)
+            _read_configs_again(options.model_config_file, loaders)
         for loader in loaders:
             await loader.update()
 
 
-def _configure_again(path: Path | None, loaders: list[Loader]) -> None:
-    """Models stay those of the start; their versions and labels may change."""
+def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
+    """Takes over versions and labels; the models stay those of the start."""
     assert path
     try:
         protos = text_config.read_models(path).model_config_list.config
@@ -181,12 +188,12 @@ def _configure_again(path: Path | None, loaders: list[Loader]) -> None:
 
 
 def _stop_signal() -> asyncio.Future[None]:
-    """A future that SIGTERM or SIGINT resolves."""
+    """Returns a future that SIGTERM or SIGINT resolves."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_future()
 
     def stop() -> None:
-        # Whoever asks a second time does not want to wait.
+        # A second signal ends the process at once.
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, os._exit, 128 + number)
         stopping.set_result(None)
@@ -198,7 +205,7 @@ def _stop_signal() -> asyncio.Future[None]:
 
 def _end_process() -> None:
     # Python's own exit would wait without a limit for inference that the grace
-    # period cut off and that nobody waits for any more.
+    # period cut off, whose clients have left.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

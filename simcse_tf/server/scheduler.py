@@ -1,4 +1,4 @@
-"""When a request is computed: merged with others, or alone."""
+"""Decides when a request is computed: merged with others, or alone."""
 
 import asyncio
 import dataclasses
@@ -17,11 +17,11 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class BatchMetrics(Protocol):
-    """Who wants to know what is computed."""
+    """Receives each batch and each change of the queue."""
 
     def batch(
         self,
-        model: str,
+        model_name: str,
         texts: int,
         allowed_size: int,
         queue_seconds: float,
@@ -29,7 +29,7 @@ class BatchMetrics(Protocol):
     ) -> None:
         """Called after each batch, in the thread that computed it."""
 
-    def queued(self, model: str, change: int) -> None:
+    def queued(self, model_name: str, change: int) -> None:
         """Called when the queue has grown, or shrunk, by so many texts."""
 
 
@@ -43,7 +43,10 @@ class _Task:
 
     @property
     def size(self) -> int:
-        return max(self.rows, 1)  # a request without rows takes a place, too
+        return max(self.rows, 1)  # a request without rows takes a place too
+
+
+Outcome = tuple[_Task, Arrays | Exception]
 
 
 class BatchScheduler:
@@ -56,8 +59,8 @@ class BatchScheduler:
         run: Computes a batch; called in a thread of `executor`.
         parameters: Sizes, times and threads.
         executor: Where batches are computed.
-        metrics: Told about each batch.
-        model: The model's name in `metrics`.
+        metrics: Receives each batch.
+        model_name: The model's name in `metrics`.
     """
 
     def __init__(
@@ -66,20 +69,20 @@ class BatchScheduler:
         parameters: BatchingParameters,
         executor: Executor,
         metrics: BatchMetrics | None = None,
-        model: str = "",
+        model_name: str = "",
     ):
         self._run = run
         self._parameters = parameters
         self._executor = executor
         self._metrics = metrics
-        self._model = model
+        self._model_name = model_name
         self._queue: deque[_Task] = deque()
         self._queued = 0  # the sum of the sizes in the queue
-        self._running: set[asyncio.Future] = set()
+        self._running: set[asyncio.Future[list[Outcome]]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def submit(self, inputs: Arrays, deadline: float | None = None) -> Arrays:
-        """Computes one request, together with others if there are.
+        """Computes one request, together with others that wait.
 
         Args:
             inputs: Arrays by name, all of the same first dimension.
@@ -93,7 +96,7 @@ class BatchScheduler:
                 more rows than a batch may.
             tf.errors.UnavailableError: The queue is full.
             tf.errors.DeadlineExceededError: The deadline passed first.
-            tf.errors.OpError: Whatever the graph raises for this request.
+            tf.errors.OpError: The graph raises it for this request.
         """
         rows = _common_rows(inputs)
         loop = asyncio.get_running_loop()
@@ -137,7 +140,7 @@ class BatchScheduler:
     def _resize_queue(self, change: int) -> None:
         self._queued += change
         if self._metrics:
-            self._metrics.queued(self._model, change)
+            self._metrics.queued(self._model_name, change)
 
     def _start_batches(self) -> None:
         threads = self._parameters.num_batch_threads
@@ -172,9 +175,9 @@ class BatchScheduler:
         self._resize_queue(room - self._parameters.max_batch_size)
         return tasks
 
-    def _finish(self, work: asyncio.Future) -> None:
+    def _finish(self, work: asyncio.Future[list[Outcome]]) -> None:
         self._running.remove(work)
-        self._start_batches()  # first, so that the thread does not wait
+        self._start_batches()  # first, so that no thread waits
         for task, outcome in work.result():
             if task.answer.done():
                 continue
@@ -183,7 +186,7 @@ class BatchScheduler:
             else:
                 task.answer.set_result(outcome)
 
-    def _compute(self, tasks: list[_Task]) -> list[tuple[_Task, Arrays | Exception]]:
+    def _compute(self, tasks: list[_Task]) -> list[Outcome]:
         tasks = [task for task in tasks if not task.answer.done()]
         if not tasks:
             return []
@@ -192,7 +195,7 @@ class BatchScheduler:
         except Exception as error:
             if len(tasks) == 1:
                 return [(tasks[0], error)]
-            # Nobody's request fails because of what another client sent.
+            # No request may fail because of what another client sent.
             return [outcome for task in tasks for outcome in self._compute([task])]
 
     def _compute_merged(self, tasks: list[_Task]) -> list[Arrays]:
@@ -204,7 +207,7 @@ class BatchScheduler:
             queue_seconds = start - tasks[0].arrival
             run_seconds = time.monotonic() - start
             self._metrics.batch(
-                self._model, rows, padded_rows, queue_seconds, run_seconds
+                self._model_name, rows, padded_rows, queue_seconds, run_seconds
             )
         _check_split(outputs, padded_rows)
         return _split(outputs, [task.rows for task in tasks])
@@ -242,19 +245,19 @@ class Unbatched:
 
         Raises:
             tf.errors.DeadlineExceededError: The deadline passed first.
-            tf.errors.OpError: Whatever the graph raises.
+            tf.errors.OpError: The graph raises it.
         """
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._executor, self._run, inputs)
         seconds = None if deadline is None else deadline - time.monotonic()
         try:
-            # This cancels the work, which so far as it has not started is dropped.
+            # Cancels the work after the deadline; it is dropped if it has not started.
             return await asyncio.wait_for(work, seconds)
         except asyncio.TimeoutError:
             raise status_errors.deadline_exceeded() from None
 
     async def close(self) -> None:
-        """Does not wait: a request that is computed keeps what it needs."""
+        """Does nothing: a request that is being computed keeps what it needs."""
 
 
 def _common_rows(inputs: Arrays) -> int:
@@ -267,7 +270,7 @@ def _common_rows(inputs: Arrays) -> int:
         raise status_errors.invalid(
             "Batching Run() input tensors must have at least one dimension"
         )
-    rows = shapes[0][0]
+    rows: int = shapes[0][0]
     if any(shape[0] != rows for shape in shapes):
         raise status_errors.invalid(
             "Batching Run() input tensors must have equal 0th-dimension size"
@@ -275,7 +278,7 @@ def _common_rows(inputs: Arrays) -> int:
     return rows
 
 
-def _expire(answer: asyncio.Future) -> None:
+def _expire(answer: asyncio.Future[Arrays]) -> None:
     if not answer.done():
         answer.set_exception(status_errors.deadline_exceeded())
 
@@ -284,7 +287,7 @@ def _merge(requests: Sequence[Arrays], padding: int) -> Arrays:
     merged = {}
     for name in requests[0]:
         values = np.concatenate([inputs[name] for inputs in requests])
-        # A real row: that one is valid input.
+        # The padding repeats a real row, which is valid input.
         merged[name] = np.concatenate([values, np.repeat(values[:1], padding, axis=0)])
     return merged
 

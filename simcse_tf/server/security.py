@@ -1,4 +1,4 @@
-"""Who may ask: certificates, and a token."""
+"""Decides which clients are answered: by certificates, and by a token."""
 
 import contextlib
 import hmac
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from aiohttp import web
+from aiohttp import typedefs, web
 from grpc_health.v1.health import SERVICE_NAME
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.server import configs_pb2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"
@@ -40,7 +41,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Refuses gRPC requests without the token, but for health checks.
 
     Args:
-        token: What clients have to send.
+        token: The token that clients have to send.
     """
 
     def __init__(self, token: str):
@@ -50,10 +51,10 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Any, details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler:
-        """Lets a request pass, or answers it."""
+        """Passes a request on, or refuses it."""
         metadata = dict(details.invocation_metadata or ())
         health_check = details.method.startswith(f"/{SERVICE_NAME}/")
-        if health_check or _is_right(metadata.get("authorization"), self._token):
+        if health_check or _is_authorized(metadata.get("authorization"), self._token):
             return await continuation(details)
         return self._refuse
 
@@ -62,11 +63,11 @@ async def _refuse(request: Any, context: grpc.aio.ServicerContext) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
 
 
-def token_middleware(token: str) -> Any:
-    """The same for HTTP.
+def token_middleware(token: str) -> typedefs.Middleware:
+    """Makes the same check for HTTP.
 
     Args:
-        token: What clients have to send.
+        token: The token that clients have to send.
 
     Returns:
         A middleware of aiohttp.
@@ -74,26 +75,26 @@ def token_middleware(token: str) -> Any:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_right(request.headers.get("authorization"), token):
+        if _is_authorized(request.headers.get("authorization"), token):
             return await handler(request)
         return web.json_response({"error": REFUSAL}, status=401)
 
     return check
 
 
-def _is_right(header: str | bytes | None, token: str) -> bool:
+def _is_authorized(header: str | bytes | None, token: str) -> bool:
     received = (
         header.encode("utf-8", "surrogateescape") if isinstance(header, str) else header
     )
-    # Takes as long for every wrong token, whatever it begins with.
+    # This takes as long for every wrong token, whatever it begins with.
     return hmac.compare_digest(received or b"", f"Bearer {token}".encode())
 
 
-def grpc_credentials(config: Any) -> grpc.ServerCredentials:
-    """What gRPC needs for TLS.
+def grpc_credentials(config: configs_pb2.SSLConfig) -> grpc.ServerCredentials:
+    """Makes the credentials with which gRPC serves TLS.
 
     Args:
-        config: An `SSLConfig`, see `text_config.read_ssl`.
+        config: What `text_config.read_ssl` returned.
     """
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
@@ -102,8 +103,8 @@ def grpc_credentials(config: Any) -> grpc.ServerCredentials:
     )
 
 
-def ssl_context(config: Any) -> ssl.SSLContext:
-    """What HTTPS needs for TLS.
+def ssl_context(config: configs_pb2.SSLConfig) -> ssl.SSLContext:
+    """Makes the context with which HTTPS is served.
 
     Args:
         config: As for `grpc_credentials`.
@@ -128,8 +129,8 @@ def ssl_context(config: Any) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _pem_file(text: str) -> Iterator[str]:
-    """A file, while the block lasts: Python's ssl reads keys from files only."""
-    descriptor, path = tempfile.mkstemp()  # that only this user can read
+    """Keeps text in a file until the block ends: ssl reads keys from files only."""
+    descriptor, path = tempfile.mkstemp()  # only this user can read it
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""One loaded version of a SavedModel: its signatures, validation, inference."""
+"""A loaded version of a SavedModel: its signatures, validation, inference."""
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -37,8 +37,8 @@ class Servable:
         batching: How the requests to a signature are merged; None computes each
             by itself.
         executor: Where inference runs.
-        metrics: Told about each batch.
-        model: The model's name in `metrics`.
+        metrics: Receives each batch.
+        model_name: The model's name in `metrics`.
 
     Attributes:
         version: As given.
@@ -47,6 +47,12 @@ class Servable:
 
     Raises:
         UserError: The directory holds no SavedModel that TensorFlow can load.
+
+    Example:
+    ```python
+    servable = Servable(1, Path("exports/simcse/1"), None, ThreadPoolExecutor(1))
+    outputs = servable.run_alone(request)
+    ```
     """
 
     def __init__(
@@ -56,12 +62,12 @@ class Servable:
         batching: BatchingParameters | None,
         executor: Executor,
         metrics: BatchMetrics | None = None,
-        model: str = "",
+        model_name: str = "",
     ):
         self.version = version
         self.path = path
-        # A broken file surfaces as almost any exception type, here and in
-        # TensorFlow's loader; for whoever starts the server it is one mistake.
+        # A broken file raises almost any type of exception, here and in TensorFlow's
+        # loader. For the user who starts the server all of them are one mistake.
         try:
             self.signature_defs = _read_signature_defs(path)
             self._model = tf.saved_model.load(str(path), [tf.saved_model.SERVING])
@@ -73,7 +79,7 @@ class Servable:
             if name in self.signature_defs
         }
         self._schedulers = {
-            name: BatchScheduler(function, batching, executor, metrics, model)
+            name: BatchScheduler(function, batching, executor, metrics, model_name)
             if batching
             else Unbatched(function, executor)
             for name, function in self._functions.items()
@@ -82,9 +88,9 @@ class Servable:
     async def run(
         self, request: predict_pb2.PredictRequest, deadline: float | None = None
     ) -> dict[str, np.ndarray]:
-        """Answers one request; which model it names is not looked at.
+        """Answers one request, whichever model it names.
 
-        Call it from one event loop only.
+        To be called from one event loop only.
 
         Args:
             request: Inputs by name; `output_filter` may restrict the outputs.
@@ -94,19 +100,19 @@ class Servable:
             The outputs that the request wants, by name.
 
         Raises:
-            tf.errors.FailedPreconditionError: No such signature.
+            tf.errors.FailedPreconditionError: There is no such signature.
             tf.errors.InvalidArgumentError: The inputs or the output filter do
                 not fit the signature, or the request cannot be batched.
             tf.errors.UnavailableError: Too many requests are waiting.
             tf.errors.DeadlineExceededError: The deadline passed first.
-            tf.errors.OpError: Whatever the graph itself raises.
+            tf.errors.OpError: The graph itself raises it.
         """
         name, inputs, wanted = self._parse(request)
         outputs = await self._schedulers[name].submit(inputs, deadline)
         return {output: outputs[output] for output in wanted}
 
     def run_alone(self, request: predict_pb2.PredictRequest) -> dict[str, np.ndarray]:
-        """Does what `run` does, at once, in the calling thread, without batching.
+        """Does the same as `run` in the calling thread, at once and without batching.
 
         Args:
             request: As for `run`.
@@ -122,21 +128,21 @@ class Servable:
         return {output: outputs[output] for output in wanted}
 
     async def close(self) -> None:
-        """Waits for what is being computed, also for clients that have left."""
+        """Waits for what is being computed, even if its clients have left."""
         for scheduler in self._schedulers.values():
             await scheduler.close()
 
     def signature(self, name: str) -> SignatureDef:
-        """Looks a signature up.
+        """Finds a signature.
 
         Args:
-            name: Its name.
+            name: The signature's name.
 
         Returns:
-            What it takes and gives.
+            Its inputs and outputs.
 
         Raises:
-            tf.errors.FailedPreconditionError: No such signature.
+            tf.errors.FailedPreconditionError: There is no such signature.
         """
         if name not in self._functions:
             raise status_errors.failed_precondition(
@@ -155,22 +161,19 @@ class Servable:
 
 
 def signature_name(request: predict_pb2.PredictRequest) -> str:
-    """The signature that a request asks for, by default `serving_default`.
+    """Returns the name of a request's signature, by default `serving_default`.
 
     Args:
-        request: Whose `model_spec` is looked at.
-
-    Returns:
-        The signature's name.
+        request: Names the signature in its `model_spec`.
     """
-    return request.model_spec.signature_name or DEFAULT_SIGNATURE
+    return str(request.model_spec.signature_name or DEFAULT_SIGNATURE)
 
 
 def check_input_names(signature: SignatureDef, received: Collection[str]) -> None:
-    """Refuses inputs that a signature does not have, or has and did not get.
+    """Refuses a request with unknown or missing inputs.
 
     Args:
-        signature: What the request asks for.
+        signature: The signature that the request asks for.
         received: The names of the inputs in the request.
 
     Raises:
@@ -206,7 +209,7 @@ def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
     contents = (path / "saved_model.pb").read_bytes()
     for graph in SavedModel.FromString(contents).meta_graphs:
         if tf.saved_model.SERVING in graph.meta_info_def.tags:
-            # Copies, or they would keep the whole graph in memory.
+            # Copies, because the originals would keep the whole graph in memory.
             return {name: copy.deepcopy(it) for name, it in graph.signature_def.items()}
     raise ValueError("no meta graph with the tag 'serve'")
 
@@ -266,7 +269,7 @@ def _wanted_outputs(signature: SignatureDef, output_filter: Iterable[str]) -> li
 
 def _dtype_name(dtype: int) -> str:
     try:
-        return tf.as_dtype(dtype).name
+        return str(tf.as_dtype(dtype).name)
     except TypeError:  # unset, or a number that this TensorFlow does not know
         return f"dtype {dtype}"
 

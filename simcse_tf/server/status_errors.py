@@ -1,4 +1,4 @@
-"""What clients are told when a request fails: TensorFlow's code and a message."""
+"""What clients receive when a request fails: TensorFlow's code and a message."""
 
 import logging
 
@@ -40,7 +40,7 @@ def cancelled(message: str) -> tf.errors.CancelledError:
 
 
 def internal(message: str) -> tf.errors.InternalError:
-    """What TF Serving calls bytes that are no request."""
+    """The bytes are no request; TF Serving has the same code for them."""
     return tf.errors.InternalError(None, None, message)
 
 
@@ -55,9 +55,9 @@ def code(error: Exception) -> int:
     Args:
         error: Any exception.
     """
-    return (
-        error.error_code if isinstance(error, tf.errors.OpError) else tf.errors.INTERNAL
-    )
+    if isinstance(error, tf.errors.OpError):
+        return int(error.error_code)
+    return int(tf.errors.INTERNAL)
 
 
 def describe(error: Exception) -> tuple[int, str]:

@@ -48,7 +48,7 @@ def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def to_array(tensor: tf.Tensor) -> np.ndarray:
-    """Takes the values out of a tensor.
+    """Copies the values of a tensor into an array.
 
     Args:
         tensor: Any shape and dtype.
@@ -69,8 +69,8 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
         array: Any shape and dtype.
 
     Returns:
-        The proto. Like TF Serving's, float32 values are in `float_val`, which
-        is where clients that do not use TensorFlow look.
+        The proto. Its float32 values are in `float_val`, as TF Serving's are: clients
+        without TensorFlow look there.
     """
     if array.dtype != np.float32:
         return tf.make_tensor_proto(array)
@@ -84,7 +84,7 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def _is_plain_strings(proto: tensor_pb2.TensorProto, shape: list[int]) -> bool:
-    """Whether these are strings in a list, each given: what clients send."""
+    """Whether this is a list of strings, each of them given, as clients send it."""
     return (
         proto.dtype == types_pb2.DT_STRING
         and shape == [len(proto.string_val)]

@@ -1,17 +1,20 @@
 """Reads TF Serving's config files: protos in text form. Needs no TensorFlow."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf import message, text_format
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import protos
+from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
+
+if TYPE_CHECKING:
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 M = TypeVar("M", bound=message.Message)
 
-# What is in the package is what `serving/batching.config` says, too.
+# The package's own copy of `serving/batching.config`.
 DEFAULT_BATCHING = Path(__file__).with_name("batching.config")
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
@@ -25,8 +28,8 @@ def read_batching(path: Path) -> BatchingParameters:
     Raises:
         UserError: The file cannot be read, has an unknown field or a wrong value.
     """
-    parsed: Any = _parse(path, protos.BatchingParameters())
-    given: dict[str, Any] = {
+    parsed = _parse(path, configs_pb2.BatchingParameters())
+    given: dict[str, int] = {
         name: getattr(parsed, name).value
         for name in (
             "max_batch_size",
@@ -43,7 +46,7 @@ def read_batching(path: Path) -> BatchingParameters:
         raise UserError(f"{path}: {error}") from None
 
 
-def read_models(path: Path) -> Any:
+def read_models(path: Path) -> "ModelServerConfig":
     """Reads a `--model_config_file`.
 
     Args:
@@ -55,7 +58,7 @@ def read_models(path: Path) -> Any:
     Raises:
         UserError: As for `read_batching`.
     """
-    # This stub brings TensorFlow with it.
+    # Imported here because it imports TensorFlow.
     from tensorflow_serving.config import model_server_config_pb2
 
     parsed = _parse(path, model_server_config_pb2.ModelServerConfig())
@@ -76,13 +79,13 @@ def read_models(path: Path) -> Any:
     return parsed
 
 
-def read_monitoring(path: Path) -> Any:
+def read_monitoring(path: Path) -> configs_pb2.MonitoringConfig:
     """Reads a `--monitoring_config_file`: a `MonitoringConfig` proto.
 
     Raises:
         UserError: As for `read_batching`.
     """
-    parsed: Any = _parse(path, protos.MonitoringConfig())
+    parsed = _parse(path, configs_pb2.MonitoringConfig())
     page = parsed.prometheus_config.path
     if page and not page.startswith("/"):
         raise UserError(
@@ -91,13 +94,13 @@ def read_monitoring(path: Path) -> Any:
     return parsed
 
 
-def read_ssl(path: Path) -> Any:
+def read_ssl(path: Path) -> configs_pb2.SSLConfig:
     """Reads an `--ssl_config_file`: an `SSLConfig` proto, certificates inline.
 
     Raises:
         UserError: As for `read_batching`.
     """
-    parsed: Any = _parse(path, protos.SSLConfig())
+    parsed = _parse(path, configs_pb2.SSLConfig())
     for name in ("server_key", "server_cert"):
         if not getattr(parsed, name):
             raise UserError(f"{path}: {name}: expected the text of a PEM file")
@@ -114,6 +117,7 @@ def _parse(path: Path, proto: M) -> M:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return text_format.Parse(text, proto)
+        text_format.Parse(text, proto)
     except text_format.ParseError as error:
         raise UserError(f"{path}: {error}") from None
+    return proto

@@ -7,8 +7,8 @@ from simcse_tf.core.errors import UserError
 
 LARGEST_VERSION = 2**63 - 1  # the protocol carries versions as int64
 
-# What tells one state of a directory's files from another.
-Fingerprint = frozenset[tuple[str, int, int]]
+# The state of a directory's files: name, size and time of change of each.
+Snapshot = frozenset[tuple[str, int, int]]
 
 
 def versions(base_path: Path) -> dict[int, Path]:
@@ -55,11 +55,11 @@ def newest_version(base_path: Path) -> tuple[int, Path]:
     return list(found.items())[-1]
 
 
-def fingerprint(path: Path) -> Fingerprint:
-    """Name, size and time of change of every file below a directory.
+def snapshot(path: Path) -> Snapshot:
+    """Returns name, size and time of change of every file below a directory.
 
     Args:
-        path: A version's directory; what disappears meanwhile is left out.
+        path: A version's directory; files that disappear meanwhile are left out.
     """
     found = set()
     for directory, _, names in os.walk(path):

@@ -1,4 +1,4 @@
-"""Replays the requests that an export keeps for warming up the model."""
+"""Runs the requests that an export holds for warming up the model."""
 
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2

@@ -126,6 +126,7 @@ class Mortal:
         return self._stack.enter_context(running_server(*self._flags))
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_the_server_is_killed(tmp_path):
     model = tf.saved_model.load(str(export(tmp_path / "models")))
     sentences = [f"sentence number {i}" for i in range(SENTENCES)]
@@ -168,7 +169,7 @@ def test_a_full_server_is_asked_again(code):
         if code.name not in ("OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED")
     ],
 )
-def test_other_refusals_are_told_at_once(code):
+def test_other_refusals_are_reported_at_once(code):
     stub = Stub(refuse_first(1, code))
     with (
         serving(stub) as target,
@@ -180,7 +181,7 @@ def test_other_refusals_are_told_at_once(code):
     assert (caught.value.code, caught.value.retryable) == (code, False)
 
 
-def test_attempts_are_bounded_and_told():
+def test_attempts_are_bounded_and_reported():
     stub = Stub(refuse_first(100, grpc.StatusCode.UNAVAILABLE))
     retry = Retry(attempts=3, first=0.01)
     with (

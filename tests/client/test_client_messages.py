@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from simcse_tf.client import Retry, messages, protocol
+from simcse_tf.client import Retry, messages_pb2, protocol
 from simcse_tf.client.ordered_requests import in_order
 from simcse_tf.client.protocol import EMBEDDINGS, SIMILARITY
 from simcse_tf.core.errors import UserError
@@ -55,13 +55,13 @@ def response(name: str, proto: tensor_pb2.TensorProto, version: int = 5):
     real = predict_pb2.PredictResponse()
     real.outputs[name].CopyFrom(proto)
     real.model_spec.version.value = version
-    return messages.PredictResponse.FromString(real.SerializeToString())
+    return messages_pb2.PredictResponse.FromString(real.SerializeToString())
 
 
 @FEW
 @given(TEXTS, TEXTS, st.one_of(st.none(), st.integers(0, 2**63 - 1)), st.text())
 def test_requests_read_the_same_with_the_real_stubs(texts, others, version, model):
-    spec = messages.ModelSpec(name=model)
+    spec = messages_pb2.ModelSpec(name=model)
     if version is not None:
         spec.version.value = version
     ours = protocol.predict_request(
@@ -80,8 +80,8 @@ def test_requests_read_the_same_with_the_real_stubs(texts, others, version, mode
 
 
 def test_a_label_reads_the_same_with_the_real_stubs():
-    spec = messages.ModelSpec(name="simcse", version_label="canary")
-    ours = messages.GetModelStatusRequest(model_spec=spec)
+    spec = messages_pb2.ModelSpec(name="simcse", version_label="canary")
+    ours = messages_pb2.GetModelStatusRequest(model_spec=spec)
     real = get_model_status_pb2.GetModelStatusRequest.FromString(
         ours.SerializeToString()
     )
@@ -90,8 +90,8 @@ def test_a_label_reads_the_same_with_the_real_stubs():
 
 
 def test_a_spec_without_choice_leaves_the_choice_to_the_server():
-    ours = messages.GetModelMetadataRequest(
-        model_spec=messages.ModelSpec(name="simcse", version_label=None),
+    ours = messages_pb2.GetModelMetadataRequest(
+        model_spec=messages_pb2.ModelSpec(name="simcse", version_label=None),
         metadata_field=["signature_def"],
     )
     real = get_model_metadata_pb2.GetModelMetadataRequest.FromString(
@@ -159,7 +159,7 @@ def test_status_and_metadata_read_what_the_real_stubs_packed():
     status = get_model_status_pb2.GetModelStatusResponse()
     status.model_version_status.add(version=2, state=30).status.error_message = "x"
     status.model_version_status.add(version=1, state=50)
-    ours = messages.GetModelStatusResponse.FromString(status.SerializeToString())
+    ours = messages_pb2.GetModelStatusResponse.FromString(status.SerializeToString())
     assert protocol.read_status(ours) == {2: "AVAILABLE", 1: "END"}
 
     signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
@@ -171,7 +171,7 @@ def test_status_and_metadata_read_what_the_real_stubs_packed():
     signatures.signature_def["__saved_model_init_op"].CopyFrom(signature)
     real = get_model_metadata_pb2.GetModelMetadataResponse()
     real.metadata["signature_def"].Pack(signatures)
-    ours = messages.GetModelMetadataResponse.FromString(real.SerializeToString())
+    ours = messages_pb2.GetModelMetadataResponse.FromString(real.SerializeToString())
     assert protocol.read_metadata(ours) == {
         "serving_binary": {
             "inputs": {"text": {"dtype": "string", "shape": [-1]}},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.servers import environment
+from support.servers import assert_one_line_mistake, environment, run_here
 from tensorflow_serving.apis import predict_pb2
 
 BASE = ["--target", "127.0.0.1:1", "--input", "nothing.txt"]
@@ -76,26 +76,13 @@ def texts(tmp_path):
     return path
 
 
-def run(*flags):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, flags)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.fixture
 def measure(load_test, monkeypatch):
     """Runs the command in this process, which spares TensorFlow's start; its stages."""
     monkeypatch.setattr(load_test, "WARMUP_SECONDS", 0.2)
 
     def measure(out, *flags):
-        command = [str(SCRIPT), "--json", out, *flags]
-        monkeypatch.setattr(sys, "argv", list(map(str, command)))
-        load_test.main()
+        load_test.main(["--json", str(out), *map(str, flags)])
         return json.loads(out.read_text())["stages"]
 
     return measure
@@ -104,7 +91,7 @@ def measure(load_test, monkeypatch):
 def test_ladder_is_measured_written_and_drawn(serve, texts, tmp_path, measure, capsys):
     target, echo = serve()
     picture = tmp_path / "out.png"
-    flags = ["--clients", "1,4", "--seconds", 1, "--texts-per-request", 2]
+    flags = ["--clients", "1,4", "--seconds", 0.5, "--texts-per-request", 2]
     stages = measure(
         *(tmp_path / "out.json", "--target", target, "--input", texts),
         *(*flags, "--plot", picture),
@@ -113,7 +100,7 @@ def test_ladder_is_measured_written_and_drawn(serve, texts, tmp_path, measure, c
     printed = capsys.readouterr().out
     for stage in stages:
         assert stage["requests"] > 0
-        assert stage["sentences_per_second"] == 2 * stage["requests"] / 1
+        assert stage["sentences_per_second"] == 2 * stage["requests"] / 0.5
         latency = stage["latency_ms"]
         ordered = [latency[name] for name in ("p50", "p95", "p99", "max")]
         assert 0 < ordered[0] <= ordered[1] <= ordered[2] <= ordered[3]
@@ -127,7 +114,7 @@ def test_ladder_is_measured_written_and_drawn(serve, texts, tmp_path, measure, c
 
 def test_open_loop_keeps_its_rate_and_follows_memory(serve, texts, tmp_path, measure):
     target, _ = serve()
-    flags = ["--rate", 100, "--seconds", 2, "--pid", os.getpid()]
+    flags = ["--rate", 100, "--seconds", 1.5, "--pid", os.getpid()]
     out = tmp_path / "out.json"
     [stage] = measure(out, "--target", target, "--input", texts, *flags)
     assert 60 < stage["sentences_per_second"] < 140
@@ -187,14 +174,25 @@ def test_memory_growth_leaves_the_start_out(load_test):
         ),
     ],
 )
-def test_mistakes_are_one_line(flags, words):
-    done = run(*flags)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert all(word in done.stderr for word in words)
+def test_mistakes_are_one_line(load_test, capsys, flags, words):
+    assert_one_line_mistake(run_here(load_test.main, capsys, *flags), *words)
 
 
-def test_mistakes_in_the_flags_together_are_one_line(texts, tmp_path):
+def test_a_mistake_ends_the_script():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *BASE],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert_one_line_mistake(done, "nothing.txt")
+
+
+def test_mistakes_in_the_flags_together_are_one_line(
+    load_test, texts, tmp_path, capsys
+):
     base = ["--target", "127.0.0.1:1", "--input", texts]
     for flags, word in (
         (["--texts-per-request", "21"], "found 20"),
@@ -202,7 +200,5 @@ def test_mistakes_in_the_flags_together_are_one_line(texts, tmp_path):
         (["--pid", 2**22 + 1], "--pid"),
         ([], "UNAVAILABLE"),
     ):
-        done = run(*base, *flags)
-        assert done.returncode == 2
-        assert done.stderr.count("\n") == 1, done.stderr
-        assert word in done.stderr
+        done = run_here(load_test.main, capsys, *base, *flags)
+        assert_one_line_mistake(done, word)

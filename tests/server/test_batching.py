@@ -373,7 +373,7 @@ def test_unbatched_requests_are_computed_one_by_one():
 
 
 class Metrics:
-    """Remembers what it was told."""
+    """Remembers what it received."""
 
     def __init__(self):
         self.batches = []
@@ -548,7 +548,7 @@ def test_without_batching_any_size_and_scalars_are_answered(start):
         assert post(address.rest_port, body) == (200, {"outputs": 1.5})
 
 
-def test_metrics_are_shown_where_told(start):
+def test_metrics_are_shown_at_their_path(start):
     with start(None, metrics_path="/monitoring/prometheus/metrics") as address:
         connection = http.client.HTTPConnection("127.0.0.1", address.rest_port)
         connection.request("GET", "/monitoring/prometheus/metrics")

@@ -375,6 +375,7 @@ async def ask(target, texts):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+@pytest.mark.slow
 def test_hostile_input_is_answered_and_leaves_no_trace(base_path):
     rest_port = free_port()
     with running_server(base_path, "--rest_api_port", str(rest_port)) as server:

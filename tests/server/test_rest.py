@@ -162,7 +162,7 @@ def test_floats_are_written_with_the_fewest_digits(ask, client):
     assert digits == client.encode(MIXED_TEXTS).astype(str).tolist()
 
 
-def test_several_outputs_are_told_by_name(ask):
+def test_several_outputs_are_written_by_name(ask):
     body = {"signature_name": "lengths", "instances": ["é", "ab"]}
     assert ask(body).value == {
         "predictions": [{"bytes": 2, "characters": 1}, {"bytes": 2, "characters": 2}]
@@ -365,6 +365,7 @@ def test_status_is_answered_while_every_thread_is_busy(ask, get):
         assert all(call.result().status == 200 for call in running)
 
 
+@pytest.mark.slow
 def test_stop_signal_lets_running_requests_finish(base_path):
     port = free_port()
     body = json.dumps({"signature_name": "busy", "inputs": [1.0]})

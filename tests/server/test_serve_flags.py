@@ -1,5 +1,6 @@
 """The command line of `simcse_tf.serve`, and what it passes to TF Serving."""
 
+import os
 import socket
 import stat
 import sys
@@ -10,6 +11,7 @@ import pytest
 from support.servers import (
     assert_one_line_mistake,
     free_port,
+    run_here,
     run_serve,
 )
 
@@ -20,15 +22,26 @@ from simcse_tf.server.model_config import ModelConfig
 
 
 @pytest.fixture
+def answer(monkeypatch, capsys):
+    """Runs the command in this process, for flags that end it."""
+
+    def answer(*flags, path=""):
+        monkeypatch.setenv("PATH", str(path))
+        return run_here(serve.main, capsys, *flags)
+
+    return answer
+
+
+@pytest.fixture
 def options(monkeypatch):
     """Parses flags to the options of the Python server, which is not started."""
 
     def parse(*flags):
         run = Mock()
         monkeypatch.setattr("simcse_tf.server.run.run", run)
+        monkeypatch.setattr("gc.freeze", lambda: None)
         monkeypatch.setenv("PATH", "")
-        monkeypatch.setattr("sys.argv", ["serve", "--port", "0", *map(str, flags)])
-        serve.main()
+        serve.main(["--port", "0", *map(str, flags)])
         [[options]] = [call.args for call in run.call_args_list]
         return options
 
@@ -52,9 +65,9 @@ def test_missing_base_directory_is_a_mistake(tmp_path):
     assert_one_line_mistake(done, "--model_base_path", str(tmp_path / "nothing"))
 
 
-def test_base_directory_without_versions_is_a_mistake(tmp_path):
+def test_base_directory_without_versions_is_a_mistake(tmp_path, answer):
     (tmp_path / "1").mkdir()
-    done = run_serve("--model_base_path", str(tmp_path))
+    done = answer("--model_base_path", tmp_path)
     assert_one_line_mistake(done, "--model_base_path", "saved_model.pb")
 
 
@@ -65,11 +78,11 @@ def test_version_directory_in_place_of_its_parent_is_explained(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--port", "--rest_api_port"])
-def test_port_of_another_server_is_a_mistake(base_path, flag):
+def test_port_of_another_server_is_a_mistake(base_path, answer, flag):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         others = ["--port", "0"] if flag != "--port" else []
-        done = run_serve("--model_base_path", str(base_path), flag, port, *others)
+        done = answer("--model_base_path", base_path, flag, port, *others)
     assert_one_line_mistake(done, flag, port, "in use")
 
 
@@ -89,13 +102,13 @@ def test_port_of_another_server_is_a_mistake(base_path, flag):
         (["--token_file", "nothing"], ["--token_file", "nothing"]),
     ],
 )
-def test_wrong_flags_are_mistakes(base_path, flags, words):
-    done = run_serve("--model_base_path", str(base_path), *flags)
+def test_wrong_flags_are_mistakes(base_path, answer, flags, words):
+    done = answer("--model_base_path", base_path, *flags)
     assert_one_line_mistake(done, *words)
 
 
-def test_base_directory_is_required():
-    assert_one_line_mistake(run_serve(), "--model_base_path")
+def test_base_directory_is_required(answer):
+    assert_one_line_mistake(answer(), "--model_base_path")
 
 
 @pytest.fixture
@@ -141,13 +154,15 @@ def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):
         (["--token_file", "token"], "--token_file"),
     ],
 )
-def test_what_tf_serving_cannot_do_is_a_mistake(base_path, tf_serving, flags, word):
-    done = run_serve("--model_base_path", str(base_path), *flags, path=tf_serving)
+def test_what_tf_serving_cannot_do_is_a_mistake(
+    base_path, tf_serving, answer, flags, word
+):
+    done = answer("--model_base_path", base_path, *flags, path=tf_serving)
     assert_one_line_mistake(done, word)
 
 
 def test_tf_serving_gets_the_files_that_the_python_server_would_read(
-    tmp_path, tf_serving
+    tmp_path, tf_serving, answer, monkeypatch
 ):
     configs = {
         "model_config_file": 'model_config_list { config { name: "m" '
@@ -161,10 +176,14 @@ def test_tf_serving_gets_the_files_that_the_python_server_would_read(
         (tmp_path / name).write_text(text)
         flags.append(f"--{name}={tmp_path / name}")
     ports = [f"--port={free_port()}", f"--rest_api_port={free_port()}"]
-    done = run_serve(*flags, *ports, path=tf_serving)
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *command: started.append(command))
+    done = answer(*flags, *ports, path=tf_serving)
     assert done.returncode == 0, done.stderr
-    assert {*flags, *ports} < set(done.stdout.splitlines())
-    assert "--model_base_path" not in done.stdout
+    [(binary, command)] = started
+    assert binary == command[0] == str(tf_serving / "tensorflow_model_server")
+    assert {*flags, *ports} < set(command)
+    assert not any(flag.startswith("--model_base_path") for flag in command)
 
 
 @pytest.mark.parametrize("flags", [[], ["--rest_api_port", "0"]])

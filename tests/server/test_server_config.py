@@ -47,7 +47,7 @@ def test_what_a_batching_file_leaves_out_is_tf_servings_default(write):
         ("allowed_batch_sizes: 8", "the last to be max_batch_size, 1000, received 8"),
     ],
 )
-def test_a_wrong_batching_file_is_told_with_its_place(write, text, words):
+def test_a_wrong_batching_file_is_reported_with_its_place(write, text, words):
     path = write(text)
     with pytest.raises(UserError, match=words) as caught:
         text_config.read_batching(path)
@@ -99,7 +99,7 @@ def test_a_policy_chooses_versions(policy, wanted):
         ),
     ],
 )
-def test_a_wrong_models_file_is_told(write, text, words):
+def test_a_wrong_models_file_is_reported(write, text, words):
     with pytest.raises(UserError, match=words):
         text_config.read_models(write(text))
 
@@ -120,7 +120,7 @@ def test_ssl_and_monitoring_files(write):
         text_config.read_monitoring(write("prometheus_config { path: 'x' }"))
 
 
-def test_unreadable_files_are_told(tmp_path):
+def test_unreadable_files_are_reported(tmp_path):
     with pytest.raises(UserError, match="cannot read .*nothing: No such file"):
         text_config.read_batching(tmp_path / "nothing")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")

@@ -9,13 +9,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.servers import free_port, running_server
 
-from simcse_tf.client import Client, ServerError, Tls
+from simcse_tf.client import Client, Retry, ServerError, Tls
 from simcse_tf.core.errors import UserError
 from simcse_tf.server.metrics import Metrics
 from simcse_tf.server.security import read_token
@@ -80,9 +81,9 @@ def test_grpc_takes_tls_and_the_token_only(secured, certificate):
             with pytest.raises(ServerError) as caught:
                 client.encode(["a"])
             assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
-    with Client(secured.target, token=None, timeout=2) as client:
+    with Client(secured.target, retry=Retry(attempts=1)) as client:
         with pytest.raises(ServerError) as caught:
-            client.similarity(["a"], ["b"], deadline=2)
+            client.similarity(["a"], ["b"])
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
@@ -98,7 +99,7 @@ def test_rest_takes_tls_and_the_token_only(secured, certificate):
         get(url.replace("https", "http"), TOKEN)
 
 
-def test_health_is_told_without_the_token(secured, certificate):
+def test_health_is_answered_without_the_token(secured, certificate):
     credentials = grpc.ssl_channel_credentials((certificate / "cert.pem").read_bytes())
     with grpc.secure_channel(secured.target, credentials) as channel:
         for service in ("", "simcse", "tensorflow.serving.PredictionService"):
@@ -115,26 +116,37 @@ def test_a_file_without_a_token_is_a_mistake(tmp_path, content):
         read_token(tmp_path / "token")
 
 
-def test_what_was_asked_is_counted(base_path, tmp_path):
-    port = free_port()
-    with running_server(base_path, "--rest_api_port", str(port)) as server:
-        with Client(server.target) as client:
-            client.encode([str(i) for i in range(100)])
-        with Client(server.target, model="other") as other:
-            with pytest.raises(ServerError) as refused:
-                other.encode(["a"])
-            assert refused.value.code is grpc.StatusCode.NOT_FOUND
-        page = get(f"http://127.0.0.1:{port}/monitoring/prometheus/metrics")
-    lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] == ":")
+def test_what_was_asked_is_counted(secured, certificate):
+    ca = str(certificate / "cert.pem")
+
+    def page():
+        return get(f"{secured.rest}/monitoring/prometheus/metrics", TOKEN, ca)
+
+    before = counts(page())
+    with Client(secured.target, tls=Tls(ca=ca), token=TOKEN) as client:
+        client.encode([str(i) for i in range(100)])
+    with Client(secured.target, model="other", tls=Tls(ca=ca), token=TOKEN) as other:
+        with pytest.raises(ServerError) as refused:
+            other.encode(["a"])
+        assert refused.value.code is grpc.StatusCode.NOT_FOUND
+    text = page()
+    new = counts(text)
+    new.subtract(before)
     prefix, model = ":tensorflow:serving:", '{model_name="simcse"'
-    assert float(lines[f'{prefix}request_count{model},status="OK"}}']) == 2
-    assert "other" not in page
+    assert new[f'{prefix}request_count{model},status="OK"}}'] == 2
+    assert "other" not in text
     latency = f'{prefix}request_latency_count{{API="Predict",entrypoint="GRPC",model'
-    assert float(lines[f'{latency}_name="simcse"}}']) == 2
+    assert new[f'{latency}_name="simcse"}}'] == 2
     batches = f"{prefix}batching_session:processed_batch_size"
-    assert 100 <= float(lines[f"{batches}_sum{model}}}"]) <= 128
-    assert float(lines[f"{prefix}batching_session:queued_texts{model}}}"]) == 0
-    assert float(lines[f"{prefix}runtime_latency_count{model}}}"]) >= 1
+    assert 100 <= new[f"{batches}_sum{model}}}"] <= 128
+    assert counts(text)[f"{prefix}batching_session:queued_texts{model}}}"] == 0
+    assert new[f"{prefix}runtime_latency_count{model}}}"] >= 1
+
+
+def counts(page):
+    """The numbers of a page of metrics, by name and labels."""
+    lines = [line.rsplit(" ", 1) for line in page.splitlines() if line[0] == ":"]
+    return Counter({name: float(value) for name, value in lines})
 
 
 def test_latencies_are_in_microseconds():

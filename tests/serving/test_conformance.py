@@ -29,6 +29,9 @@ from tensorflow_serving.apis import (
 
 from simcse_tf.client import Client
 
+# Its own server needs an export of a real model, which takes seconds.
+pytestmark = pytest.mark.slow
+
 PROBE = Path(__file__).parents[2] / "serving" / "probe.sh"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 TEXTS = [
@@ -361,7 +364,7 @@ def test_unknown_method_is_unimplemented(stubs):
     assert code_of(method, b"") == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_passed_deadline_is_told_and_harms_nobody(predict, embed):
+def test_passed_deadline_is_reported_and_harms_nobody(predict, embed):
     text = np.array(["long " * 10_000] * 64, object)
     with ThreadPoolExecutor(8) as threads:
         calls = [

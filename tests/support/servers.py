@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
+import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import (
 )
 
 import simcse_tf
+from simcse_tf.core import cli
 
 REPOSITORY = Path(simcse_tf.__file__).parents[1]
 DIM = 8
@@ -156,23 +158,16 @@ def open_stubs(target: str) -> Iterator[SimpleNamespace]:
         )
 
 
-class OneModel:
-    """A catalog of one version that answers to any name."""
-
-    def __init__(self, servable):
-        self._servable = servable
-
-    @contextlib.contextmanager
-    def lease(self, spec):
-        yield self._servable
-
-
 @contextlib.contextmanager
 def server_in_thread(servable, metrics=None, **rest_options) -> Iterator:
     """Serves `servable` over gRPC and REST in this process; yields the addresses."""
     from simcse_tf.server import grpc_service, rest
+    from simcse_tf.server.catalog import Catalog, ServedModel
 
-    catalog = OneModel(servable)
+    model = ServedModel("simcse")
+    model.mark_loading(servable.version)
+    model.publish(servable)
+    catalog = Catalog(model)
     address = SimpleNamespace(target="", rest_port=free_port())
     started = threading.Event()
     loop = asyncio.new_event_loop()
@@ -215,6 +210,20 @@ def run_serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProc
         text=True,
         timeout=START_SECONDS,
         check=False,
+    )
+
+
+def run_here(
+    main: Callable[[list[str]], None], capsys: pytest.CaptureFixture, *arguments: object
+) -> subprocess.CompletedProcess:
+    """Runs a command's `main` in this process, until it ends by itself."""
+    flags = [str(argument) for argument in arguments]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: main(flags))
+    printed = capsys.readouterr()
+    return subprocess.CompletedProcess(
+        flags, ended.value.code, printed.out, printed.err
     )
 
 

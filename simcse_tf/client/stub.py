@@ -1,0 +1,121 @@
+"""The requests to one model on a server."""
+
+import math
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from simcse_tf.client import messages_pb2, protocol
+from simcse_tf.client.connection import Connection
+from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Signatures, Text
+from simcse_tf.client.retry import Retry
+
+
+class ModelStub:
+    """What one model, or one version of it, can be asked.
+
+    Every request raises `ServerError` if the server cannot be reached or answers with
+    an error. A `deadline` is the seconds that a call may take in all, or None.
+
+    Args:
+        connection: How requests are sent.
+        model: The model's name on the server.
+        version: The model's version; by default the newest that is loaded.
+        label: The version's label, in place of `version`.
+        batch_size: The most texts in one request.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        model: str,
+        version: int | None,
+        label: str | None,
+        batch_size: int,
+    ):
+        self._batch_size = batch_size
+        self._spec = messages_pb2.ModelSpec(name=model, version_label=label)
+        if version is not None:
+            self._spec.version.value = version
+        self._predict = connection.method(
+            protocol.PREDICT, messages_pb2.PredictResponse
+        )
+        self._get_status = connection.method(
+            protocol.GET_MODEL_STATUS, messages_pb2.GetModelStatusResponse
+        )
+        self._get_metadata = connection.method(
+            protocol.GET_MODEL_METADATA, messages_pb2.GetModelMetadataResponse
+        )
+
+    async def predict(
+        self,
+        output: Output,
+        inputs: Mapping[str, Sequence[bytes]],
+        end: float,
+        retry: Retry | None = None,
+    ) -> Answer:
+        """Computes one output of a signature.
+
+        Args:
+            output: What is asked for.
+            inputs: As many texts for each input of the signature, by name.
+            end: When the call has to end, by `time.monotonic()`.
+            retry: In place of the connection's own.
+
+        Returns:
+            One row a text, and the version that answered.
+        """
+        request = protocol.predict_request(self._spec, output, inputs)
+        response = await self._predict(request, end, retry)
+        rows = len(next(iter(inputs.values())))
+        return protocol.read_prediction(response, output, rows)
+
+    def embedding_requests(
+        self, texts: Iterable[Text], output: str, deadline: float | None
+    ) -> Iterator[Coroutine[Any, Any, Answer]]:
+        """Yields coroutines that each embed one batch of texts.
+
+        Args:
+            texts: Read no further than the batch that is yielded.
+            output: The kind of embeddings, such as "float32".
+            deadline: See above.
+
+        Raises:
+            UserError: There is no such output.
+        """
+        wanted = protocol.embedding_output(output)
+        end = _end(deadline)
+        for batch in protocol.batches(texts, self._batch_size):
+            yield self.predict(wanted, {"text": batch}, end)
+
+    def similarity_requests(
+        self, texts_a: Sequence[Text], texts_b: Sequence[Text], deadline: float | None
+    ) -> Iterator[Coroutine[Any, Any, Answer]]:
+        """Yields coroutines that each compare one batch of pairs.
+
+        Args:
+            texts_a: The first text of each pair.
+            texts_b: The second text of each pair.
+            deadline: See above.
+        """
+        end = _end(deadline)
+        batches_a = protocol.batches(texts_a, self._batch_size)
+        batches_b = protocol.batches(texts_b, self._batch_size)
+        for a, b in zip(batches_a, batches_b, strict=True):
+            yield self.predict(SIMILARITY, {"text_a": a, "text_b": b}, end)
+
+    async def status(self, deadline: float | None) -> dict[int, str]:
+        """Returns the state of each version, by number."""
+        request = messages_pb2.GetModelStatusRequest(model_spec=self._spec)
+        return protocol.read_status(await self._get_status(request, _end(deadline)))
+
+    async def metadata(self, deadline: float | None) -> Signatures:
+        """Returns the signatures by name."""
+        request = messages_pb2.GetModelMetadataRequest(
+            model_spec=self._spec, metadata_field=[protocol.SIGNATURE_DEF]
+        )
+        return protocol.read_metadata(await self._get_metadata(request, _end(deadline)))
+
+
+def _end(deadline: float | None) -> float:
+    return math.inf if deadline is None else time.monotonic() + deadline
