@@ -6,6 +6,8 @@ them. This module needs NumPy alone.
 
 import numpy as np
 
+from simcse_tf.core.vectors import l2_normalize
+
 INT8_LIMIT = 127
 
 
@@ -25,7 +27,7 @@ def truncate(embeddings: np.ndarray, dims: int) -> np.ndarray:
     truncate(embeddings, 256)  # float32, (n, 256), rows of unit length
     ```
     """
-    return _unit_length(embeddings[:, :dims])
+    return l2_normalize(embeddings[:, :dims])
 
 
 def encode_int8(embeddings: np.ndarray) -> np.ndarray:
@@ -65,7 +67,7 @@ def decode_int8(codes: np.ndarray) -> np.ndarray:
     decode_int8(np.array([[95, -127]], np.int8))  # [[0.599, -0.801]]
     ```
     """
-    return _unit_length(codes)
+    return l2_normalize(codes)
 
 
 def encode_binary(embeddings: np.ndarray) -> np.ndarray:
@@ -125,9 +127,8 @@ def hamming_distance(bits_a: np.ndarray, bits_b: np.ndarray) -> np.ndarray:
     hamming_distance(np.array([[0b11]], np.uint8), np.array([[0b01]], np.uint8))  # [1]
     ```
     """
-    distance: np.ndarray = np.unpackbits(bits_a ^ bits_b, axis=1).sum(
-        axis=1, dtype=np.int64
-    )
+    different = np.unpackbits(bits_a ^ bits_b, axis=1)
+    distance: np.ndarray = different.sum(axis=1, dtype=np.int64)
     return distance
 
 
@@ -151,9 +152,3 @@ def estimated_cosine(distance: np.ndarray, dim: int) -> np.ndarray:
     ```
     """
     return np.cos(np.pi * np.asarray(distance) / dim)
-
-
-def _unit_length(rows: np.ndarray) -> np.ndarray:
-    rows = np.asarray(rows, np.float32)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)

@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.outputs import writing_output
+from simcse_tf.encoding.bulk import load_encoder
 
 
-def main() -> None:
-    arguments = _parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
     models = [arguments.model]
     if arguments.compare:
         models.append(arguments.compare)
@@ -23,18 +24,21 @@ def main() -> None:
 
     queries = retrieval.load_sentences(arguments.queries)
     corpus = retrieval.load_sentences(arguments.corpus)
-    _tell_what_is_left_out(queries, corpus)
-    examples = retrieval.examples(
-        {model: _encoder(model) for model in models}, queries, corpus, arguments.k
-    )
+    _report_what_is_left_out(queries, corpus)
+    encoders = {model: load_encoder(model, progress=True) for model in models}
+    examples = retrieval.examples(encoders, queries, corpus, arguments.k)
     if arguments.format == "markdown":
         text = retrieval.format_markdown(examples)
     else:
         text = retrieval.format_text(examples)
-    if arguments.output:
-        _write(arguments.output, text)
-    else:
+    if not arguments.output:
         print(text)
+        return
+    with (
+        writing_output("--output", arguments.output),
+        atomic_write(arguments.output) as temporary,
+    ):
+        temporary.write_text(text + "\n", "utf-8")
 
 
 def _parser() -> Parser:
@@ -52,7 +56,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _tell_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> None:
+def _report_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> None:
     distinct = set(corpus)
     if len(distinct) < len(corpus):
         print(
@@ -66,23 +70,6 @@ def _tell_what_is_left_out(queries: Sequence[str], corpus: Sequence[str]) -> Non
             f"queries that stand in the corpus: {known}; a query is not its own answer",
             file=sys.stderr,
         )
-
-
-def _encoder(name: str) -> Any:
-    from simcse_tf.encoders.base import longest_input
-    from simcse_tf.encoding.bulk import encoder
-    from simcse_tf.model.simcse import SimCSE
-
-    model = SimCSE.from_preset(name)
-    return encoder(model, longest_input(model.backbone), progress=True)
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_text(text + "\n", "utf-8")
-    except OSError as error:
-        raise UserError(f"--output: cannot write {path}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

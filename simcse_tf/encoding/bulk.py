@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from simcse_tf.evaluation.caching import Encoder
     from simcse_tf.model.simcse import SimCSE
 
 Texts: TypeAlias = Sequence[str] | Sequence[bytes] | np.ndarray
@@ -238,6 +239,44 @@ def encoder(
         progress=progress,
         normalize=normalize,
     )
+
+
+def load_encoder(
+    model: str,
+    *,
+    pooling: str | None = None,
+    progress: bool = False,
+    normalize: bool = True,
+) -> Encoder:
+    """Loads a model as a function of sentences alone, for evaluation.
+
+    Sentences are cut where the backbone has no more positions, not at the model's
+    `max_length`, as in the paper's code.
+
+    Args:
+        model: string. What `SimCSE.from_preset` takes.
+        pooling: Optional string. The pooler in place of the checkpoint's own.
+        progress: bool. Whether to show progress bars on stderr. Defaults to `False`.
+        normalize: bool. Whether rows are l2-normalized. Defaults to `True`.
+
+    Returns:
+        A function from a list of n strings to a float32 array `(n, embedding_dim)`.
+
+    Raises:
+        UserError: If the model cannot be loaded.
+
+    Example:
+
+    ```python
+    encode = load_encoder("runs/mine/best")
+    encode(["A man is playing a guitar."]).shape  # (1, 768)
+    ```
+    """
+    from simcse_tf.encoders.base import longest_input
+    from simcse_tf.model.simcse import SimCSE
+
+    loaded = SimCSE.from_preset(model, pooling=pooling)
+    return encoder(loaded, longest_input(loaded.backbone), progress, normalize)
 
 
 def _distinct_tokens(

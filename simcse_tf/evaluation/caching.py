@@ -15,6 +15,14 @@ class CachingEncoder:
     Args:
         encode: Maps n strings to an array `(n, dim)`. Called with a list of distinct
             sentences, none of which it was given before.
+
+    Example:
+
+    ```python
+    encode = CachingEncoder(encode)
+    encode(["a", "b", "a"])  # encodes two sentences
+    encode(["b", "c"])  # encodes one
+    ```
     """
 
     def __init__(self, encode: Encoder):

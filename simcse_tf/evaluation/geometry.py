@@ -6,15 +6,42 @@ vector that is not finite makes the result NaN. No model is known here.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.evaluation.sts import Encoder, Pairs
+from simcse_tf.core.vectors import l2_normalize
+from simcse_tf.evaluation.caching import CachingEncoder, Encoder
+from simcse_tf.evaluation.sts import Pairs, cosine_similarity
 
 # The paper's positives in STS-B: pairs scored above this.
 POSITIVE = 4.0
+
+
+class Geometry(NamedTuple):
+    """How the embeddings of STS-B lie.
+
+    Attributes:
+        alignment: float. NaN where no pair is positive.
+        uniformity: float.
+        average_cosine: float.
+        cosines: float64 `(n,)`, of each of n pairs.
+        singular_values: float64, largest first.
+
+    Example:
+
+    ```python
+    measure_geometry(encode, load_task("senteval", "STSBenchmark", "dev")).alignment
+    ```
+    """
+
+    alignment: float
+    uniformity: float
+    average_cosine: float
+    cosines: np.ndarray
+    singular_values: np.ndarray
 
 
 def alignment(a: ArrayLike, b: ArrayLike, alpha: float = 2) -> float:
@@ -30,6 +57,12 @@ def alignment(a: ArrayLike, b: ArrayLike, alpha: float = 2) -> float:
 
     Raises:
         ValueError: The shapes are not two-dimensional and equal, or have no row.
+
+    Example:
+
+    ```python
+    alignment([[1.0, 0.0]], [[0.0, 1.0]])  # 2.0
+    ```
 
     Reference:
         - [Wang and Isola 2020](https://arxiv.org/abs/2005.10242), section 4.1.1
@@ -62,6 +95,12 @@ def uniformity(embeddings: ArrayLike, t: float = 2, block_size: int = 1024) -> f
     Raises:
         ValueError: The shape is another, or `block_size` is below 1.
 
+    Example:
+
+    ```python
+    uniformity([[1.0, 0.0], [0.0, 1.0]])  # -4.0
+    ```
+
     Reference:
         - [Wang and Isola 2020](https://arxiv.org/abs/2005.10242), section 4.1.2
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), equation 3
@@ -79,7 +118,7 @@ def uniformity(embeddings: ArrayLike, t: float = 2, block_size: int = 1024) -> f
 def average_cosine(embeddings: ArrayLike) -> float:
     """Mean cosine similarity over all distinct pairs: 0 where directions balance.
 
-    A mean far above 0 says that the vectors fill a narrow cone (anisotropy).
+    A mean far above 0 means that the vectors fill a narrow cone (anisotropy).
 
     Args:
         embeddings: `(n, dim)`, any real dtype and any length of the vectors; `n` at
@@ -90,6 +129,12 @@ def average_cosine(embeddings: ArrayLike) -> float:
 
     Raises:
         ValueError: The shape is another.
+
+    Example:
+
+    ```python
+    average_cosine([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # 0.33
+    ```
 
     Reference:
         - [Ethayarajh 2019](https://arxiv.org/abs/1909.00512), section 3.3
@@ -104,7 +149,7 @@ def average_cosine(embeddings: ArrayLike) -> float:
 def singular_values(embeddings: ArrayLike) -> np.ndarray:
     """Singular values of the matrix of unit vectors, not centred; largest first.
 
-    A spectrum that falls off fast says that a few directions hold most of the
+    A spectrum that falls off fast means that a few directions hold most of the
     vectors; their squares sum to `n`.
 
     Args:
@@ -116,6 +161,12 @@ def singular_values(embeddings: ArrayLike) -> np.ndarray:
 
     Raises:
         ValueError: The shape is another.
+
+    Example:
+
+    ```python
+    singular_values([[2.0, 0.0], [0.0, 3.0]])  # [1.0, 1.0]
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 5
@@ -143,6 +194,13 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
     Raises:
         UserError: No pair is scored above 4, or there is only one sentence.
         ValueError: `encode` returned another shape.
+
+    Example:
+
+    ```python
+    pairs = sts.load_task("senteval", "STSBenchmark", "dev")
+    stsb_geometry(encode, pairs)  # {"alignment": 0.21, "uniformity": -2.4}
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 3
@@ -172,6 +230,39 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
     }
 
 
+def measure_geometry(encode: Encoder, pairs: Pairs) -> Geometry:
+    """All measures of this module on the pairs of STS-B.
+
+    Args:
+        encode: Maps n strings to an array `(n, dim)`; any length of the vectors.
+        pairs: The pairs of a split, from `sts.load_task`.
+
+    Returns:
+        A `Geometry`: uniformity, average cosine and singular values of the distinct
+        sentences, alignment of the pairs scored above 4.
+
+    Raises:
+        ValueError: `encode` returned another shape.
+
+    Example:
+
+    ```python
+    measure_geometry(encode, load_task("senteval", "STSBenchmark", "dev")).uniformity
+    ```
+    """
+    cached = CachingEncoder(encode)
+    embeddings = cached(list(dict.fromkeys([*pairs.sentences_a, *pairs.sentences_b])))
+    positive = pairs.scores > POSITIVE
+    a, b = cached(pairs.sentences_a), cached(pairs.sentences_b)
+    return Geometry(
+        alignment(a[positive], b[positive]) if positive.any() else np.nan,
+        uniformity(embeddings),
+        average_cosine(embeddings),
+        cosine_similarity(a, b),
+        singular_values(embeddings),
+    )
+
+
 def _unit(
     embeddings: ArrayLike, name: str = "embeddings", at_least: int = 2
 ) -> np.ndarray:
@@ -184,8 +275,7 @@ def _unit(
     # By the largest entry first, so that no square over- or underflows.
     largest = np.abs(rows).max(axis=1, keepdims=True)
     rows = np.divide(rows, largest, out=np.zeros_like(rows), where=largest != 0)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=rows, where=norms != 0)
+    return l2_normalize(rows, np.float64)
 
 
 def _squared_distances(rows: np.ndarray, block_size: int) -> Iterator[np.ndarray]:

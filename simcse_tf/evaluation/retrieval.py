@@ -1,7 +1,7 @@
 """The sentences of a corpus nearest to a query, for one model or several.
 
-The paper's table 7 sets the retrieved top three of SBERT beside SimCSE's. No model
-is known here: any `encode(sentences)` does.
+The paper's table 7 compares the three nearest sentences of SBERT and of SimCSE. No
+model is known here: any `encode(sentences)` does.
 """
 
 import re
@@ -12,85 +12,43 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import read_lines
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.text_files import words
+from simcse_tf.search.exact import top_k
 
-# Cosines computed at a time, 64 MiB of them.
-_AT_ONCE = 2**23
-# What float32 embeddings can tell apart. A difference in the last bits, such as
-# matrix products make, then decides no rank.
-_DECIMALS = 6
 _NARROWEST = 40
 _GAP = "  "
 _MARGIN = 5
 
 
 class Hit(NamedTuple):
-    """A sentence that was found, and its cosine similarity with the query."""
+    """A sentence that was found, and its cosine similarity with the query.
+
+    Example:
+
+    ```python
+    Hit("A man plays the guitar.", 0.87).cosine
+    ```
+    """
 
     sentence: str
     cosine: float
 
 
 class Example(NamedTuple):
-    """A query and what each model found for it, the nearest first."""
+    """A query and what each model found for it, the nearest first.
+
+    Example:
+
+    ```python
+    Example("a guitar", {"mine": [Hit("A man plays the guitar.", 0.87)]})
+    ```
+    """
 
     query: str
     hits: dict[str, list[Hit]]
-
-
-def top_k(
-    queries: ArrayLike, corpus: ArrayLike, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` rows of `corpus` with the largest cosine similarity, by exact search.
-
-    Computed in float64, part of the corpus at a time. Cosines that agree to six
-    decimals are a tie, and the row that comes first in the corpus goes first. (A
-    library's brute-force search leaves the order of ties to chance.)
-
-    Args:
-        queries: `(q, dim)`, any real dtype and any length of the vectors; a vector
-            of length zero has similarity 0 with every vector.
-        corpus: `(n, dim)`.
-        k: int. At least 1.
-
-    Returns:
-        Row numbers in the corpus, int64 `(q, min(k, n))`, the nearest first, and
-        their cosines to six decimals, float64 of the same shape.
-
-    Raises:
-        ValueError: The arrays are not two matrices of one width, or `k` is below 1.
-    """
-    queries, corpus = np.asarray(queries), np.asarray(corpus)
-    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
-        raise ValueError(
-            "`queries` and `corpus` must be of shapes (q, dim) and (n, dim). "
-            f"Received: {queries.shape} and {corpus.shape}"
-        )
-    if k < 1:
-        raise ValueError(f"`k` must be 1 or more. Received: {k}")
-    queries = _unit_length(queries)
-    indices = np.empty((len(queries), 0), np.int64)
-    cosines = np.empty((len(queries), 0))
-    rows = max(1, _AT_ONCE // max(1, len(queries)))
-    for start in range(0, len(corpus), rows):
-        part = _unit_length(corpus[start : start + rows])
-        found = np.round(queries @ part.T, _DECIMALS)
-        numbers = np.arange(start, start + len(part))
-        cosines = np.concatenate([cosines, found], axis=1)
-        indices = np.concatenate(
-            [indices, np.broadcast_to(numbers, found.shape)], axis=1
-        )
-        # Stable, and earlier parts stand to the left: a tie keeps the corpus' order.
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-        cosines = np.take_along_axis(cosines, best, axis=1)
-        indices = np.take_along_axis(indices, best, axis=1)
-    return indices, cosines
 
 
 def examples(
@@ -118,6 +76,12 @@ def examples(
     Raises:
         ValueError: There is no query or no corpus, `k` is below 1, or an encoder
             returned another shape.
+
+    Example:
+
+    ```python
+    examples({"mine": encode}, ["a guitar"], ["He plays it.", "Rain fell."], k=1)
+    ```
     """
     if not queries or not corpus:
         raise ValueError("retrieval needs at least one query and one sentence")
@@ -143,6 +107,12 @@ def load_sentences(path: str | Path) -> list[str]:
 
     Raises:
         UserError: It cannot be read, is not UTF-8, or holds no sentence.
+
+    Example:
+
+    ```python
+    load_sentences("queries.txt")  # ["A man is playing a guitar.", ...]
+    ```
     """
     sentences = [words(line) for line in read_lines(Path(path))]
     sentences = [sentence for sentence in sentences if sentence]
@@ -160,6 +130,12 @@ def format_text(examples: Sequence[Example], width: int | None = None) -> str:
 
     Returns:
         Lines without a final newline.
+
+    Example:
+
+    ```python
+    print(format_text(examples({"mine": encode}, queries, corpus)))
+    ```
     """
     width = max(_NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
     blocks = []
@@ -184,6 +160,12 @@ def format_markdown(examples: Sequence[Example]) -> str:
 
     Returns:
         Lines without a final newline.
+
+    Example:
+
+    ```python
+    print(format_markdown(examples({"mine": encode}, queries, corpus)))
+    ```
     """
     blocks = []
     for example in examples:
@@ -202,12 +184,6 @@ def format_markdown(examples: Sequence[Example]) -> str:
             lines.append(_row([f"#{rank}", *cells]))
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
-
-
-def _unit_length(rows: np.ndarray) -> np.ndarray:
-    rows = rows.astype(np.float64)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms != 0)
 
 
 def _ranks(example: Example) -> Iterator[tuple[Hit | None, ...]]:

@@ -1,7 +1,7 @@
 """How certain an STS score, or the difference of two models, is: the bootstrap.
 
-The pairs are drawn again with replacement, many times, and the score is taken of each
-draw. With several parts (see `sts.parts`) each is drawn from by itself.
+The pairs are drawn again with replacement, many times, and each draw is scored. Where
+there are several parts (see `sts.parts`), each is drawn from separately.
 
 Reference:
     - Efron and Tibshirani 1993, An Introduction to the Bootstrap: percentile
@@ -26,13 +26,20 @@ class Comparison(NamedTuple):
     """How much one model scores above another on the same pairs.
 
     Attributes:
-        difference: float. The one's score less the other's, times 100.
+        difference: float. The first model's score minus the second's, times 100.
         low: float. Lower end of the interval of the difference.
         high: float. Upper end.
         p_value: float. Two-sided: twice the share of draws in which the difference
             is zero or has the other sign, the pairs themselves counted as one more
-            such draw, and at most 1. Hence 1 for equal models, never 0, and below
-            0.05 about where the 95% interval leaves zero out.
+            such draw, and at most 1. It is 1 for equal models, never 0, and below
+            0.05 about where the 95% interval does not contain zero.
+
+    Example:
+
+    ```python
+    found = compare(similarity_a, similarity_b, pairs.scores)
+    found.difference, found.p_value
+    ```
     """
 
     difference: float
@@ -54,8 +61,8 @@ def confidence_interval(
     """The bootstrap's percentile interval of a score.
 
     Args:
-        similarity: `(n,)`, what the model says of each pair.
-        gold: `(n,)`, what people say.
+        similarity: `(n,)`, the model's similarity of each pair.
+        gold: `(n,)`, the human score of each pair.
         metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
         parts: Optional slices with weights, of which the score is the weighted sum of
             correlations (`sts.parts`). Defaults to one correlation over all pairs.
@@ -66,6 +73,12 @@ def confidence_interval(
     Returns:
         Its lower and upper end, times 100. A draw whose correlation is undefined
         counts as 0, as in `sts.spearman`.
+
+    Example:
+
+    ```python
+    low, high = confidence_interval(similarity, pairs.scores)
+    ```
     """
     _, [scores] = _scores([similarity], gold, metric, parts, resamples, seed)
     return _percentiles(scores, confidence)
@@ -85,9 +98,9 @@ def compare(
     """The paired bootstrap test: both models are scored on the same draws.
 
     Args:
-        similarity_a: `(n,)`, what the one model says of each pair.
-        similarity_b: `(n,)`, what the other says.
-        gold: `(n,)`, what people say.
+        similarity_a: `(n,)`, the first model's similarity of each pair.
+        similarity_b: `(n,)`, the second model's.
+        gold: `(n,)`, the human score of each pair.
         metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
         parts: As in `confidence_interval`.
         confidence: float between 0 and 1. Defaults to `0.95`.
@@ -95,7 +108,13 @@ def compare(
         seed: int. Defaults to `0`.
 
     Returns:
-        A `Comparison`, of a less b.
+        A `Comparison`: how far a is above b.
+
+    Example:
+
+    ```python
+    compare(similarity_a, similarity_b, pairs.scores).p_value
+    ```
     """
     (a, b), (scores_a, scores_b) = _scores(
         [similarity_a, similarity_b], gold, metric, parts, resamples, seed
@@ -121,6 +140,12 @@ def intervals(
         metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
         aggregation: `"all"`, `"mean"` or `"wmean"`; see `sts.score`. Defaults to
             `"all"`.
+
+    Example:
+
+    ```python
+    intervals(sts.similarities(encode, pairs), pairs)["avg"]  # (78.2, 80.8)
+    ```
     """
     return {
         name: confidence_interval(values, gold, metric=metric, parts=parts)
@@ -135,7 +160,15 @@ def comparisons(
     metric: str = "spearman",
     aggregation: str = "all",
 ) -> dict[str, Comparison]:
-    """`compare` of each task, and of their mean as `"avg"`; see `intervals`."""
+    """`compare` of each task, and of their mean as `"avg"`; see `intervals`.
+
+    Example:
+
+    ```python
+    a, b = (sts.similarities(encode, pairs) for encode in encoders)
+    comparisons(a, b, pairs)["avg"].difference
+    ```
+    """
     models = [similarities_a, similarities_b]
     return {
         name: compare(a, b, gold, metric=metric, parts=parts)
@@ -216,7 +249,9 @@ def _ranks(places: np.ndarray, counts: np.ndarray) -> np.ndarray:
         counts: int `(n,)`: how often each pair was drawn.
     """
     ties = np.bincount(places, weights=counts)
-    return (np.cumsum(ties) - (ties - 1) / 2)[places]
+    mean_ranks = np.cumsum(ties) - (ties - 1) / 2
+    ranks: np.ndarray = mean_ranks[places]
+    return ranks
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> float:

@@ -1,16 +1,15 @@
 """The seven STS tasks of the SimCSE paper, for any sentence encoder.
 
-Semantic textual similarity: people scored how alike two sentences mean, the
-encoder's cosine similarity should rank the pairs as they did. The protocol is the
-paper's (Gao et al. 2021, appendix B): no regressor on top, Spearman's correlation,
+Semantic textual similarity: people scored how similar two sentences are in meaning,
+and the encoder's cosine similarity should rank the pairs as they did. The protocol is
+the paper's (Gao et al. 2021, appendix B): no regressor on top, Spearman's correlation,
 and the "all" aggregation, one correlation over all of a task's subsets together.
-Older work took Pearson's correlation, or the mean over subsets; both are here too.
+Older work used Pearson's correlation, or the mean over subsets; both are here too.
 
 No model is known here.
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
+from simcse_tf.evaluation.correlation import (
+    METRICS,
+    cosine_similarity,
+    pearson,
+    spearman,
+)
 from simcse_tf.evaluation.sts_files import (
     SPLITS,
     TASKS,
@@ -93,12 +98,26 @@ def evaluate_sts(
     Raises:
         UserError: No task was named, or as `load_task`.
         ValueError: `encode` returned another shape.
+
+    Example:
+
+    ```python
+    encode = load_encoder("runs/mine/best")
+    evaluate_sts(encode, "senteval", ["STS12"])  # {"STS12": 72.4, "avg": 72.4}
+    ```
     """
     return evaluate_pairs(encode, load_tasks(data_dir, tasks, split))
 
 
 def evaluate_pairs(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, float]:
-    """`evaluate_sts` of pairs that `load_tasks` has read."""
+    """`evaluate_sts` of pairs that `load_tasks` has read.
+
+    Example:
+
+    ```python
+    evaluate_pairs(encode, load_tasks("senteval", ["STS12"]))
+    ```
+    """
     return with_average(
         {
             task: score(similarity, loaded[task])
@@ -120,6 +139,12 @@ def similarities(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, np.n
 
     Raises:
         ValueError: `encode` returned another shape.
+
+    Example:
+
+    ```python
+    similarities(encode, load_tasks("senteval", ["STS12"]))["STS12"]
+    ```
     """
     once = CachingEncoder(encode)
     once(
@@ -144,7 +169,7 @@ def score(
     """A task's score: correlation with the human scores, times 100.
 
     Args:
-        similarity: `(n,)`, what the model says of each pair.
+        similarity: `(n,)`, the model's similarity of each pair.
         pairs: The n pairs.
         metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
         aggregation: How the task's subsets become one number. `"all"`: one
@@ -154,6 +179,13 @@ def score(
 
     Returns:
         A number from -100 to 100.
+
+    Example:
+
+    ```python
+    pairs = load_task("senteval", "STS12")
+    score(similarities(encode, {"STS12": pairs})["STS12"], pairs, "pearson", "mean")
+    ```
 
     Reference:
         - Gao et al. 2021, appendix B, on what published results aggregate.
@@ -172,13 +204,19 @@ def all_scores(similarity: ArrayLike, pairs: Pairs) -> dict[str, Any]:
     """A task's scores by every metric and aggregation, and those of its subsets.
 
     Args:
-        similarity: `(n,)`, what the model says of each pair.
+        similarity: `(n,)`, the model's similarity of each pair.
         pairs: The n pairs.
 
     Returns:
         `"pairs"`, their number; by metric the score by aggregation, such as
         `["spearman"]["all"]`; and of each of the `"subsets"`, by its name, the number
         of pairs and the score by metric. Scores are times 100.
+
+    Example:
+
+    ```python
+    all_scores(similarity, load_task("senteval", "STS12"))["spearman"]["all"]
+    ```
     """
     similarity = np.asarray(similarity)
     subsets = {
@@ -207,6 +245,12 @@ def parts(pairs: Pairs, aggregation: str = "all") -> list[Part]:
 
     Returns:
         Slices of the pairs with weights that add up to 1.
+
+    Example:
+
+    ```python
+    parts(load_task("senteval", "STSBenchmark"))  # [(slice(0, 1379), 1.0)]
+    ```
     """
     if aggregation not in AGGREGATIONS:
         raise ValueError(
@@ -221,7 +265,14 @@ def parts(pairs: Pairs, aggregation: str = "all") -> list[Part]:
 
 
 def average_parts(tasks: Iterable[Pairs], aggregation: str = "all") -> list[Part]:
-    """The `parts` of the mean over tasks, their pairs in one row one after another."""
+    """The `parts` of the mean over tasks, their pairs in one row one after another.
+
+    Example:
+
+    ```python
+    average_parts(load_tasks("senteval", ["STS12", "STS13"]).values())
+    ```
+    """
     tasks = list(tasks)
     found: list[Part] = []
     offset = 0
@@ -234,68 +285,26 @@ def average_parts(tasks: Iterable[Pairs], aggregation: str = "all") -> list[Part
 
 
 def with_average(scores: Mapping[str, float]) -> dict[str, float]:
-    """Adds the mean of all scores, as `"avg"`."""
+    """Adds the mean of all scores, as `"avg"`.
+
+    Example:
+
+    ```python
+    with_average({"STS12": 70.0, "STS13": 80.0})["avg"]  # 75.0
+    ```
+    """
     return {**scores, "avg": math.fsum(scores.values()) / len(scores)}
 
 
-def cosine_similarity(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """Cosine of the angle between each row of `a` and the same row of `b`.
-
-    Args:
-        a: `(n, dim)`, any real dtype; computed in float64.
-        b: `(n, dim)`.
-
-    Returns:
-        float64 `(n,)`. A vector of length zero has similarity 0 with every vector.
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    dot = np.sum(a * b, axis=-1)
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.divide(dot, norms, out=np.zeros_like(dot), where=norms != 0)
-
-
-def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
-    """Spearman's rank correlation, ties with their mean rank.
-
-    Where the correlation is undefined (a side is constant, as when a model has
-    collapsed, or holds NaN or infinity) the answer is 0.0 with a `RuntimeWarning`:
-    such a model ranks nothing, and a NaN would win or lose every comparison of
-    checkpoints by accident.
-
-    Args:
-        predicted: `(n,)`.
-        gold: `(n,)`.
-
-    Returns:
-        A number from -1 to 1.
-    """
-    x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(x, y).statistic) if _defined(x, y) else 0.0
-
-
-def pearson(predicted: ArrayLike, gold: ArrayLike) -> float:
-    """Pearson's linear correlation; 0.0 where undefined, as `spearman`.
-
-    Args:
-        predicted: `(n,)`.
-        gold: `(n,)`.
-
-    Returns:
-        A number from -1 to 1.
-    """
-    x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    from scipy.stats import pearsonr
-
-    return float(pearsonr(x, y).statistic) if _defined(x, y) else 0.0
-
-
-METRICS = {"spearman": spearman, "pearson": pearson}
-
-
 def format_table(scores: Mapping[str, float]) -> str:
-    """One model's scores under the paper's column names; see `format_models`."""
+    """One model's scores under the paper's column names; see `format_models`.
+
+    Example:
+
+    ```python
+    print(format_table({"STS12": 72.37, "avg": 72.37}))
+    ```
+    """
     return format_models({"": scores})
 
 
@@ -308,16 +317,11 @@ def format_models(models: Mapping[str, Mapping[str, float]]) -> str:
 
     Returns:
         Lines of equal width, two decimals, without a final newline.
+
+    Example:
+
+    ```python
+    print(format_models({"mine": scores, "other": other_scores}))
+    ```
     """
     return format_rows(list(models.items()), LABELS)
-
-
-def _defined(x: np.ndarray, y: np.ndarray) -> bool:
-    defined = all(v.size > 1 and np.isfinite(v).all() and np.ptp(v) > 0 for v in (x, y))
-    if not defined:
-        warnings.warn(
-            "constant or non-finite similarities rank nothing: correlation set to 0",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return defined

@@ -81,6 +81,12 @@ class Pairs:
         sentences_b: The second sentence of each pair.
         scores: float64 `(n,)`, the human scores: 0 to 5 (SICK: 1 to 5).
         subsets: Where each subset of the task lies in the three above.
+
+    Example:
+
+    ```python
+    Pairs(["A man."], ["A woman."], np.array([2.5]))
+    ```
     """
 
     sentences_a: list[str]
@@ -105,6 +111,12 @@ def resolve_tasks(names: Sequence[str], split: str = "test") -> list[str]:
 
     Raises:
         UserError: A name is unknown; the message gives the nearest known one.
+
+    Example:
+
+    ```python
+    resolve_tasks(["sts12", "STS-B"])  # ["STS12", "STSBenchmark"]
+    ```
     """
     return resolve_names(names, known_names(split))
 
@@ -114,6 +126,12 @@ def known_names(split: str = "test") -> dict[str, list[str]]:
 
     Args:
         split: `"train"`, `"dev"` or `"test"`.
+
+    Example:
+
+    ```python
+    known_names()["sts-b"]  # ["STSBenchmark"]
+    ```
     """
     single = {name: [task] for name, task in _NAMES.items()}
     return {"sts": _tasks_with(split)} | single
@@ -131,6 +149,12 @@ def available_tasks(data_dir: str | Path, split: str = "test") -> list[str]:
 
     Raises:
         UserError: There is no such split.
+
+    Example:
+
+    ```python
+    available_tasks("senteval", "dev")  # ["STSBenchmark", "SICKRelatedness"]
+    ```
     """
     return [t for t in _tasks_with(split) if _task_path(data_dir, t, split).exists()]
 
@@ -149,6 +173,13 @@ def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
     Raises:
         UserError: The task or split does not exist, a file is missing, or a line
             is malformed or not UTF-8; the message names the file and the line.
+
+    Example:
+
+    ```python
+    pairs = load_task("senteval", "STSBenchmark", "dev")
+    pairs.sentences_a[0], pairs.sentences_b[0], pairs.scores[0]
+    ```
     """
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
@@ -177,6 +208,12 @@ def load_tasks(
 
     Raises:
         UserError: No task was named, or as `load_task`.
+
+    Example:
+
+    ```python
+    load_tasks("senteval", ["STS12", "STS13"])["STS13"]
+    ```
     """
     if not tasks:
         raise UserError(f"no STS task to evaluate, expected some of {', '.join(TASKS)}")

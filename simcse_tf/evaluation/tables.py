@@ -16,6 +16,12 @@ def format_rows(rows: Sequence[Row], labels: Mapping[str, str]) -> str:
 
     Returns:
         Lines of equal width, without a final newline.
+
+    Example:
+
+    ```python
+    print(format_rows([("mine", {"avg": 81.57})], {"avg": "Avg."}))
+    ```
     """
     present = set().union(*(cells for _, cells in rows))
     columns = [column for column in labels if column in present]

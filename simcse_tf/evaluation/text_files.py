@@ -18,6 +18,12 @@ def columns(line: str, width: int, path: Path, number: int) -> list[str]:
 
     Raises:
         UserError: There are fewer.
+
+    Example:
+
+    ```python
+    columns("a\\tb", 2, Path("x.tsv"), 1)  # ["a", "b"]
+    ```
     """
     # No CSV reader, to which quotes would be part of the format.
     found = line.split("\t")
@@ -30,7 +36,14 @@ def columns(line: str, width: int, path: Path, number: int) -> list[str]:
 
 
 def words(sentence: str) -> str:
-    """A sentence with one space between words and none around it, as in SentEval."""
+    """A sentence with one space between words and none around it, as in SentEval.
+
+    Example:
+
+    ```python
+    words(" A  man ")  # "A man"
+    ```
+    """
     return " ".join(sentence.split())
 
 
@@ -48,6 +61,12 @@ def resolve_names(
 
     Raises:
         UserError: A name is unknown; the message gives the nearest known one.
+
+    Example:
+
+    ```python
+    resolve_names(["MR"], {"mr": ["MR"]})  # ["MR"]
+    ```
     """
     tasks: dict[str, None] = {}
     for name in names:

@@ -1,8 +1,8 @@
 """The seven transfer tasks of the SimCSE paper, for any sentence encoder.
 
-Embeddings are features that stay as they are; a logistic regression on top of them
-learns to classify, and its accuracy says what they hold. The protocol is SentEval's,
-with its classifier of scikit-learn. Where a task has no test split of its own (MR, CR,
+Embeddings are frozen features; a logistic regression on top of them learns to classify,
+and its accuracy measures what they hold. The protocol is SentEval's, with its
+classifier of scikit-learn. Where a task has no test split of its own (MR, CR,
 SUBJ, MPQA) each fold is predicted from the others; the strength of the regularization
 is always chosen without a look at the test examples: on the dev split (SST2), or by
 cross-validation on the training examples.
@@ -84,6 +84,12 @@ class Result:
         f1: Optional float. F1 of the paraphrases (MRPC only).
         seconds: What each part took: `"encoding"` (of the sentences that no earlier
             task had) and `"fitting"`.
+
+    Example:
+
+    ```python
+    evaluate_transfer(encode, "senteval", ["MR"])["MR"].accuracy  # 0.81
+    ```
     """
 
     accuracy: float
@@ -118,6 +124,13 @@ def evaluate_transfer(
         UserError: scikit-learn is missing, no task was named, as `load_task`, or the
             embeddings hold NaN or infinity.
         ValueError: `encode` returned another shape, or `folds` is out of range.
+
+    Example:
+
+    ```python
+    encode = load_encoder("runs/mine/best", normalize=False)
+    scores(evaluate_transfer(encode, "senteval", ["MR", "CR"]))
+    ```
     """
     require("sklearn")
     return evaluate_examples(encode, load_tasks(data_dir, tasks), folds, progress)
@@ -129,7 +142,14 @@ def evaluate_examples(
     folds: int = FOLDS,
     progress: bool = False,
 ) -> dict[str, Result]:
-    """`evaluate_transfer` of examples that `load_tasks` has read."""
+    """`evaluate_transfer` of examples that `load_tasks` has read.
+
+    Example:
+
+    ```python
+    evaluate_examples(encode, load_tasks("senteval", ["MR"]), folds=5)
+    ```
+    """
     from tqdm import tqdm
 
     require("sklearn")
@@ -139,11 +159,11 @@ def evaluate_examples(
     results = {}
     for task, splits in loaded.items():
         start = time.perf_counter()
-        # In one call, which an encoder can sort by length.
+        # All in one call, which an encoder can sort by length.
         once([s for e in splits.values() for column in e.sentences for s in column])
         data = {split: _features(once, e, task) for split, e in splits.items()}
         encoded = time.perf_counter()
-        total = folds ** (3 - len(data))
+        total = _scored_folds(data, folds)
         with tqdm(total=total, unit="fold", desc=task, disable=not progress) as bar:
             result = _learn(task, data, folds, bar.update)
         seconds = {
@@ -164,6 +184,12 @@ def scores(results: Mapping[str, Result], split: str = "test") -> dict[str, floa
     Returns:
         The accuracy of each task, `"MRPC_f1"` (test only), and the mean of the
         accuracies as `"transfer_avg"`.
+
+    Example:
+
+    ```python
+    scores({"MR": Result(0.81, 0.8)})  # {"MR": 81.0, "transfer_avg": 81.0}
+    ```
     """
     dev = split == "dev"
     found = {
@@ -188,6 +214,14 @@ def _features(once: CachingEncoder, examples: Examples, task: str) -> _Data:
         return columns[0], examples.labels
     u, v = columns
     return np.concatenate([np.abs(u - v), u * v], axis=1), examples.labels
+
+
+def _scored_folds(splits: Mapping[str, Any], folds: int) -> int:
+    """How many folds the values of C are scored on."""
+    if "test" not in splits:
+        # Each fold is predicted from the others, which are split again to choose C.
+        return folds * folds
+    return 1 if "dev" in splits else folds
 
 
 def _learn(

@@ -13,7 +13,7 @@ from simcse_tf.evaluation.text_files import columns, resolve_names, words
 
 TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
 
-# Of each class, so that each of ten folds inside ten folds has some.
+# Examples of each class: each of ten folds inside ten folds then has some.
 FEWEST = 20
 
 # Two files are the examples of label 1 and those of label 0.
@@ -47,6 +47,12 @@ class Examples:
     Attributes:
         sentences: The n sentences; in MRPC the n first ones and the n second ones.
         labels: int64 `(n,)`, from 0.
+
+    Example:
+
+    ```python
+    Examples((["good", "bad"],), np.array([1, 0]))
+    ```
     """
 
     sentences: tuple[list[str], ...]
@@ -57,7 +63,14 @@ class Examples:
 
 
 def known_names() -> dict[str, list[str]]:
-    """The tasks that each name a user may type stands for."""
+    """The tasks that each name a user may type stands for.
+
+    Example:
+
+    ```python
+    known_names()["sst-2"]  # ["SST2"]
+    ```
+    """
     return {"transfer": list(TASKS)} | _NAMES
 
 
@@ -72,6 +85,12 @@ def resolve_tasks(names: Sequence[str]) -> list[str]:
 
     Raises:
         UserError: A name is unknown; the message gives the nearest known one.
+
+    Example:
+
+    ```python
+    resolve_tasks(["mr", "sst-2"])  # ["MR", "SST2"]
+    ```
     """
     return resolve_names(names, known_names())
 
@@ -93,6 +112,12 @@ def load_task(data_dir: str | Path, task: str) -> dict[str, Examples]:
     Raises:
         UserError: The task does not exist, a file is missing, a line is malformed (the
             message names the file and the line), or a class has too few examples.
+
+    Example:
+
+    ```python
+    load_task("senteval", "SST2")["dev"].labels
+    ```
     """
     if task not in TASKS:
         raise UserError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
@@ -118,6 +143,12 @@ def load_tasks(
 
     Raises:
         UserError: No task was named, or as `load_task`.
+
+    Example:
+
+    ```python
+    load_tasks("senteval", ["MR", "CR"])["CR"]["train"]
+    ```
     """
     if not tasks:
         raise UserError(

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import simcse_tf
 from simcse_tf.core.errors import UserError
-from simcse_tf.training.config import read_json
+from simcse_tf.core.json_files import read_json
+from simcse_tf.training.run_directory import RunDirectory, scores_of
 
 # Beside saved_model.pb; TF Serving ignores files that it does not know.
 MANIFEST_FILE = "manifest.json"
@@ -265,24 +266,20 @@ def training_record(source: str) -> TrainingRecord | None:
     training_record("runs/sup/best").test  # {"STS12": 75.3, ..., "avg": 81.6}
     ```
     """
-    run = Path(source).parent
-    if not Path(source).is_dir() or not (run / "metrics.jsonl").is_file():
+    run = RunDirectory(Path(source).parent)
+    if not Path(source).is_dir() or not run.metrics_file.is_file():
         return None
-    config = read_json(str(run / "config.json"))
+    config = read_json(run.config_file)
     data = config.get("data", {}).get("train")
     if data is None:
         return None
     return TrainingRecord(
         data=Path(data).name,
         config=config,
-        dev=_scores(Path(source) / "dev.json"),
+        dev=scores_of(Path(source)),
         # A run tests its best model only.
-        test=_scores(run / "test.json") if Path(source).name == "best" else None,
+        test=run.test_scores if Path(source).name == run.best.name else None,
     )
-
-
-def _scores(path: Path) -> dict[str, float] | None:
-    return read_json(str(path)) if path.is_file() else None
 
 
 def _sha256(path: Path) -> str:

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from simcse_tf.figures import style
 from simcse_tf.figures.style import Theme
 
-# Smaller ones, beside the largest, are rounding.
+# Values smaller than this part of the largest are rounding errors.
 _SMALLEST_RATIO = 1e-5
-# From here on a linear axis shows no difference any more.
+# A linear axis shows no difference among smaller ratios.
 _LOGARITHMIC_BELOW = 0.01
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-# A run's ends in a trajectory.
+# The first and the last point of a trajectory.
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none"}
 _FIRST = _HOLLOW | {"markersize": 6, "markeredgewidth": 0.9}
 _LAST = _HOLLOW | {"markersize": 9, "markeredgewidth": 1.4}
@@ -33,6 +33,12 @@ class Trajectory(NamedTuple):
         steps: `(n,)`. Training steps.
         alignment: `(n,)`. NaN where it is missing.
         uniformity: `(n,)`. NaN where it is missing.
+
+    Example:
+
+    ```python
+    Trajectory([1, 10], [0.25, 0.21], [-1.9, -2.4])
+    ```
     """
 
     steps: Sequence[float]
@@ -43,7 +49,7 @@ class Trajectory(NamedTuple):
 def trajectory(runs: Mapping[str, Trajectory], *, theme: str = "light") -> Figure:
     """Alignment over uniformity while runs train, points coloured by step.
 
-    Each run has its own marker and line, its first and its last point a frame.
+    Each run has its own marker and line; its first and its last point are framed.
 
     Args:
         runs: A `Trajectory` by the run's name.
@@ -52,6 +58,13 @@ def trajectory(runs: Mapping[str, Trajectory], *, theme: str = "light") -> Figur
     Raises:
         ValueError: There is no run or no such theme, or a run's sequences differ in
             length.
+
+    Example:
+
+    ```python
+    points = Trajectory([1, 10], [0.25, 0.21], [-1.9, -2.4])
+    save(trajectory({"mine": points}), "trajectory")
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), figures 2 and 3
@@ -148,6 +161,13 @@ def singular_values(models: Mapping[str, ArrayLike], *, theme: str = "light") ->
 
     Raises:
         ValueError: There is no model or no such theme.
+
+    Example:
+
+    ```python
+    values = geometry.singular_values(embeddings)
+    save(singular_values({"mine": values}), "spectrum")
+    ```
 
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 5

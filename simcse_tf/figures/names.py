@@ -9,7 +9,7 @@ from matplotlib.textpath import text_to_path
 
 _ELLIPSIS = "…"
 _BREAKS = " /,;_-"
-# More characters fit nowhere, and measuring takes its time.
+# More characters fit nowhere, and measuring them takes time.
 _LONGEST = 300
 
 
@@ -18,16 +18,23 @@ def labels(
 ) -> list[str]:
     """Each name as text that fits, no two the same.
 
-    What does not fit loses its middle: paths and settings differ at their ends.
+    A name that does not fit loses its middle, since paths and settings differ at
+    their ends.
 
     Args:
         names: Any strings.
-        points: float. Width there is.
+        points: float. The available width.
         size: float. Font size.
         lines: int. Lines a name may take. Defaults to `1`.
 
     Returns:
         A string for each name, with line breaks where `lines` allows.
+
+    Example:
+
+    ```python
+    labels(["runs/a-very-long-name/best", "b"], points=60, size=8)
+    ```
     """
     clean = [_clean(name) for name in names]
     texts = [_wrap(name, points, size, lines) for name in clean]
@@ -39,12 +46,26 @@ def labels(
 
 
 def label(name: str, points: float, size: float, lines: int = 1) -> str:
-    """One name as `labels` has it."""
+    """`labels` of one name.
+
+    Example:
+
+    ```python
+    label("runs/a-very-long-name/best", points=60, size=8)
+    ```
+    """
     return labels([name], points, size, lines)[0]
 
 
 def text_width(text: str, size: float) -> float:
-    """In points, at the figures' font."""
+    """The width of a text in points, in the figures' font.
+
+    Example:
+
+    ```python
+    text_width("Average", size=8)
+    ```
+    """
     font = FontProperties(size=size)
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.figures.style import settings
 
-# Neither a date nor a version: nothing but the figure decides the bytes.
+# Without date and version, the figure alone decides the bytes.
 _METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
@@ -27,6 +27,12 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 
     Raises:
         OSError: If one cannot be written.
+
+    Example:
+
+    ```python
+    save(sts_scores({"mine": {"avg": 81.6}}), "plots/scores")
+    ```
     """
     path = Path(path)
     written = []
@@ -46,6 +52,12 @@ def to_svg(figure: Figure) -> str:
 
     Args:
         figure: One of this package's figures.
+
+    Example:
+
+    ```python
+    page = f"<body>{to_svg(sts_scores({'mine': {'avg': 81.6}}))}</body>"
+    ```
     """
     stream = io.StringIO()
     with settings():

@@ -50,6 +50,12 @@ def sts_scores(
 
     Raises:
         ValueError: There is no model, no task or no such theme.
+
+    Example:
+
+    ```python
+    sts_scores({"mine": {"STS12": 72.4, "avg": 72.4}}, {"mine": {"avg": (70.1, 74.2)}})
+    ```
     """
     style.not_empty("models", models)
     tasks = list(dict.fromkeys(task for scores in models.values() for task in scores))
@@ -126,6 +132,12 @@ def sweep(
     Raises:
         ValueError: There is no setting or no such theme, or there are more or fewer
             lists of scores than settings.
+
+    Example:
+
+    ```python
+    sweep(["base", "dropout=0"], [[84.1, 84.2], [83.6, 83.5]], "STS-B dev")
+    ```
     """
     style.not_empty("settings", settings)
     if len(settings) != len(scores):

@@ -1,5 +1,6 @@
 """How cosine similarity is distributed at each level of the human scores."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ from simcse_tf.figures.style import Theme
 LEVELS = ("0–1", "1–2", "2–3", "3–4", "4–5")
 # A density's height, in distances between two levels.
 _HEIGHT = 1.35
-# No bump is narrower: cosines that are all but equal have no density to draw.
+# Nearly equal cosines would otherwise have too narrow a density to draw.
 _LEAST_BANDWIDTH = 0.005
 _GRID = 160
 
@@ -38,6 +39,12 @@ def cosine_density(
         ValueError: There is no model or no such theme, or a model's cosines and
             scores differ in length.
 
+    Example:
+
+    ```python
+    figure = cosine_density({"mine": (cosines, pairs.scores)}, theme="dark")
+    ```
+
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), appendix, density of
           cosine similarities
@@ -45,8 +52,8 @@ def cosine_density(
     style.not_empty("models", models)
     levels = [_levels(name, *model) for name, model in models.items()]
     with style.themed(theme) as colours:
-        rows = -(-len(levels) // 3)
-        columns = -(-len(levels) // rows)
+        rows = math.ceil(len(levels) / 3)
+        columns = math.ceil(len(levels) / rows)
         figure = style.new(2.6 * rows)
         panels = figure.subplots(
             rows, columns, sharex=True, sharey=True, squeeze=False

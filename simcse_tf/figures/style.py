@@ -1,5 +1,6 @@
 """What the figures share: two themes, sizes, axes, legends."""
 
+import math
 import threading
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -23,8 +24,14 @@ TEXT, SMALL = 8, 7
 class Theme(NamedTuple):
     """Colours that keep a contrast of 3 (text: 4.5) with the background.
 
-    The series are Okabe and Ito's, told apart with every kind of colour blindness;
-    the light theme's last two replace ones too pale for white paper.
+    The series are Okabe and Ito's, which readers with any kind of colour blindness
+    can distinguish; the light theme's last two replace ones too pale for white paper.
+
+    Example:
+
+    ```python
+    THEMES["dark"].colour(0)
+    ```
     """
 
     background: str
@@ -91,13 +98,21 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 300,
 }
 
-# Matplotlib's settings are the process's.
+# Matplotlib has one set of settings a process.
 _LOCK = threading.RLock()
 
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Matplotlib with this package's settings alone, whatever the user's own are."""
+    """Matplotlib with this package's settings alone, whatever the user's own are.
+
+    Example:
+
+    ```python
+    with settings():
+        figure.savefig("plot.png")
+    ```
+    """
     with _LOCK, matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -110,6 +125,13 @@ def themed(name: str) -> Iterator[Theme]:
 
     Raises:
         ValueError: There is no such theme.
+
+    Example:
+
+    ```python
+    with themed("dark") as theme:
+        figure = new(3.0)
+    ```
     """
     if name not in THEMES:
         raise ValueError(
@@ -135,17 +157,29 @@ def themed(name: str) -> Iterator[Theme]:
 
 
 def new(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, in inches, that makes room for all of its text."""
+    """An empty figure, in inches, that makes room for all of its text.
+
+    Example:
+
+    ```python
+    figure = new(height=3.0)
+    ```
+    """
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def finish(figure: Figure) -> Figure:
-    """Lays the figure out while the theme's settings hold: ticks are made only then."""
+    """Lays the figure out under the theme's settings, since ticks are made then."""
     figure.draw_without_rendering()
     return figure
 
 
 def not_empty(argument: str, value: Sized) -> None:
+    """Checks that a figure has something to show.
+
+    Raises:
+        ValueError: It has nothing.
+    """
     if not len(value):
         raise ValueError(f"`{argument}` must not be empty. Received: {value!r}")
 
@@ -157,6 +191,7 @@ def line(theme: Theme, i: int) -> dict[str, Any]:
 
 
 def marker(i: int) -> str:
+    """The marker of the i-th run or model."""
     return MARKERS[i % len(MARKERS)]
 
 
@@ -175,12 +210,12 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None
     )
     for text, name in zip(made.get_texts(), texts, strict=True):
         text.set_text(name)
-    rows = -(-len(texts) // columns)
+    rows = math.ceil(len(texts) / columns)
     figure.set_figheight(figure.get_figheight() + 0.17 * rows)
 
 
 def _columns(names: Sequence[str], width: float) -> tuple[int, list[str]]:
-    """As many columns as leave every name whole, or one."""
+    """The most columns in which no name must be shortened, or one."""
     room = {columns: width / columns - 40 for columns in (4, 3, 2, 1)}
     whole = labels(names, 10 * width, SMALL)
     widest = max(text_width(name, SMALL) for name in whole)
@@ -189,7 +224,7 @@ def _columns(names: Sequence[str], width: float) -> tuple[int, list[str]]:
 
 
 def no_data(axes: Axes, theme: Theme) -> None:
-    """Says so in the middle of the axes."""
+    """Writes "no data" in the middle of the axes."""
     axes.text(
         0.5,
         0.5,
@@ -202,14 +237,16 @@ def no_data(axes: Axes, theme: Theme) -> None:
 
 
 def empty(axes: Axes, theme: Theme) -> None:
-    """Axes without data, nor ticks that would stand for nothing."""
+    """Axes without data and without ticks, which would mean nothing."""
     no_data(axes, theme)
     axes.set(xticks=[], yticks=[])
 
 
 def finite(values: Any) -> np.ndarray:
+    """The finite ones of some values, as float64 `(n,)`."""
     values = np.asarray(values, np.float64).ravel()
-    return values[np.isfinite(values)]
+    kept: np.ndarray = values[np.isfinite(values)]
+    return kept
 
 
 def limits(values: Any, least: float, margin: float = 0.06) -> tuple[float, float]:
@@ -217,6 +254,12 @@ def limits(values: Any, least: float, margin: float = 0.06) -> tuple[float, floa
 
     Values that differ only by rounding would fill the axis otherwise, under labels
     of a dozen digits.
+
+    Example:
+
+    ```python
+    axes.set_xlim(limits([80.1, 84.3], least=2))
+    ```
     """
     values = finite(values)
     if not len(values):
@@ -244,5 +287,5 @@ def _steps(step: float, _: int) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals and a true minus sign; a dash for what is not a number."""
+    """Two decimals and a true minus sign; a dash for NaN and infinity."""
     return f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "–"

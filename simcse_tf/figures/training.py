@@ -1,5 +1,6 @@
 """What a run logs: loss, dev score, learning rate, throughput."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ _PANELS = {
     "learning_rate": ("Learning rate", 1e-9, False),
     "examples_per_second": ("Examples per second", 1.0, True),
 }
-# A mean is over one part in so many of the steps.
+# The moving average's window is this part of all steps.
 _SMOOTHING = 30
 # A line of more points is drawn with this many: enough for print.
 _MOST_POINTS = 1000
@@ -31,7 +32,7 @@ def training_curves(
 ) -> Figure:
     """Loss, dev score, learning rate and throughput by training step.
 
-    What is noisy has a pale line, and a bold one with its moving average. The best
+    Noisy values have a pale line, and a bold one with their moving average. The best
     dev score has a mark. A panel without any value is left out.
 
     Args:
@@ -42,16 +43,22 @@ def training_curves(
 
     Raises:
         ValueError: There is no run or no such theme.
+
+    Example:
+
+    ```python
+    training_curves({"mine": RunDirectory("runs/mine").metrics()})
+    ```
     """
     style.not_empty("runs", runs)
     window = _window(max(map(len, runs.values())))
     with style.themed(theme) as colours:
         every = {key: _curves(runs, key) for key in _PANELS}
         series = {k: c for k, c in every.items() if any(len(run[0]) for run in c)}
-        down, across = max(1, -(-len(series) // 2)), min(2, len(series)) or 1
-        figure = style.new(2.1 * down)
-        panels = figure.subplots(down, across, squeeze=False).ravel()
-        steps = [row["step"] for rows in runs.values() for row in rows]
+        rows, columns = max(1, math.ceil(len(series) / 2)), max(1, min(2, len(series)))
+        figure = style.new(2.1 * rows)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        steps = [row["step"] for log in runs.values() for row in log]
         for axes, (key, curves) in zip(panels, series.items(), strict=False):
             _draw_panel(axes, key, curves, window, colours)
             axes.set_xlim(style.limits(steps, least=1, margin=0.03))
@@ -95,8 +102,11 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(x) <= _MOST_POINTS:
         return x, y
     stretches = np.array_split(np.arange(len(x)), _MOST_POINTS // 2)
-    kept = {s[pick(y[s])] for s in stretches for pick in (np.argmin, np.argmax)}
-    places = sorted(kept | {0, len(x) - 1})
+    kept = {0, len(x) - 1}
+    for stretch in stretches:
+        values = y[stretch]
+        kept |= {stretch[values.argmin()], stretch[values.argmax()]}
+    places = sorted(kept)
     return x[places], y[places]
 
 

@@ -1,1 +1,1 @@
-"""What `simcse_tf.report` says of a run: collected, measured, drawn, and set."""
+"""The report of a run: read, measured, drawn and written as a page."""

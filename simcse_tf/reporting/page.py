@@ -1,4 +1,4 @@
-"""Setting the report: one HTML page that needs nothing beside itself."""
+"""The report as one HTML page that needs no other file."""
 
 import math
 import os
@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from simcse_tf.evaluation import sts, transfer
 from simcse_tf.evaluation.retrieval import Example
 from simcse_tf.evaluation.significance import Comparison
-from simcse_tf.reporting.pictures import Picture
-from simcse_tf.reporting.results import (
-    AVERAGE,
-    Inputs,
-    Results,
-    SubsetRow,
-    subset_rows,
-)
-from simcse_tf.reporting.run import ConfigRow, Run, config_rows
+from simcse_tf.reporting.inputs import Inputs
+from simcse_tf.reporting.measured import Measured, SubsetRow, subset_rows
+from simcse_tf.reporting.run import ConfigRow, ReportedRun, config_rows
 
+if TYPE_CHECKING:
+    from simcse_tf.reporting.pictures import Picture
+
+AVERAGE = "avg"
 _TEMPLATE = "page.html.j2"
 _SIGNIFICANT = 0.05
 _PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "scipy", "scikit-learn")
@@ -41,14 +40,21 @@ class Report:
         examples: Retrieval examples.
         pictures: The figures by name.
         written: When.
+
+    Example:
+
+    ```python
+    report = Report(runs, measured, inputs, {}, [], pictures, datetime.now())
+    Path("report.html").write_text(render(report))
+    ```
     """
 
-    runs: Mapping[str, Run | None]
-    results: Mapping[str, Results]
+    runs: Mapping[str, ReportedRun | None]
+    results: Mapping[str, Measured]
     inputs: Inputs
     differences: Mapping[str, Comparison]
     examples: list[Example]
-    pictures: Mapping[str, Picture]
+    pictures: "Mapping[str, Picture]"
     written: datetime
 
     @property
@@ -60,17 +66,17 @@ class Report:
         return next(iter(list(self.runs)[1:]), None)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ReportedRun:
         run = self.runs[self.name]
         assert run is not None
         return run
 
     @property
-    def compared_run(self) -> Run | None:
+    def compared_run(self) -> ReportedRun | None:
         return self.runs[self.compared] if self.compared else None
 
     @property
-    def result(self) -> Results:
+    def result(self) -> Measured:
         return self.results[self.name]
 
     @property
@@ -83,20 +89,20 @@ class Report:
         score = self.result.spearman.get(AVERAGE)
         if score is None:
             return "No STS scores: see below."
-        count = len(self.inputs.sts)
+        count = len(self.inputs.tasks.sts)
         tasks = f"Average of {count} STS tasks" if count > 1 else "STS"
-        said = (
+        average = (
             f"{tasks}: {number(score.value)} "
             f"(95% interval {number(score.low)} to {number(score.high)})"
         )
         if self.difference is None or self.compared is None:
-            return f"{said}."
-        return f"{said}. {_compared(self.difference, self.compared)}"
+            return f"{average}."
+        return f"{average}. {_compared(self.difference, self.compared)}"
 
     @property
     def without_sts(self) -> str:
         """Why there are no STS scores."""
-        if self.run.config.data.evaluation or self.inputs.transfer:
+        if self.run.config.data.evaluation or self.inputs.tasks.transfer:
             return "Not evaluated: --tasks leaves STS out."
         return "Not evaluated: the run has no evaluation data. Pass --data DIR."
 
@@ -109,7 +115,8 @@ class Report:
 
     @cached_property
     def subsets(self) -> list[SubsetRow]:
-        return subset_rows(list(self.results.values()), self.inputs.sts)
+        models = [measured.results for measured in self.results.values()]
+        return subset_rows(models, self.inputs.tasks.sts)
 
     @property
     def transfer_scores(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -166,7 +173,14 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The report as HTML."""
+    """The report as HTML.
+
+    Example:
+
+    ```python
+    Path("report.html").write_text(render(report))
+    ```
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -188,7 +202,14 @@ def render(report: Report) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Decimals with a true minus sign; a dash for what is not a number."""
+    """Decimals with a true minus sign; a dash for NaN and infinity.
+
+    Example:
+
+    ```python
+    number(-1.5)  # "−1.50"
+    ```
+    """
     if not math.isfinite(value):
         return "–"
     # Rounded to nothing, a small negative number would keep its sign.
@@ -205,7 +226,14 @@ def p_value(value: float) -> str:
 
 
 def label(task: str) -> str:
-    """A task's name in the paper's tables."""
+    """A task's name in the paper's tables.
+
+    Example:
+
+    ```python
+    label("STSBenchmark")  # "STS-B"
+    ```
+    """
     return {**transfer.LABELS, **sts.LABELS}.get(task, task)
 
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from simcse_tf import figures
 from simcse_tf.evaluation.sts import LABELS
-from simcse_tf.reporting.results import Inputs, Results
-from simcse_tf.reporting.run import Run
+from simcse_tf.reporting.inputs import Inputs
+from simcse_tf.reporting.measured import Measured
+from simcse_tf.reporting.run import ReportedRun
 
 
 class Picture(NamedTuple):
@@ -21,6 +22,12 @@ class Picture(NamedTuple):
         dark: `data:` URI for a dark one.
         caption: What it shows and how to read it.
         alt: What one sees, in words.
+
+    Example:
+
+    ```python
+    Picture("data:...", "data:...", "Scores by task.", "A plot of scores.")
+    ```
     """
 
     light: str
@@ -38,8 +45,8 @@ class _Plan(NamedTuple):
 
 def draw(
     directory: Path,
-    runs: Mapping[str, Run | None],
-    results: Mapping[str, Results],
+    runs: Mapping[str, ReportedRun | None],
+    results: Mapping[str, Measured],
     inputs: Inputs,
     progress: bool = False,
 ) -> dict[str, Picture]:
@@ -54,6 +61,12 @@ def draw(
 
     Raises:
         OSError: A file cannot be written.
+
+    Example:
+
+    ```python
+    draw(Path("figures"), runs, measured, inputs)["sts_scores"].caption
+    ```
     """
     from tqdm import tqdm
 
@@ -67,11 +80,17 @@ def draw(
 
 
 def trajectories(
-    runs: Mapping[str, Run | None], results: Mapping[str, Results]
+    runs: Mapping[str, ReportedRun | None], results: Mapping[str, Measured]
 ) -> dict[str, figures.Trajectory]:
     """What each run logged of its geometry, or else the point of its model.
 
     The point of a run stands at its best model's step, a plain model's at 0.
+
+    Example:
+
+    ```python
+    figures.trajectory(trajectories(runs, measured))
+    ```
     """
     found = {}
     for name, run in runs.items():
@@ -90,7 +109,9 @@ def trajectories(
 
 
 def _plans(
-    runs: Mapping[str, Run | None], results: Mapping[str, Results], inputs: Inputs
+    runs: Mapping[str, ReportedRun | None],
+    results: Mapping[str, Measured],
+    inputs: Inputs,
 ) -> Iterator[_Plan]:
     if scores := {n: r.spearman for n, r in results.items() if r.spearman}:
         yield _sts_plan(scores)

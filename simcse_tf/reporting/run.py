@@ -1,4 +1,4 @@
-"""What a run's directory says: its config, its log, its best model's scores."""
+"""A run as the report shows it: config, log, speed, the best model's scores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,23 +8,26 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.training.config import Config, load_config
-
-# Of these, one is in a run's directory from its first checkpoint or evaluation on,
-# and none in a model's.
-_RUN_FILES = ("best", "last", "metrics.jsonl")
+from simcse_tf.training.config import Config
+from simcse_tf.training.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of `simcse_tf.train`.
+class ReportedRun:
+    """A run of `simcse_tf.train` as the page shows it.
 
     Attributes:
         path: Its directory.
         config: Its config.
-        rows: The lines of `metrics.jsonl`; empty where there is none.
+        rows: The lines of its log; empty where there is none.
         dev: The best model's dev scores and `"step"`; empty where it has none.
-        examples: How many examples its data hold, where a checkpoint says so.
+        examples: How many examples its data hold, where a checkpoint has the number.
+
+    Example:
+
+    ```python
+    read_run("runs/mine").rate  # examples a second
+    ```
     """
 
     path: Path
@@ -39,7 +42,7 @@ class Run:
 
     @property
     def model(self) -> Path:
-        return self.path / "best"
+        return RunDirectory(self.path).best
 
     @property
     def steps(self) -> int:
@@ -68,7 +71,14 @@ class Run:
 
 
 class ConfigRow(NamedTuple):
-    """A key of the config; `None` where there is no default or nothing compared."""
+    """A key of the config; `None` where there is no default or nothing compared.
+
+    Example:
+
+    ```python
+    ConfigRow("model.dropout", "0.0", default="0.1", compared=None).is_changed
+    ```
+    """
 
     key: str
     value: str
@@ -82,46 +92,55 @@ class ConfigRow(NamedTuple):
         return bool(others - {self.value})
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether there is a run's directory, as opposed to a model's."""
-    return any(Path(path, name).exists() for name in _RUN_FILES)
-
-
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path) -> ReportedRun:
     """Reads all of a run's directory but the model.
+
+    Args:
+        path: The directory.
 
     Raises:
         UserError: It is no run's directory, holds no best model yet, or its config
             or log cannot be read.
+
+    Example:
+
+    ```python
+    read_run("runs/mine").dev["avg"]
+    ```
     """
-    path = Path(path)
-    if not path.is_dir():
+    run = RunDirectory(path)
+    if not run.path.is_dir():
         raise UserError(f"no run {path}: expected a directory that train wrote")
-    if not is_run(path) or not (path / "config.json").is_file():
+    if not run.is_run() or not run.config_file.is_file():
         raise UserError(
-            f"{path} holds no run: expected config.json and best/ in it, as train "
-            "writes them"
+            f"{path} holds no run: expected {run.config_file.name} and "
+            f"{run.best.name}/ in it, as train writes them"
         )
-    config = load_config(str(path / "config.json"))
-    if not (path / "best").is_dir():
+    config = run.config
+    if not run.best.is_dir():
         raise UserError(
-            f"the run {path} has no best/ yet: let it go on until its first "
+            f"the run {path} has no {run.best.name}/ yet: let it run until its first "
             "evaluation (train --resume)"
         )
-    scores = path / "best" / "dev.json"
-    return Run(
-        path,
-        config,
-        _read_log(path / "metrics.jsonl"),
-        _read_json(scores) if scores.is_file() else {},
-    )
+    return ReportedRun(run.path, config, run.metrics(), run.dev_scores or {})
 
 
-def config_rows(run: Run, compared: Run | None) -> list[ConfigRow]:
-    """Every key of a run's config beside its default and another run's value."""
-    values = _flat(run.config.model_dump())
+def config_rows(run: ReportedRun, compared: ReportedRun | None) -> list[ConfigRow]:
+    """Every key of a run's config, with its default and another run's value.
+
+    Args:
+        run: The reported run.
+        compared: The compared run, if there is one.
+
+    Example:
+
+    ```python
+    [row.key for row in config_rows(run, None) if row.is_changed]
+    ```
+    """
+    values = run.config.flat()
     defaults = _defaults(run.config)
-    others = _flat(compared.config.model_dump()) if compared else {}
+    others = compared.config.flat() if compared else {}
     return [
         ConfigRow(
             key,
@@ -138,38 +157,6 @@ def _rates(rows: Sequence[Mapping[str, float]]) -> list[float]:
     return [rate for rate in rates if rate > 0]
 
 
-def _read_log(path: Path) -> list[dict[str, float]]:
-    try:
-        text = path.read_text("utf-8") if path.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    rows = []
-    # A run that is writing, or was killed, leaves a part of its last line.
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
-        row = _parsed(line, f"{path}, line {number}")
-        if not isinstance(row.get("step"), int):
-            raise UserError(f"{path}, line {number}: expected a step, received {line}")
-        rows.append(row)
-    return rows
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return _parsed(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-
-
-def _parsed(text: str, place: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON: {error.msg}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{place}: expected a JSON object, received {text.strip()}")
-    return value
-
-
 def _defaults(config: Config) -> dict[str, Any]:
     """The default of every key that has one."""
     required = Config.model_validate(
@@ -179,16 +166,5 @@ def _defaults(config: Config) -> dict[str, Any]:
             "output_dir": config.output_dir,
         }
     )
-    flat = _flat(required.model_dump())
-    given = _flat(required.model_dump(exclude_unset=True))
-    return {key: value for key, value in flat.items() if key not in given}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
+    given = required.flat(exclude_unset=True)
+    return {key: value for key, value in required.flat().items() if key not in given}

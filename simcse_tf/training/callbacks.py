@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ from simcse_tf.core.errors import Stopped
 from simcse_tf.distributed.collectives import any_worker
 from simcse_tf.training import checkpoint
 from simcse_tf.training.checkpoint import Progress
-from simcse_tf.training.run_directory import writing
+from simcse_tf.training.run_directory import RunDirectory, writing
 
 Scores = dict[str, float]
 Logs = dict[str, Any] | None
@@ -123,9 +122,10 @@ class STSEvaluation(StepCallback):
     def act(self, logs: dict[str, Any]) -> None:
         scores = self.evaluate(self.model)
         logs.update({f"dev_{task}": score for task, score in scores.items()})
-        best = checkpoint.best_scores(self.run)
+        directory = RunDirectory(self.run)
+        best = directory.dev_scores
         if best is None or selection_score(scores) > selection_score(best):
-            with writing(os.path.join(self.run, "best")):
+            with writing(directory.best):
                 checkpoint.save_best(
                     self.run, self.model, {"step": self.progress.step, **scores}
                 )
@@ -181,11 +181,12 @@ class RunLog(keras.callbacks.Callback):
     def __init__(self, run: str, progress: Progress):
         super().__init__()
         self.progress = progress
-        self._path = Path(run, "metrics.jsonl")
+        directory = RunDirectory(run)
+        self._path = directory.metrics_file
         with writing(self._path):
             _keep_lines(self._path, progress.step)
             self._file = self._path.open("a", encoding="utf-8")
-        self._board_path = Path(run, "tensorboard")
+        self._board_path = directory.tensorboard
         with writing(self._board_path):
             self._board = tf.summary.create_file_writer(str(self._board_path))
 
@@ -263,8 +264,9 @@ class Checkpoint(StepCallback):
     def act(self, logs: dict[str, Any]) -> None:
         if self.run is None:
             return
-        with writing(os.path.join(self.run, "checkpoints")):
-            sync(Path(self.run, "metrics.jsonl"))
+        directory = RunDirectory(self.run)
+        with writing(directory.checkpoints):
+            sync(directory.metrics_file)
             checkpoint.save(self.run, self.model, self.progress, self.keep)
 
 

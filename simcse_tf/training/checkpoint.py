@@ -16,10 +16,9 @@ from simcse_tf.core.atomic import (
     remove_directory,
 )
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import write_json
 from simcse_tf.model.preset_io import write_preset
-
-STATE_FILE = "training_state.npz"
-SCORES_FILE = "dev.json"
+from simcse_tf.training.run_directory import SCORES_FILE, STATE_FILE, RunDirectory
 
 # A model's vocabulary, configs and HDF5's own bytes, beside its weights.
 OVERHEAD = 2**20
@@ -52,13 +51,14 @@ def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
     Raises:
         OSError: If it cannot be written; `last` is then what it was.
     """
-    newest = Path(run, "checkpoints", f"step-{progress.step:08d}")
+    directory = RunDirectory(run)
+    newest = directory.checkpoint(progress.step)
     arrays = {name: variable.numpy() for name, variable in _variables(model)}
     with atomic_directory(newest) as path:
         _write_model(model, path, sum(array.nbytes for array in arrays.values()))
         np.savez(path / STATE_FILE, progress=json.dumps(asdict(progress)), **arrays)
-    with atomic_write(Path(run, "last")) as link:
-        link.symlink_to(Path(newest.parent.name, newest.name))
+    with atomic_write(directory.last) as link:
+        link.symlink_to(newest.relative_to(directory.path))
     _prune(newest, keep)
 
 
@@ -68,7 +68,7 @@ def load_progress(run: str) -> Progress | None:
     Raises:
         UserError: If the checkpoint cannot be read.
     """
-    if not Path(run, "last").is_symlink():
+    if not RunDirectory(run).last.is_symlink():
         return None
     with _open_state(run) as saved:
         return Progress(**json.loads(str(saved["progress"])))
@@ -105,21 +105,10 @@ def save_best(run: str, model: Any, scores: dict[str, float] | None = None) -> N
     Raises:
         OSError: If it cannot be written; the older one is then still there.
     """
-    with atomic_directory(Path(run, "best")) as path:
+    with atomic_directory(RunDirectory(run).best) as path:
         _write_model(model, path)
         if scores:
-            text = json.dumps(scores, indent=2) + "\n"
-            (path / SCORES_FILE).write_text(text, "utf-8")
-
-
-def best_scores(run: str) -> dict[str, float] | None:
-    """The dev scores and the `"step"` of the model in `best`, if it has any.
-
-    They stand beside the model and not in the checkpoint, because after a kill it
-    may be of a later step.
-    """
-    path = Path(run, "best", SCORES_FILE)
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+            write_json(path / SCORES_FILE, scores)
 
 
 def _write_model(model: Any, directory: Path, beside: int = 0) -> None:
@@ -130,7 +119,7 @@ def _write_model(model: Any, directory: Path, beside: int = 0) -> None:
 
 
 def _open_state(run: str) -> Any:
-    path = Path(run, "last", STATE_FILE)
+    path = RunDirectory(run).last / STATE_FILE
     try:
         return np.load(path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

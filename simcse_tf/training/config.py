@@ -1,14 +1,14 @@
 """The JSON config of a training run: typed, validated, with defaults."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import read_json
 from simcse_tf.encoders.pooling import POOLINGS
 from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
@@ -150,6 +150,15 @@ class Config(Section):
         """The config as JSON text, every default written out."""
         return self.model_dump_json(indent=2) + "\n"
 
+    def flat(self, exclude_unset: bool = False) -> dict[str, Any]:
+        """The values by their whole keys, such as `"model.pooling"`.
+
+        Args:
+            exclude_unset: bool. Whether to leave out keys that are at their default
+                because nothing gave them. Defaults to `False`.
+        """
+        return dict(_flattened(self.model_dump(exclude_unset=exclude_unset)))
+
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """Reads and validates a config file.
@@ -182,23 +191,14 @@ def parse_config(values: dict[str, Any], source: str = "config") -> Config:
         raise UserError(f"{source}: {_explain(error)}") from None
 
 
-def read_json(path: str) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        UserError: If it cannot be read or is no JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, "
-            f"column {error.colno}"
-        ) from None
+def _flattened(
+    values: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -1,7 +1,6 @@
 """A training run: the model, its steps, and its scores at the end."""
 
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
@@ -11,8 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import write_json
 from simcse_tf.data.base import Source
 from simcse_tf.data.batches import training_batches
 from simcse_tf.distributed import collectives
@@ -23,9 +22,9 @@ from simcse_tf.distributed.strategy import (
     strategy_of,
 )
 from simcse_tf.encoders.base import longest_input
-from simcse_tf.encoding.bulk import encoder
+from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
-from simcse_tf.evaluation.sts import Pairs
+from simcse_tf.evaluation.sts import Encoder, Pairs
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
@@ -36,7 +35,7 @@ from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.config import Config, ObjectiveConfig
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
-from simcse_tf.training.run_directory import writing
+from simcse_tf.training.run_directory import RunDirectory, writing
 
 
 def train(
@@ -260,8 +259,8 @@ def _callbacks(
     return watch
 
 
-def _encoder(model: SimCSE, progress: bool = False) -> Any:
-    return encoder(model, longest_input(model.backbone), progress)
+def _encoder(model: SimCSE) -> Encoder:
+    return encoder(model, longest_input(model.backbone))
 
 
 def _check_replicas(config: Config, replicas: int) -> None:
@@ -305,20 +304,19 @@ def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
 def _final_scores(
     config: Config, model: SimCSE, test: Mapping[str, Pairs]
 ) -> dict[str, float]:
-
-    output = Path(config.output_dir)
+    directory = RunDirectory(config.output_dir)
     if not config.data.evaluation:
         # Nothing says that an earlier model was better.
-        with writing(output / "best"):
+        with writing(directory.best):
             checkpoint.save_best(config.output_dir, model)
         return {}
-    best = SimCSE.from_preset(str(output / "best"))
-    _report_best(checkpoint.best_scores(config.output_dir))
+    encode = load_encoder(str(directory.best), progress=True)
+    _report_best(directory.dev_scores)
     if not test:
         return {}
-    scores = sts.evaluate_pairs(_encoder(best, progress=True), test)
-    with writing(output / "test.json"), atomic_write(output / "test.json") as path:
-        path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+    scores = sts.evaluate_pairs(encode, test)
+    with writing(directory.test_file):
+        write_json(directory.test_file, scores)
     print(sts.format_table(scores))
     return scores
 

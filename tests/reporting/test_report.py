@@ -2,7 +2,6 @@ import functools
 import json
 import re
 import shutil
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,13 +9,12 @@ import pytest
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
-from simcse_tf import report as report_module
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar
 from simcse_tf.encoding.bulk import encoder
 from simcse_tf.evaluation import geometry, retrieval, significance, sts, transfer
-from simcse_tf.report import report
-from simcse_tf.reporting import pictures
+from simcse_tf.report import main, report
+from simcse_tf.reporting import build, pictures
 from simcse_tf.reporting.run import config_rows, read_run
 from simcse_tf.training import checkpoint
 from simcse_tf.training.config import parse_config
@@ -105,8 +103,8 @@ def workspace(tmp_path_factory, small_preset):
 def loaded_once():
     """Keeps each model, and what it has encoded, from one report to the next."""
     with pytest.MonkeyPatch.context() as patch:
-        load = functools.cache(report_module._encoder)
-        patch.setattr(report_module, "_encoder", load)
+        load = functools.cache(build._caching_encoder)
+        patch.setattr(build, "_caching_encoder", load)
         yield
 
 
@@ -350,6 +348,7 @@ def test_figures_are_files_and_images_for_both_schemes(page, outline):
         assert "other: " in alt
 
 
+@pytest.mark.slow
 def test_each_model_encodes_every_sentence_once(
     workspace, tmp_path, monkeypatch, no_figures
 ):
@@ -363,14 +362,15 @@ def test_each_model_encodes_every_sentence_once(
         return encode(model, sentences, **options)
 
     monkeypatch.setattr(encode_module, "encode", counted)
-    load = report_module._encoder.__wrapped__
-    monkeypatch.setattr(report_module, "_encoder", load)
+    load = build._caching_encoder.__wrapped__
+    monkeypatch.setattr(build, "_caching_encoder", load)
     report(workspace / "one", str(workspace / "other"), output=tmp_path / "page.html")
     assert len(batches) == 2
     assert batches[0] == batches[1]
     assert len(set(batches[0])) == len(batches[0])
 
 
+@pytest.mark.slow
 def test_any_model_can_be_compared(workspace, tmp_path, small_preset):
     output = report(workspace / "one", str(small_preset), output=tmp_path / "page.html")
     outline = Outline(output.read_text("utf-8"))
@@ -493,19 +493,14 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_encoded(
     )
     break_run(bare_run, what)
     arguments = [argument.format(run=bare_run) for argument in arguments]
-    command = ["report", "--run", str(bare_run), *arguments]
-    monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(UserError, match=re.escape(message)):
-        report_module.main()
+        main(["--run", str(bare_run), *arguments])
     assert not (bare_run / "report.html").exists()
     assert not (bare_run / "figures").exists()
 
 
-def test_the_command_line_prints_where_the_page_is(
-    bare_run, monkeypatch, capsys, no_figures
-):
-    monkeypatch.setattr(sys, "argv", ["report", "--run", str(bare_run)])
-    report_module.main()
+def test_the_command_line_prints_where_the_page_is(bare_run, capsys, no_figures):
+    main(["--run", str(bare_run)])
     assert re.match(rf"{bare_run}/report.html: 0.\d+ MB\n", capsys.readouterr().out)
 
 

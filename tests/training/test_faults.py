@@ -27,6 +27,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.training import callbacks, checkpoint, run_directory
 from simcse_tf.training.config import load_config
 from simcse_tf.training.run import build_model
+from simcse_tf.training.run_directory import RunDirectory
 
 # Every run is a process of its own; forking them from one that has imported
 # TensorFlow, and not used it, saves most of a start.
@@ -234,7 +235,7 @@ def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
         outcome = save_and_die(run, moment)
         assert (run / "last" / "model").read_text() == f"step {saved_step(run)}"
         assert saved_step(run) in (1, 2)
-        scores = checkpoint.best_scores(str(run))
+        scores = RunDirectory(run).dev_scores
         assert (run / "best" / "model").read_text() == f"step {scores['step']}"
         for directory in (run, run / "checkpoints"):
             clean_up(directory)
@@ -303,7 +304,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_later(workspace, w
     [line] = (workspace / "stderr").read_text().splitlines()
     assert line == (
         "error: cannot write full/best: File too large; what was saved before is "
-        "whole, and --resume goes on from it"
+        "whole, and --resume continues from it"
     )
     assert not list(run.rglob(".*"))
     assert saved_step(run) == 2

@@ -10,8 +10,11 @@ import time
 import pytest
 from support.models import ROOT, make_workspace
 
-from simcse_tf import sweep
+from simcse_tf import train
 from simcse_tf.core.errors import UserError
+from simcse_tf.sweep import main
+from simcse_tf.training import sweep
+from simcse_tf.training.sweep_summary import format_table
 
 
 @pytest.fixture
@@ -24,22 +27,18 @@ def write_grid(workspace, grid):
     return str(workspace / "grid.json")
 
 
-def command(*overrides, seeds=2):
+def arguments(*overrides, seeds=2):
     return [
-        sys.executable, "-m", "simcse_tf.sweep", "--config", "config.json",
-        "--grid", "grid.json", "--seeds", str(seeds), "--set", "training.max_steps=2",
-        "output_dir=sweep", *overrides,
+        "--config", "config.json", "--grid", "grid.json", "--seeds", str(seeds),
+        "--set", "training.max_steps=2", "output_dir=sweep", *overrides,
     ]  # fmt: skip
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def run(workspace, *overrides, **kwargs):
-    return subprocess.run(
-        command(*overrides, **kwargs), cwd=workspace, env=environment(),
-        capture_output=True, text=True, check=False,
+def start(workspace, *overrides):
+    return subprocess.Popen(
+        [sys.executable, "-m", "simcse_tf.sweep", *arguments(*overrides)],
+        cwd=workspace, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -81,8 +80,8 @@ def test_every_setting_gets_the_same_seeds_and_a_directory_of_its_own(workspace)
         (42, 7), (43, 8), (44, 9),
     ] * 2  # fmt: skip
     assert [r.config.model.dropout for r in runs] == [0.1] * 3 + [0.0] * 3
-    assert len({r.directory for r in runs}) == 6
-    assert str(runs[3].directory) == "o/dropout=0.0/seed-42"
+    assert len({r.directory.path for r in runs}) == 6
+    assert str(runs[3].directory.path) == "o/dropout=0.0/seed-42"
 
 
 def test_the_table_is_mean_and_sample_deviation_over_seeds():
@@ -90,7 +89,7 @@ def test_the_table_is_mean_and_sample_deviation_over_seeds():
         "base": {"STSBenchmark dev": [80.0, 82.0, 81.5], "avg dev": [70.0] * 3},
         "one | two": {"STSBenchmark dev": [3.0, 4.0, 5.0], "avg dev": [1.0, 2.0, 6.0]},
     }
-    lines = sweep.format_table(table).splitlines()
+    lines = format_table(table).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["setting", "STSBenchmark dev", "avg dev"]
@@ -98,15 +97,35 @@ def test_the_table_is_mean_and_sample_deviation_over_seeds():
     assert cells[2] == ["base", f"81.17 ± {deviation:.2f}", "70.00 ± 0.00"]
     assert lines[3].startswith(r"| one \| two |")
     assert "4.00 ± 1.00" in lines[3]
-    assert "±" not in sweep.format_table({"x": {"avg dev": [1.0]}})
+    assert "±" not in format_table({"x": {"avg dev": [1.0]}})
 
 
-def test_a_sweep_is_stopped_and_goes_on_without_training_anything_twice(workspace):
+class InThisProcess:
+    """Stands in for the process of a run, whose start takes longer than the run."""
+
+    returncode = 0
+
+    def __init__(self, command, stdout, stderr):
+        assert command[:3] == [sys.executable, "-m", "simcse_tf.train"]
+        train.main(command[3:])
+
+    def poll(self):
+        return self.returncode
+
+    def terminate(self):
+        pass
+
+    def wait(self):
+        pass
+
+
+@pytest.mark.slow
+def test_a_sweep_is_stopped_and_resumed_without_training_anything_twice(
+    workspace, monkeypatch, capsys
+):
     grid = {"model.dropout": [0.0, 0.1]}
     write_grid(workspace, grid)
-    process = subprocess.Popen(
-        command(), cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True
-    )
+    process = start(workspace)
     first = workspace / "sweep" / "dropout=0.0" / "seed-42" / "result.json"
     second = workspace / "sweep" / "dropout=0.0" / "seed-43" / "config.json"
     try:
@@ -119,11 +138,13 @@ def test_a_sweep_is_stopped_and_goes_on_without_training_anything_twice(workspac
     finally:
         process.kill()
     assert process.returncode == 75, error
-    assert "the same command again goes on" in error
+    assert "the same command resumes the sweep" in error
     written = first.stat().st_mtime_ns
 
-    done = run(workspace)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(workspace)
+    monkeypatch.setattr(sweep.subprocess, "Popen", InThisProcess)
+    main(arguments())
+    printed = capsys.readouterr().out
     assert first.stat().st_mtime_ns == written
     scores = {}
     for directory in sorted((workspace / "sweep").glob("*/seed-*")):
@@ -135,9 +156,9 @@ def test_a_sweep_is_stopped_and_goes_on_without_training_anything_twice(workspac
     assert {name: row["STSBenchmark dev"] for name, row in table.items()} == scores
     for name, values in scores.items():
         cells = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
-        [line] = [line for line in done.stdout.splitlines() if f"| {name}" in line]
+        [line] = [line for line in printed.splitlines() if f"| {name}" in line]
         assert cells in line
-    assert (workspace / "sweep" / "sweep.md").read_text().strip() in done.stdout
+    assert (workspace / "sweep" / "sweep.md").read_text().strip() in printed
     for suffix in ("png", "svg"):
         assert (workspace / "sweep" / f"sweep.{suffix}").stat().st_size > 1000
 
@@ -145,20 +166,28 @@ def test_a_sweep_is_stopped_and_goes_on_without_training_anything_twice(workspac
 @pytest.mark.parametrize(
     ("grid", "overrides", "message"),
     [
-        ({"model.dropuot": [0.1]}, [], r"unknown key model.dropuot"),
         ({"model.dropout": [0.1, 2]}, [], r"model.dropout: expected"),
         ({"data.train": ["train.txt", "missing.txt"]}, [], "cannot read missing.txt"),
         ({}, ["data.evaluation=null"], "a sweep compares dev scores"),
     ],
 )
 def test_a_mistake_in_any_run_is_told_before_the_first_one(
-    workspace, grid, overrides, message
+    workspace, monkeypatch, grid, overrides, message
 ):
     write_grid(workspace, grid)
-    done = run(workspace, *overrides)
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert re.search(message, line), line
+    monkeypatch.chdir(workspace)
+    with pytest.raises(UserError, match=message):
+        main(arguments(*overrides))
+    assert not (workspace / "sweep").exists()
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(workspace):
+    write_grid(workspace, {"model.dropuot": [0.1]})
+    process = start(workspace)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    [line] = error.splitlines()
+    assert re.search("unknown key model.dropuot", line), line
     assert not (workspace / "sweep").exists()
 
 
@@ -167,4 +196,4 @@ def test_the_grids_that_we_ship_fit_the_papers_config(path):
     runs = sweep.plan(
         str(ROOT / "configs" / "unsup.json"), sweep.read_grid(str(path)), seeds=1
     )
-    assert len({run.directory for run in runs}) == len(runs) > 5
+    assert len({run.directory.path for run in runs}) == len(runs) > 5

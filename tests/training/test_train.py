@@ -97,7 +97,7 @@ def test_the_same_seeds_give_the_same_run_and_others_another(workspace):
 def test_resuming_needs_a_run_of_the_same_config(short_run):
     arguments = ["--config", "config.json", "--resume", "--set"]
     done = run(*arguments, "output_dir=other", cwd=short_run)
-    assert_mistake(done, "output_dir other holds no run to go on with")
+    assert_mistake(done, "output_dir other holds no run to resume")
     done = run(*arguments, "training.batch_size=4", cwd=short_run)
     assert_mistake(done, r"training\.batch_size was 8 and is 4: that is another run")
 

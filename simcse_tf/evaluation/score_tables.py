@@ -1,0 +1,100 @@
+"""The tables that `evaluate` prints."""
+
+from collections.abc import Mapping, Sequence
+
+from simcse_tf.evaluation import sts, transfer
+from simcse_tf.evaluation.results import Estimate, ModelResults
+from simcse_tf.evaluation.significance import Comparison
+from simcse_tf.evaluation.tables import Row, format_rows
+
+
+def format_sts(
+    titles: Sequence[str],
+    results: Sequence[ModelResults],
+    comparisons: Mapping[str, Comparison] | None = None,
+) -> str:
+    """STS scores with their intervals, and the difference of two models.
+
+    Args:
+        titles: What each model is called; empty strings need no room.
+        results: What each model reached.
+        comparisons: Optional. The first model against the second one.
+
+    Returns:
+        Lines of equal width, without a final newline.
+
+    Example:
+
+    ```python
+    print(format_sts([""], [measure(encode, tasks)]))
+    ```
+    """
+    rows: list[Row] = []
+    for title, result in zip(titles, results, strict=True):
+        rows += _estimate_rows(title, result.estimates)
+    if comparisons:
+        differences = {
+            task: Estimate(found.difference, found.low, found.high)
+            for task, found in comparisons.items()
+        }
+        p_values = {task: f"{found.p_value:.3f}" for task, found in comparisons.items()}
+        rows += [*_estimate_rows("difference", differences), ("p", p_values)]
+    return format_rows(rows, sts.LABELS)
+
+
+def format_transfer(titles: Sequence[str], results: Sequence[ModelResults]) -> str:
+    """Accuracies on transfer tasks, and the difference of two models.
+
+    Args:
+        titles: What each model is called.
+        results: What each model reached.
+
+    Returns:
+        Lines of equal width, without a final newline.
+
+    Example:
+
+    ```python
+    print(format_transfer([""], [measure(encode, tasks)]))
+    ```
+    """
+    accuracies = [result.accuracies for result in results]
+    rows: list[Row] = list(zip(titles, accuracies, strict=True))
+    if len(accuracies) == 2:
+        one, other = accuracies
+        rows.append(("difference", {task: one[task] - other[task] for task in one}))
+    return format_rows(rows, transfer.LABELS)
+
+
+def format_seconds(titles: Sequence[str], results: Sequence[ModelResults]) -> str:
+    """How long each transfer task took to encode and to fit.
+
+    Args:
+        titles: What each model is called.
+        results: What each model reached.
+
+    Returns:
+        Lines of equal width, without a final newline.
+
+    Example:
+
+    ```python
+    print(format_seconds([""], [measure(encode, tasks)]))
+    ```
+    """
+    rows: list[Row] = []
+    for title, result in zip(titles, results, strict=True):
+        for part in ("encoding", "fitting"):
+            seconds = {task: r.seconds[part] for task, r in result.transfer.items()}
+            cells = {**seconds, "total": sum(seconds.values())}
+            name = f"{part}, s {title}".rstrip()
+            rows.append((name, {task: f"{cell:.1f}" for task, cell in cells.items()}))
+    return format_rows(rows, {**transfer.LABELS, "total": "Total"})
+
+
+def _estimate_rows(title: str, estimates: Mapping[str, Estimate]) -> list[Row]:
+    return [
+        (title, {task: estimate.value for task, estimate in estimates.items()}),
+        ("95% from", {task: estimate.low for task, estimate in estimates.items()}),
+        ("      to", {task: estimate.high for task, estimate in estimates.items()}),
+    ]

@@ -1,0 +1,129 @@
+"""From a run's directory to its report: read, measure, draw, write."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.extras import require
+from simcse_tf.core.outputs import check_writable, writing_output
+from simcse_tf.encoding.bulk import load_encoder
+from simcse_tf.evaluation import results, retrieval
+from simcse_tf.evaluation.caching import CachingEncoder
+from simcse_tf.reporting import page
+from simcse_tf.reporting.inputs import read_inputs
+from simcse_tf.reporting.measured import measure
+from simcse_tf.reporting.run import ReportedRun, read_run
+from simcse_tf.training.run_directory import RunDirectory
+
+
+def report(
+    path: str | Path,
+    compare: str | None = None,
+    data_dir: str | None = None,
+    kinds: Sequence[str] = ("sts",),
+    queries: str | None = None,
+    corpus: str | None = None,
+    output: str | Path | None = None,
+) -> Path:
+    """Writes a run's report: one page, and a directory `figures/` next to it.
+
+    Everything that can be wrong with the input is checked before sentences are
+    encoded. Each model encodes a sentence once, whatever it is needed for.
+
+    Args:
+        path: A run's directory, as `simcse_tf.train` writes it.
+        compare: Optional other run's directory, or what `SimCSE.from_preset` takes.
+        data_dir: Optional directory in SentEval's layout. Defaults to the run's
+            `data.evaluation`.
+        kinds: `"sts"`, `"transfer"` or both. Defaults to STS.
+        queries: Optional file of sentences to retrieve for. Defaults to a few of
+            STS-B's test split.
+        corpus: Optional file of sentences to retrieve. Defaults to all of the STS
+            tasks' test splits.
+        output: The page. Defaults to `report.html` in the run's directory.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        UserError: If the run, a model or the data cannot be used, the page cannot be
+            written, or the packages of `simcse-tf[eval]` are missing.
+
+    Example:
+
+    ```python
+    report("runs/mine", compare="runs/other", data_dir="senteval")
+    ```
+    """
+    require("sklearn", "matplotlib", "jinja2")
+    # It imports matplotlib.
+    from simcse_tf.reporting import pictures
+
+    output = Path(output or Path(path, "report.html"))
+    reported = _read_run(path)
+    compared = (
+        _read_run(compare) if compare and RunDirectory(compare).is_run() else None
+    )
+    check_writable("--output", output)
+    data_dir = data_dir or reported.config.data.evaluation
+    inputs = read_inputs(data_dir, kinds, queries, corpus)
+    runs: dict[str, ReportedRun | None] = {reported.name: reported}
+    models = {reported.name: str(reported.model)}
+    if compare:
+        name = _other_name(reported, compared, compare)
+        runs[name] = compared
+        models[name] = str(compared.model) if compared else compare
+
+    encoders = {name: _caching_encoder(model) for name, model in models.items()}
+    measured = {name: measure(encode, inputs) for name, encode in encoders.items()}
+    first, *others = (each.results for each in measured.values())
+    differences = results.compare(first, others[0], inputs.tasks) if others else {}
+    examples = (
+        retrieval.examples(encoders, inputs.queries, inputs.corpus)
+        if inputs.queries and inputs.corpus
+        else []
+    )
+    with writing_output("--output", output):
+        figures = output.parent / "figures"
+        drawn = pictures.draw(figures, runs, measured, inputs, progress=True)
+        text = page.render(
+            page.Report(
+                runs,
+                measured,
+                inputs,
+                differences,
+                examples,
+                drawn,
+                datetime.now().astimezone(),
+            )
+        )
+        with atomic_write(output) as temporary:
+            temporary.write_text(text, "utf-8")
+    return output
+
+
+def _read_run(path: str | Path) -> ReportedRun:
+    found = read_run(path)
+    # TensorFlow takes its time, which a mistake need not wait for.
+    from simcse_tf.training import checkpoint
+
+    try:
+        progress = checkpoint.load_progress(str(path))
+    except UserError:
+        # The report can do without; only --resume needs the checkpoint.
+        return found
+    return dataclasses.replace(found, examples=progress.examples if progress else None)
+
+
+def _other_name(reported: ReportedRun, compared: ReportedRun | None, given: str) -> str:
+    name = compared.name if compared else given
+    # Where two directories have one name, what the user typed tells them apart.
+    name = given if name == reported.name else name
+    return f"{name} (compared)" if name == reported.name else name
+
+
+def _caching_encoder(model: str) -> CachingEncoder:
+    return CachingEncoder(load_encoder(model, progress=True, normalize=False))
