@@ -208,8 +208,9 @@ class StubModel:
     def __init__(self, text):
         self.text = text
 
-    def write_preset(self, directory):
-        (directory / "model").write_text(self.text)
+
+def write_stub(model, directory):
+    (directory / "model").write_text(model.text)
 
 
 def save_and_die(run, count):
@@ -228,7 +229,10 @@ def save_stub(run, step):
     checkpoint.save(str(run), model, checkpoint.Progress(step))
 
 
-def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
+def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "write_preset", write_stub)
     for moment in itertools.count(1):
         run = tmp_path / str(moment)
         save_stub(run, 1)
