@@ -8,6 +8,7 @@ lines say how near to the float32 embeddings of PyTorch each is, and what share 
 machine's matrix-product limit those reach that compute at the precision.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -104,11 +105,29 @@ def out(source: Path, name: str) -> Path:
     return source.with_name(name.replace(" ", "_") + ".npy")
 
 
+def compare_checkouts(arguments: argparse.Namespace) -> None:
+    """Our code against another checkout's, and how far their embeddings are apart."""
+    with rounds.scratch() as directory:
+        source = directory / "sentences.txt"
+        texts = sentences(arguments.data, arguments.limit)
+        source.write_text("\n".join(texts), "utf-8")
+        work = ["--work", source, arguments.precision]
+        files = [out(source, name) for name in (OURS, rounds.OTHER)]
+        ours = (OURS, sys.executable, __file__, *work, files[0])
+        other = rounds.other_checkout(arguments.against, __file__, *work, files[1])
+        rounds.compare_checkouts(ours, other, "sentences/s", arguments.rounds)
+        one, two = map(np.load, files)
+    print(f"largest difference of the embeddings: {np.abs(one - two).max():.2g}")
+
+
 def main() -> None:
     parser = rounds.parser(__doc__)
     parser.add_argument("--data", required=True, help="directory that holds STS/")
     parser.add_argument("--limit", type=int, default=8000)
     arguments = parser.parse_args()
+    if arguments.against:
+        compare_checkouts(arguments)
+        return
     python = rounds.peers_python(arguments.peers_python)
     with rounds.scratch() as directory:
         source = directory / "sentences.txt"

@@ -22,6 +22,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
+OTHER = "other checkout"
 READY_SECONDS = 900
 ROUND_SECONDS = 600
 
@@ -202,7 +203,26 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         metavar="PYTHON",
         help="of an environment with peers/requirements.txt; else one is made",
     )
+    made.add_argument(
+        "--against",
+        metavar="CHECKOUT",
+        help="compare with another checkout of the project, and not with the peers",
+    )
     return made
+
+
+def other_checkout(checkout: str, script: str, *arguments: object) -> tuple:
+    """The contestant of another checkout: its own script, with its own package."""
+    root = Path(checkout).resolve()
+    python = ("/usr/bin/env", f"PYTHONPATH={root}", sys.executable)
+    return (OTHER, *python, root / "benchmarks" / Path(script).name, *arguments)
+
+
+def compare_checkouts(ours: tuple, other: tuple, unit: str, rounds: int) -> None:
+    """Lets our code compete with another checkout's, and prints the ratio."""
+    _, results = compete([ours, other], rounds)
+    print_ratios(rates(results), ours[0], unit)
+    print_cores(results)
 
 
 def peers_python(given: str | None) -> str:

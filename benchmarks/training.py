@@ -3,8 +3,9 @@
     python benchmarks/training.py --train triplets.csv --precision bfloat16
 
 The same weights (MiniLM), sentences and batches, in turn: dropout 0.1, length 32,
-temperature 0.05, Adam, gradients clipped to 1. Each round is the next steps of a run
-that goes on; the losses say that both learn. A `.txt` file is unsupervised.
+temperature 0.05, Adam, gradients clipped to 1. Each round is the next steps of one
+run. The losses show that both learn. A `.txt` file is unsupervised. `--against`
+compares with another checkout of the project instead.
 """
 
 import os
@@ -87,6 +88,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10, help="of a round")
     arguments = parser.parse_args()
+    if arguments.against:
+        settings = [arguments.precision, arguments.batch_size, arguments.steps]
+        work = ["--work", Path(arguments.train).resolve(), *settings]
+        ours = (OURS, sys.executable, __file__, *work)
+        other = rounds.other_checkout(arguments.against, __file__, *work)
+        rounds.compare_checkouts(ours, other, "examples/s", arguments.rounds)
+        return
     python = rounds.peers_python(arguments.peers_python)
     train, size, steps = arguments.train, arguments.batch_size, arguments.steps
     needed = WARM_UP + steps * (arguments.rounds + 1)

@@ -1,17 +1,15 @@
 """Two worker processes over loopback; `docs/distributed.md` says what they promise."""
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from support.models import ROOT, make_workspace
+from support.forked import start_script
+from support.models import make_workspace
 from support.runs import metrics
 
 from simcse_tf import SimCSE
@@ -68,18 +66,9 @@ def tf_config(ports, index):
 
 
 def start(workspace, name, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, "--config", "config.json", *arguments],
-        cwd=workspace,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "WEIGHTS": str(workspace / f"{name}.npz"),
-            **environment,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    environment["WEIGHTS"] = str(workspace / f"{name}.npz")
+    return start_script(
+        DRIVER, "--config", "config.json", *arguments, cwd=workspace, **environment
     )
 
 

@@ -1,10 +1,9 @@
 import functools
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support.forked import run_script
 from support.models import ROOT, SENTENCES, make_preset
 
 from simcse_tf.distributed.strategy import strategy_of
@@ -57,9 +56,7 @@ def train(tmp_path_factory):
     def train(kind, replicas):
         out = directory / f"{kind}-{replicas}.npz"
         arguments = [preset, replicas, COLUMNS[kind], out, *SENTENCES]
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT, *map(str, arguments)], check=True, cwd=ROOT
-        )
+        run_script(SCRIPT, *arguments, cwd=ROOT)
         return np.load(out)
 
     return train
@@ -101,7 +98,7 @@ for first in (0, 4, 0):
     found = [len(part) for part in strategy.experimental_local_results(next(steps))]
     assert found == list(range(first, first + 4)), found
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    run_script(script, cwd=ROOT)
 
 
 def test_an_unknown_strategy_is_named_with_the_known_ones():

@@ -103,7 +103,7 @@ def test_every_command_is_among_them():
     with_main = {
         ".".join(path.relative_to(ROOT / "simcse_tf").with_suffix("").parts)
         for path in modules
-        if 'if __name__ == "__main__"' in path.read_text()
+        if '\nif __name__ == "__main__"' in path.read_text()
     }
     assert {name.removesuffix(".__main__") for name in with_main} == {*COMMANDS}
 

@@ -5,15 +5,12 @@ The archive holds a preset, a run stopped after step 3 of 8 and an export of ver
 """
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.models import ROOT
+from support.forked import run_command
 from support.runs import metrics
 
 from simcse_tf import SimCSE
@@ -45,14 +42,7 @@ def test_a_preset_gives_the_same_embeddings(before, expected):
 def test_a_run_resumes_with_the_losses_of_one_that_nothing_interrupted(
     before, expected
 ):
-    done = subprocess.run(
-        [sys.executable, *["-m", "simcse_tf.train", "--resume", "--config"], CONFIG],
-        cwd=before,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command("simcse_tf.train", "--resume", "--config", CONFIG, cwd=before)
     assert done.returncode == 0, done.stderr
     losses = [line["loss"] for line in metrics(before / "run")]
     np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)

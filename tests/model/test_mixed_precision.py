@@ -1,11 +1,10 @@
 """`mixed_float16`: what an overflow does, on one device and on one of two replicas."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support.forked import run_script
 from support.models import ROOT, SENTENCES, make_preset
 
 # In a process of its own, since the CPU can be split only before TensorFlow starts.
@@ -100,7 +99,7 @@ def results(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("overflow")
     preset, out = make_preset(directory / "preset", layers=1), directory / "out.json"
     arguments = [str(preset), str(request.param), str(out), *SENTENCES]
-    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], check=True, cwd=ROOT)
+    run_script(SCRIPT, *arguments, cwd=ROOT)
     return json.loads(out.read_text())
 
 

@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.forked import run_script
 from support.models import ROOT, SENTENCES, make_preset
 
 from simcse_tf.objectives.contrastive import contrastive_loss
@@ -79,11 +78,7 @@ CASES = [
 def first_steps(tmp_path_factory):
     directory = tmp_path_factory.mktemp("steps")
     preset, out = make_preset(directory / "preset", layers=1), directory / "out.json"
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, preset, out, json.dumps(CASES), *SENTENCES],
-        check=True,
-        cwd=ROOT,
-    )
+    run_script(SCRIPT, preset, out, json.dumps(CASES), *SENTENCES, cwd=ROOT)
     return dict(zip(CASES, json.loads(out.read_text()), strict=True))
 
 

@@ -429,6 +429,7 @@ def test_server_needs_no_training_code():
     )
     loaded = set(eval(done.stdout))
     allowed = {"simcse_tf.core", "simcse_tf.core.cli", "simcse_tf.core.errors"}
+    allowed |= {"simcse_tf.core.startup_notices", "simcse_tf.version"}
     allowed |= {"simcse_tf.serve"}
     assert {it for it in loaded if not it.startswith("simcse_tf.server")} == allowed
 

@@ -1,13 +1,12 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from support.forked import run_command
 from support.models import ROOT, make_workspace
 from support.runs import metrics, same_but_for_time
 
@@ -19,15 +18,7 @@ from simcse_tf.training.optimizer import LinearDecay
 
 
 def run(*arguments, cwd=ROOT):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "simcse_tf.train", *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command("simcse_tf.train", *arguments, cwd=cwd)
 
 
 @pytest.fixture
