@@ -49,6 +49,12 @@ def base_path(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_preset(tmp_path_factory) -> Path:
+    """One layer, where their number does not matter: a step is traced in less time."""
+    return make_preset(tmp_path_factory.mktemp("tiny") / "preset", layers=1)
+
+
+@pytest.fixture(scope="session")
 def small_preset(tmp_path_factory) -> Path:
     """Three layers: the fewest on which every pooler reads other ones."""
     return make_preset(tmp_path_factory.mktemp("small") / "preset", layers=3)

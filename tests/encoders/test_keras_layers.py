@@ -26,16 +26,16 @@ def losses(preset, **compile_options):
     return history.history["loss"]
 
 
-def test_a_step_of_static_shapes_compiles_with_xla(small_preset):
+def test_a_step_of_static_shapes_compiles_with_xla(tiny_preset):
     """As `training.strategy: tpu` runs it."""
-    compiled = losses(small_preset, jit_compile=True)
-    np.testing.assert_allclose(compiled, losses(small_preset), rtol=1e-3)
+    compiled = losses(tiny_preset, jit_compile=True)
+    np.testing.assert_allclose(compiled, losses(tiny_preset), rtol=1e-3)
     assert compiled[-1] < compiled[0]
 
 
-def test_an_xla_step_with_dropout_draws_other_masks_every_time(small_preset):
+def test_an_xla_step_with_dropout_draws_other_masks_every_time(tiny_preset):
     model = SimCSE.from_preset(
-        str(small_preset), dropout=0.3, max_length=16, static_shapes=True
+        str(tiny_preset), dropout=0.3, max_length=16, static_shapes=True
     )
     model.compile(keras.optimizers.SGD(0.0), jit_compile=True)
     batch = model.prepare(tf.constant(SENTENCES))
@@ -43,9 +43,9 @@ def test_an_xla_step_with_dropout_draws_other_masks_every_time(small_preset):
     assert len(seen) == 3
 
 
-def test_on_a_tpu_shapes_are_static(small_preset, monkeypatch):
+def test_on_a_tpu_shapes_are_static(tiny_preset, monkeypatch):
     monkeypatch.setattr(sentence_encoder, "_on_tpu", lambda: True)
-    model = SimCSE.from_preset(str(small_preset), max_length=16)
+    model = SimCSE.from_preset(str(tiny_preset), max_length=16)
     assert isinstance(model.embedder.encoder, KerasLayersEncoder)
     assert model.preprocess(["A man."])["token_ids"].shape == (1, 16)
 

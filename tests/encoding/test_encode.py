@@ -17,16 +17,16 @@ from simcse_tf.encoding.partial_array import PartialArray, partial_array
 
 
 @pytest.fixture(scope="module")
-def model(small_preset):
-    return SimCSE.from_preset(str(small_preset))
+def model(tiny_preset):
+    return SimCSE.from_preset(str(tiny_preset))
 
 
 @pytest.fixture
-def command(monkeypatch, small_preset, tmp_path):
+def command(monkeypatch, tiny_preset, tmp_path):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
 
     def command(*arguments):
-        defaults = ["--model", str(small_preset), "--output", str(tmp_path / "o.npy")]
+        defaults = ["--model", str(tiny_preset), "--output", str(tmp_path / "o.npy")]
         encode_main([*defaults, *map(str, arguments)])
         return np.load(tmp_path / "o.npy")
 
@@ -138,7 +138,7 @@ def test_what_other_input_or_settings_left_is_not_resumed(
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_resumed_by_the_next(
-    command, small_preset, tmp_path, model, capsys
+    command, tiny_preset, tmp_path, model, capsys
 ):
     lines = [f"sentence {number}" for number in range(3000)]
     (tmp_path / "in.txt").write_text("\n".join(lines))
@@ -148,7 +148,7 @@ def test_a_process_that_is_killed_is_resumed_by_the_next(
         "from simcse_tf.encoding import bulk\n"
         "bulk.BLOCK = 100; cli.run(encode.main)"
     )
-    arguments = ["--model", str(small_preset), "--input", str(tmp_path / "in.txt")]
+    arguments = ["--model", str(tiny_preset), "--input", str(tmp_path / "in.txt")]
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments, "--output", str(out)],
         stderr=subprocess.DEVNULL,

@@ -25,8 +25,8 @@ ODD = ["", "a" * 10_000, "word " * 2_000, "🙂👩‍👩‍👧", b"\xff\xfe\x
 
 
 @pytest.fixture(scope="module")
-def model(small_preset):
-    return SimCSE.from_preset(str(small_preset), max_length=32)
+def model(tiny_preset):
+    return SimCSE.from_preset(str(tiny_preset), max_length=32)
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +160,9 @@ def test_an_export_that_answers_otherwise_is_not_published(
 
 
 def test_a_model_in_bfloat16_gives_nearly_the_same_float32(
-    model, small_preset, tmp_path
+    model, tiny_preset, tmp_path
 ):
-    half = SimCSE.from_preset(str(small_preset), max_length=32, dtype="bfloat16")
+    half = SimCSE.from_preset(str(tiny_preset), max_length=32, dtype="bfloat16")
     directory = export(half, str(tmp_path))
     serve = tf.saved_model.load(str(directory)).signatures["serving_default"]
     received = serve(text=tf.constant(SENTENCES))["embedding"].numpy()
@@ -209,10 +209,10 @@ def mistake(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_command_line_exports_and_checks(small_preset, tmp_path, mistake, capsys):
+def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, capsys):
     out = str(tmp_path / "base")
     command = [sys.executable, "-m", "simcse_tf.export"]
-    arguments = ["--model", str(small_preset), "--output", out, "--max-length"]
+    arguments = ["--model", str(tiny_preset), "--output", out, "--max-length"]
     done = subprocess.run(
         [*command, *arguments, "5", "--truncate-dims", "4,8"],
         cwd=ROOT,
@@ -296,8 +296,8 @@ def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied):
         check(copied)
 
 
-def test_an_export_that_answers_as_another_model_is_not_sound(copied, small_preset):
-    other = SimCSE.from_preset(str(small_preset), max_length=4)
+def test_an_export_that_answers_as_another_model_is_not_sound(copied, tiny_preset):
+    other = SimCSE.from_preset(str(tiny_preset), max_length=4)
     shutil.rmtree(copied / "assets.extra")
     write_warmup(copied, other, signatures(16, [5], ["int8", "binary"]))
     _accept_files(copied)

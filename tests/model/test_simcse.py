@@ -39,8 +39,8 @@ def test_predict_gives_float32_rows_of_unit_length_for_every_pooler(
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
 
 
-def test_predict_takes_lists_arrays_tensors_and_data_sets(small_preset):
-    model = load(small_preset)
+def test_predict_takes_lists_arrays_tensors_and_data_sets(tiny_preset):
+    model = load(tiny_preset)
     expected = model.predict(SENTENCES, verbose=0)
     encoded = [text.encode() for text in SENTENCES]
     for x in (
@@ -158,16 +158,16 @@ def test_training_passes_differ_by_their_dropout_masks_only(small_preset):
     ],
     ids=["sentences", "batched pairs", "unbatched triplets"],
 )
-def test_fit_lowers_the_loss_like_any_keras_model(small_preset, x):
-    model = load(small_preset, pooling="avg")
+def test_fit_lowers_the_loss_like_any_keras_model(tiny_preset, x):
+    model = load(tiny_preset, pooling="avg")
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     history = model.fit(x, batch_size=4, epochs=8, verbose=0).history
     assert len(history["loss"]) == 8
     assert history["loss"][-1] < history["loss"][0] / 2
 
 
-def test_fit_validates_and_evaluate_measures_without_dropout(small_preset):
-    model = load(small_preset, pooling="avg")
+def test_fit_validates_and_evaluate_measures_without_dropout(tiny_preset):
+    model = load(tiny_preset, pooling="avg")
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     history = model.fit(
         TRIPLETS, batch_size=4, verbose=0, validation_data=TRIPLETS
@@ -176,25 +176,25 @@ def test_fit_validates_and_evaluate_measures_without_dropout(small_preset):
     np.testing.assert_allclose(history["val_loss"], [expected], rtol=1e-6)
 
 
-def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(small_preset):
+def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(tiny_preset):
     """With dropout off, both views agree: the loss is the sentences' own."""
-    model = load(small_preset, dropout=0.0)
+    model = load(tiny_preset, dropout=0.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     batch = model.prepare(tf.constant(SENTENCES))
     z = model(batch["anchor"], training=True)
     logs = model.train_on_batch(batch, return_dict=True)
     np.testing.assert_allclose(logs["loss"], contrastive_loss(z, z), rtol=1e-5)
 
-    noisy = load(small_preset, dropout=0.3)
+    noisy = load(tiny_preset, dropout=0.3)
     noisy.compile(optimizer=keras.optimizers.SGD(0.0))
     losses = [noisy.train_on_batch(batch, return_dict=True)["loss"] for _ in range(2)]
     assert losses[0] != losses[1]
 
 
-def test_passes_that_share_a_mask_are_equal(small_preset):
-    batch = load(small_preset).prepare(tf.constant(SENTENCES))
+def test_passes_that_share_a_mask_are_equal(tiny_preset):
+    batch = load(tiny_preset).prepare(tf.constant(SENTENCES))
     for same_mask in (True, False):
-        model = load(small_preset, dropout=0.3)
+        model = load(tiny_preset, dropout=0.3)
         first, second = embed_views(
             [model.embedder] * 2, stack_views(batch), (1, 2), same_mask
         )
@@ -211,12 +211,12 @@ def test_passes_that_share_a_mask_are_equal(small_preset):
 
 
 def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
-    small_preset, tmp_path
+    tiny_preset, tmp_path
 ):
     from simcse_tf.training import checkpoint
 
     def build():
-        model = load(small_preset, head_init="random", encoders="dual")
+        model = load(tiny_preset, head_init="random", encoders="dual")
         model.compile(optimizer=keras.optimizers.Adam(1e-3))
         return model
 
@@ -233,7 +233,7 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
         moved = zip(start, backbone.get_weights(), strict=True)
         assert any(not np.array_equal(old, new) for old, new in moved)
     assert len(model.trainable_variables) == 2 * len(
-        load(small_preset).trainable_variables
+        load(tiny_preset).trainable_variables
     )
 
     # A checkpoint holds both encoders; a preset the anchors' alone.
@@ -251,8 +251,8 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     )
 
 
-def test_a_triplet_step_uses_temperature_and_hard_negative_weight(small_preset):
-    model = load(small_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
+def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
+    model = load(tiny_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     batch = model.prepare(*map(tf.constant, TRIPLETS))
     views = [model(column) for column in batch.values()]
@@ -277,9 +277,9 @@ def test_every_trainable_weight_gets_a_gradient(small_preset):
         assert not frozen
 
 
-def test_training_repeats_bit_for_bit_with_the_same_seed(small_preset):
+def test_training_repeats_bit_for_bit_with_the_same_seed(tiny_preset):
     def trained():
-        model = load(small_preset)
+        model = load(tiny_preset)
         model.compile(optimizer=keras.optimizers.Adam(1e-3))
         model.fit(SENTENCES, batch_size=4, epochs=3, verbose=0)
         return model.predict(SENTENCES, verbose=0)
@@ -288,10 +288,8 @@ def test_training_repeats_bit_for_bit_with_the_same_seed(small_preset):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains_and_predicts_in_float32_outside(
-    small_preset, precision
-):
-    model = load(small_preset, dtype=precision)
+def test_mixed_precision_trains_and_predicts_in_float32_outside(tiny_preset, precision):
+    model = load(tiny_preset, dtype=precision)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
     model.fit(SENTENCES, batch_size=4, epochs=2, verbose=0)
     embeddings = model.predict(SENTENCES, verbose=0)
@@ -303,13 +301,13 @@ def test_mixed_precision_trains_and_predicts_in_float32_outside(
 # === Saving and loading ===
 
 
-def test_a_saved_model_loads_with_everything_it_was(small_preset, tmp_path):
+def test_a_saved_model_loads_with_everything_it_was(tiny_preset, tmp_path):
     settings = {
         "pooling": "cls",
         "head_in_inference": False,
         "max_length": 20,
     }
-    model = load(small_preset, head_init="random", dropout=0.2, **settings)
+    model = load(tiny_preset, head_init="random", dropout=0.2, **settings)
     model.save_to_preset(str(tmp_path / "saved"))
     loaded = SimCSE.from_preset(str(tmp_path / "saved"))
     assert {name: getattr(loaded, name) for name in settings} == settings
@@ -337,8 +335,8 @@ def test_kerashub_alone_loads_backbone_and_tokenizer_of_a_saved_model(
     assert tokenizer.get_vocabulary() == model.tokenizer.vocabulary
 
 
-def test_a_fresh_process_predicts_the_same(small_preset, tmp_path):
-    model = load(small_preset, head_init="random")
+def test_a_fresh_process_predicts_the_same(tiny_preset, tmp_path):
+    model = load(tiny_preset, head_init="random")
     model.save_to_preset(str(tmp_path / "saved"))
     script = (
         "import sys, numpy as np; from simcse_tf import SimCSE\n"
@@ -353,8 +351,8 @@ def test_a_fresh_process_predicts_the_same(small_preset, tmp_path):
     )
 
 
-def test_keras_own_saving_and_config_round_trip(small_preset, tmp_path):
-    model = load(small_preset, temperature=0.07)
+def test_keras_own_saving_and_config_round_trip(tiny_preset, tmp_path):
+    model = load(tiny_preset, temperature=0.07)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
     model.fit(SENTENCES, batch_size=4, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -370,9 +368,9 @@ def test_keras_own_saving_and_config_round_trip(small_preset, tmp_path):
     assert rebuilt.settings() == model.settings()
 
 
-def test_random_head_differs_from_the_pretrained_one(small_preset):
-    pretrained = load(small_preset)
-    random = load(small_preset, head_init="random")
+def test_random_head_differs_from_the_pretrained_one(tiny_preset):
+    pretrained = load(tiny_preset)
+    random = load(tiny_preset, head_init="random")
     kernel = random.head.kernel.numpy()
     assert not np.allclose(kernel, pretrained.head.kernel.numpy())
     np.testing.assert_array_equal(random.head.bias.numpy(), 0)

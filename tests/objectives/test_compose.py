@@ -35,22 +35,22 @@ def test_a_sum_adds_the_losses():
     np.testing.assert_allclose(both.embedding_loss(EMBEDDINGS), expected, rtol=1e-6)
 
 
-def test_an_objective_may_wrap_another(small_preset):
+def test_an_objective_may_wrap_another(tiny_preset):
     wrapped = FirstHalf(Contrastive())
     anchor, positive = EMBEDDINGS[..., :4]
     np.testing.assert_allclose(
         wrapped.embedding_loss(EMBEDDINGS), contrastive_loss(anchor, positive)
     )
     keras.utils.set_random_seed(1)
-    model = SimCSE.from_preset(str(small_preset), dropout=0.0, pooling="avg")
+    model = SimCSE.from_preset(str(tiny_preset), dropout=0.0, pooling="avg")
     z = model.predict(SENTENCES, verbose=0)[:, :8]
     model.compile(keras.optimizers.SGD(0.0), objective=wrapped)
     logs = model.train_on_batch(model.prepare(SENTENCES), return_dict=True)
     np.testing.assert_allclose(logs["loss"], contrastive_loss(z, z), rtol=1e-5)
 
 
-def test_a_model_compiled_again_trains_the_new_objectives_layers_only(small_preset):
-    model = SimCSE.from_preset(str(small_preset))
+def test_a_model_compiled_again_trains_the_new_objectives_layers_only(tiny_preset):
+    model = SimCSE.from_preset(str(tiny_preset))
     alone = len(model.trainable_variables)
     for _ in range(2):
         model.compile("adam", objective=Contrastive() + MaskedLM(0.1))
@@ -59,8 +59,8 @@ def test_a_model_compiled_again_trains_the_new_objectives_layers_only(small_pres
     assert len(model.trainable_variables) == alone
 
 
-def test_kerases_own_file_keeps_the_objective(small_preset, tmp_path):
-    model = SimCSE.from_preset(str(small_preset))
+def test_kerases_own_file_keeps_the_objective(tiny_preset, tmp_path):
+    model = SimCSE.from_preset(str(tiny_preset))
     model.compile("adam", objective=Contrastive(0.2, 0.5) + MaskedLM(0.1, 0.3))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -94,9 +94,9 @@ def test_the_loss_is_the_cross_entropy_at_the_hidden_tokens():
     assert float(nothing) == 0.0
 
 
-def test_training_lowers_both_losses(small_preset, tmp_path):
+def test_training_lowers_both_losses(tiny_preset, tmp_path):
     keras.utils.set_random_seed(1)
-    model = SimCSE.from_preset(str(small_preset), head_init="random")
+    model = SimCSE.from_preset(str(tiny_preset), head_init="random")
     model.compile(adam(1e-2), objective=Contrastive() + MaskedLM(0.1))
     history = model.fit(SENTENCES, batch_size=8, epochs=15, verbose=0).history
     assert history["mlm_loss"][-1] < history["mlm_loss"][0] - 1
@@ -144,8 +144,8 @@ def test_the_head_of_a_hugging_face_checkpoint_is_taken(tmp_path):
     np.testing.assert_allclose(found, words @ x + head["bias"], rtol=1e-3, atol=1e-3)
 
 
-def test_a_vocabulary_without_mask_is_told(small_preset):
-    model = SimCSE.from_preset(str(small_preset))
+def test_a_vocabulary_without_mask_is_told(tiny_preset):
+    model = SimCSE.from_preset(str(tiny_preset))
     model.tokenizer.mask_token_id = None
     with pytest.raises(UserError, match=r"needs a \[MASK\]"):
         model.compile("adam", objective=Contrastive() + MaskedLM(0.1))

@@ -67,7 +67,7 @@ def write_transfer(directory):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, small_preset):
+def workspace(tmp_path_factory, tiny_preset):
     """Data in SentEval's layout, a run, and another of its kind with another model."""
     path = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def workspace(tmp_path_factory, small_preset):
     write_sts13(path / "senteval" / "STS" / "STS13-en-test")
     write_transfer(path / "senteval")
     config = {
-        "model": {"preset": str(small_preset), "pooling": "avg"},
+        "model": {"preset": str(tiny_preset), "pooling": "avg"},
         "data": {
             "train": str(path / "nli.csv"),
             "evaluation": str(path / "senteval"),
@@ -94,7 +94,7 @@ def workspace(tmp_path_factory, small_preset):
     shutil.copytree(path / "one", path / "other", symlinks=True)
     config["objective"] = {"temperature": 0.1}
     (path / "other" / "config.json").write_text(parse_config(config).to_json())
-    untrained = SimCSE.from_preset(str(small_preset), pooling="avg_first_last")
+    untrained = SimCSE.from_preset(str(tiny_preset), pooling="avg_first_last")
     checkpoint.save_best(str(path / "other"), untrained)
     return path
 
@@ -371,12 +371,12 @@ def test_each_model_encodes_every_sentence_once(
 
 
 @pytest.mark.slow
-def test_any_model_can_be_compared(workspace, tmp_path, small_preset):
-    output = report(workspace / "one", str(small_preset), output=tmp_path / "page.html")
+def test_any_model_can_be_compared(workspace, tmp_path, tiny_preset):
+    output = report(workspace / "one", str(tiny_preset), output=tmp_path / "page.html")
     outline = Outline(output.read_text("utf-8"))
-    assert f"Against {small_preset}" in outline.words()
+    assert f"Against {tiny_preset}" in outline.words()
     assert [cell.strip() for cell in outline.tables[0][0][2:4]] == [
-        "one", str(small_preset),
+        "one", str(tiny_preset),
     ]  # fmt: skip
     # No run, no config.
     assert all(len(row) == 3 for row in outline.tables[-1])

@@ -69,9 +69,9 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
             option("--max-batch-size"),
         )
         return
-    small_preset = request.getfixturevalue("small_preset")
+    tiny_preset = request.getfixturevalue("tiny_preset")
     directory = request.getfixturevalue("tmp_path_factory").mktemp("conformance")
-    yield from _own_server(small_preset, directory)
+    yield from _own_server(tiny_preset, directory)
 
 
 def _own_server(preset: Path, directory: Path) -> Iterator[Target]:

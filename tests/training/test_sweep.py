@@ -18,8 +18,8 @@ from simcse_tf.training.sweep_summary import format_table
 
 
 @pytest.fixture
-def workspace(tmp_path, small_preset):
-    return make_workspace(tmp_path, small_preset)
+def workspace(tmp_path, tiny_preset):
+    return make_workspace(tmp_path, tiny_preset)
 
 
 def write_grid(workspace, grid):

@@ -22,14 +22,14 @@ def run(*arguments, cwd=ROOT):
 
 
 @pytest.fixture
-def workspace(tmp_path, small_preset):
-    return make_workspace(tmp_path, small_preset)
+def workspace(tmp_path, tiny_preset):
+    return make_workspace(tmp_path, tiny_preset)
 
 
 @pytest.fixture(scope="module")
-def short_run(tmp_path_factory, small_preset):
+def short_run(tmp_path_factory, tiny_preset):
     """A workspace with a run of two steps without evaluation data."""
-    workspace = make_workspace(tmp_path_factory.mktemp("short"), small_preset)
+    workspace = make_workspace(tmp_path_factory.mktemp("short"), tiny_preset)
     train(workspace, "training.max_steps=2", "data.evaluation=null")
     return workspace
 
