@@ -1,1 +1,1 @@
-"""Devices, replicas and workers, and what they tell each other."""
+"""Devices, replicas and workers, and what they exchange."""

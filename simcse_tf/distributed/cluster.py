@@ -1,4 +1,4 @@
-"""A cluster of workers: who they are, how they join, how a lost one shows."""
+"""A cluster of workers: who they are, how they join, how a lost one is noticed."""
 
 import faulthandler
 import json
@@ -33,6 +33,12 @@ def own_cluster() -> Cluster:
 
     Raises:
         UserError: If there is none, or it is malformed.
+
+    Example:
+
+    ```python
+    own_cluster().workers  # [("host0", 2222), ("host1", 2222)]
+    ```
     """
     text = os.environ.get("TF_CONFIG", "")
     try:
@@ -67,10 +73,16 @@ def join(cluster: Cluster) -> tf.distribute.Strategy:
     Raises:
         UserError: If this worker's port cannot be used.
         PeerLost: If a worker does not join within `JOIN_SECONDS`.
+
+    Example:
+
+    ```python
+    strategy = join(own_cluster())
+    ```
     """
     _await_workers(cluster)
-    # TensorFlow holds the interpreter until all have joined, for up to an hour; a
-    # worker that dies now is a case for this watchdog, which needs no interpreter.
+    # TensorFlow holds the interpreter until all have joined, for up to an hour. If a
+    # worker dies now, this watchdog ends the wait: it needs no interpreter.
     faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -81,7 +93,7 @@ def join(cluster: Cluster) -> tf.distribute.Strategy:
 
 
 def _await_workers(cluster: Cluster) -> None:
-    """Waits until every worker listens; an own port says that this one does."""
+    """Waits until every worker listens. Meanwhile this one listens on its own port."""
     deadline = time.monotonic() + JOIN_SECONDS
     port = cluster.workers[cluster.rank][1]
     dual = socket.has_dualstack_ipv6()
@@ -110,15 +122,29 @@ def _listens(address: tuple[str, int]) -> bool:
 
 
 def is_peer_failure(error: tf.errors.OpError) -> bool:
-    """Whether an error of TensorFlow's comes from another worker's end."""
-    # The code is that of the first failure: a peer that started anew, for one, is a
-    # failed precondition.
+    """Whether another worker's end caused an error of TensorFlow's.
+
+    Example:
+
+    ```python
+    is_peer_failure(tf.errors.UnavailableError(None, None, "reset"))  # True
+    ```
+    """
+    # The error has the code of the first failure. After a peer has restarted, for
+    # example, that is a failed precondition.
     kinds = (tf.errors.UnavailableError, tf.errors.AbortedError)
     return isinstance(error, kinds) or "Collective ops is aborted" in error.message
 
 
 def peer_lost(error: tf.errors.OpError) -> PeerLost:
-    """`error` in one line that says what to do."""
+    """Describes `error` in one line, with what to do about it.
+
+    Example:
+
+    ```python
+    raise peer_lost(error) from error
+    ```
+    """
     reason = " ".join(error.message.split())
     return PeerLost(
         f"lost worker(s) of the cluster ({reason[:300]}): start all workers again with "

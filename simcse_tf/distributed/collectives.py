@@ -13,12 +13,26 @@ from simcse_tf.distributed.strategy import current_strategy, worker_count
 
 
 def any_worker(flag: bool) -> bool:
-    """Whether any worker's flag is set: every worker must ask at the same time."""
+    """Whether any worker's flag is set: every worker must call it at the same time.
+
+    Example:
+
+    ```python
+    any_worker(received_sigterm)  # True on all workers if it is on one
+    ```
+    """
     return any(every_worker(int(flag)))
 
 
 def every_worker(value: int) -> list[int]:
-    """Every worker's value: every worker must ask at the same time."""
+    """Every worker's value: every worker must call it at the same time.
+
+    Example:
+
+    ```python
+    every_worker(step)  # [250, 250] on two workers
+    ```
+    """
     current = current_strategy()
     workers = worker_count(current)
     if current is None or workers == 1:
@@ -30,7 +44,7 @@ def every_worker(value: int) -> list[int]:
 
 @functools.cache
 def _worker_sum(strategy: tf.distribute.Strategy) -> Any:
-    # One trace, and so one collective, however often it is asked.
+    # One trace, and so one collective, however often it is called.
     return tf.function(
         lambda value: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
     )
@@ -40,7 +54,14 @@ def _worker_sum(strategy: tf.distribute.Strategy) -> Any:
 
 
 def logged(value: Any) -> Any:
-    """A scalar as `train_step` returns it, to be shown by `fit`."""
+    """A scalar as `train_step` returns it, to be shown by `fit`.
+
+    Example:
+
+    ```python
+    return {"loss": logged(loss)}  # in `train_step`
+    ```
+    """
     # Keras averages each worker's logs over axis 0, which a scalar does not have
     # (https://github.com/keras-team/keras/issues/20585).
     several = worker_count(tf.distribute.get_strategy()) > 1
@@ -55,6 +76,12 @@ def gather(embeddings: Any) -> Any:
 
     Returns:
         Tensor of shape `(replicas * n, dim)`.
+
+    Example:
+
+    ```python
+    candidates = gather(positives)  # (replicas * n, dim)
+    ```
     """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
@@ -64,18 +91,39 @@ def gather(embeddings: Any) -> Any:
 
 
 def replica_offset(rows: Any) -> Any:
-    """The row at which this replica's part starts in what `gather` returns."""
+    """The row at which this replica's part starts in what `gather` returns.
+
+    Example:
+
+    ```python
+    own = replica_offset(n) + tf.range(n)  # this replica's rows of `gather`
+    ```
+    """
     return tf.distribute.get_replica_context().replica_id_in_sync_group * rows
 
 
 def sum_over_replicas(tensors: list[Any]) -> list[Any]:
-    """The sum of all replicas' tensors, the same on every replica."""
+    """The sum of all replicas' tensors, the same on every replica.
+
+    Example:
+
+    ```python
+    gradients = sum_over_replicas(tape.gradient(loss, variables))
+    ```
+    """
     with tf.name_scope("sum_gradients"):
         return _all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
 def mean_over_replicas(value: Any) -> Any:
-    """The mean of all replicas' values, the same on every replica."""
+    """The mean of all replicas' values, the same on every replica.
+
+    Example:
+
+    ```python
+    loss = mean_over_replicas(loss)
+    ```
+    """
     return _all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
@@ -93,14 +141,21 @@ def expect_summed_gradients(optimizer: Any) -> None:
     scale's), and sums afterwards, so that the step depends on the number of replicas
     and one that overflows spoils the others. A caller that sums first gives every
     replica the whole batch's gradient; the optimizer then must not sum again.
-    (https://github.com/keras-team/keras/issues/18666 is near it.)
+    (https://github.com/keras-team/keras/issues/18666 is a related problem.)
 
     Args:
         optimizer: A `keras.optimizers.Optimizer`.
 
     Raises:
         RuntimeError: If this Keras sums gradients elsewhere: they would be summed
-            twice without a word.
+            twice unnoticed.
+
+    Example:
+
+    ```python
+    expect_summed_gradients(optimizer)
+    optimizer.apply(sum_over_replicas(gradients), variables)  # in `train_step`
+    ```
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not callable(getattr(inner, "_all_reduce_sum_gradients", None)):

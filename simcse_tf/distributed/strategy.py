@@ -20,6 +20,13 @@ def split_cpu(count: int) -> None:
 
     Raises:
         UserError: If TensorFlow has started already.
+
+    Example:
+
+    ```python
+    split_cpu(2)
+    strategy_of("mirrored").num_replicas_in_sync  # 2, without GPUs
+    ```
     """
     [cpu] = tf.config.list_physical_devices("CPU")
     devices = [tf.config.LogicalDeviceConfiguration()] * count
@@ -32,7 +39,7 @@ def split_cpu(count: int) -> None:
 def strategy_of(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
     """The `tf.distribute` strategy that a config's `training.strategy` names.
 
-    `"multi_worker"` and `"tpu"` start TensorFlow anew: nothing of it may have run
+    `"multi_worker"` and `"tpu"` initialize TensorFlow, so no operation may have run
     before.
 
     Args:
@@ -45,8 +52,15 @@ def strategy_of(name: str = "auto", tpu: str | None = None) -> tf.distribute.Str
 
     Raises:
         ValueError: If there is no such strategy.
-        UserError: If `TF_CONFIG` is no cluster's, or there is no such TPU.
+        UserError: If `TF_CONFIG` describes no cluster, or there is no such TPU.
         PeerLost: If a worker does not join within `cluster.JOIN_SECONDS`.
+
+    Example:
+
+    ```python
+    with strategy_of("mirrored").scope():
+        model = SimCSE.from_preset("bert_base_en_uncased")
+    ```
     """
     global _current
     _current = _make_strategy(name, tpu)
@@ -84,17 +98,39 @@ _current: tf.distribute.Strategy | None = None
 
 
 def current_strategy() -> tf.distribute.Strategy | None:
-    """The strategy that `strategy_of` made last in this process, if any."""
+    """The strategy that `strategy_of` made last in this process, if any.
+
+    Example:
+
+    ```python
+    current_strategy()  # None before `strategy_of`
+    ```
+    """
     return _current
 
 
 def is_chief() -> bool:
-    """Whether this process is the one that writes and reports."""
+    """Whether this process is the one that writes and reports.
+
+    Example:
+
+    ```python
+    if is_chief():
+        model.save_to_preset("models/mine")
+    ```
+    """
     return _current is None or _current.extended.should_checkpoint
 
 
 def worker_count(strategy: tf.distribute.Strategy | None) -> int:
-    """How many processes a strategy spans."""
+    """How many processes a strategy spans.
+
+    Example:
+
+    ```python
+    worker_count(strategy_of("mirrored"))  # 1
+    ```
+    """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
@@ -107,6 +143,13 @@ def lost_peers_reported() -> Iterator[None]:
 
     TensorFlow notices within seconds: at once where a connection breaks, else by
     missing heartbeats.
+
+    Example:
+
+    ```python
+    with lost_peers_reported():
+        model.fit(batches, steps_per_epoch=100)
+    ```
     """
     try:
         yield
@@ -122,24 +165,31 @@ def lost_peers_reported() -> Iterator[None]:
 def distribute(
     strategy: tf.distribute.Strategy, batches: Callable[[int, range], tf.data.Dataset]
 ) -> Any:
-    """A data set of which every worker makes only its own replicas' part.
+    """A data set in which every worker makes only the part of its own replicas.
 
     Args:
         strategy: A `tf.distribute.Strategy`.
-        batches: Function of how many replicas there are and of which of them are
+        batches: Function of the number of replicas and of the range of those that are
             this worker's. Returns a data set that gives each of these, in order,
             its part of the first step, then of the second, and so on.
 
     Returns:
-        What `fit` takes, without an end: say how many steps to run.
+        An endless data set for `fit`, which needs `steps_per_epoch` with it.
+
+    Example:
+
+    ```python
+    batches = distribute(strategy, lambda replicas, own: dataset)
+    model.fit(batches, steps_per_epoch=100)
+    ```
     """
 
     def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
         replicas = context.num_replicas_in_sync
         each = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * each
-        # Of a data set that ends, workers would ask each other at every step whether
-        # it has.
+        # If the data set ended, the workers would have to agree at every step on
+        # whether it has.
         dataset = batches(replicas, range(first, first + each)).repeat()
         return dataset.prefetch(tf.data.AUTOTUNE)
 

@@ -27,6 +27,13 @@ class BertEncoder(Encoder):
         backbone: A `keras_hub.models.BertBackbone`.
         layers: See `Encoder`.
         first_token: See `Encoder`.
+
+    Example:
+
+    ```python
+    encoder = BertEncoder(backbone, layers=(-1,))
+    [hidden_states] = encoder.hidden_states(encoder.weights(), features)
+    ```
     """
 
     def __init__(

@@ -14,7 +14,14 @@ Dropout = Callable[[tf.Tensor, float], tf.Tensor]
 
 
 def no_dropout(tensor: tf.Tensor, rate: float) -> tf.Tensor:
-    """Returns `tensor`: dropout outside training."""
+    """Returns `tensor`: dropout outside training.
+
+    Example:
+
+    ```python
+    no_dropout(tf.ones([2]), 0.1)  # [1.0, 1.0]
+    ```
+    """
     return tensor
 
 
@@ -103,10 +110,16 @@ def check_keras_dropout() -> None:
     """Checks once that `dropout_seed_scope` decides the masks in this Keras.
 
     `random_states` finds the generators by the name that Keras gives them. If Keras
-    renamed them, masks would differ from run to run without a word.
+    renamed them, masks would differ from run to run unnoticed.
 
     Raises:
         RuntimeError: If it does not.
+
+    Example:
+
+    ```python
+    check_keras_dropout()  # raises if Keras renamed its generators
+    ```
     """
     layer = keras.layers.Dropout(0.5)
     ones = tf.ones([64])

@@ -104,7 +104,14 @@ def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
 
 
 def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """A tokenizer in JSON's types, for `tokenizer_from_config`."""
+    """A tokenizer in JSON's types, for `tokenizer_from_config`.
+
+    Example:
+
+    ```python
+    tokenizer_config(model.tokenizer)["class_name"]  # "BertTokenizer"
+    ```
+    """
     return {
         "class_name": type(tokenizer).__name__,
         "vocabulary": tokenizer.vocabulary,
@@ -117,6 +124,12 @@ def tokenizer_from_config(config: dict[str, Any]) -> Tokenizer:
 
     Raises:
         ValueError: If no family has such a tokenizer.
+
+    Example:
+
+    ```python
+    tokenizer_from_config(tokenizer_config(model.tokenizer))
+    ```
     """
     name, arguments = config["class_name"], {**config}
     del arguments["class_name"]

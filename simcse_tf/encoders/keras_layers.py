@@ -38,6 +38,13 @@ class KerasLayersEncoder(Encoder):
         ValueError: If layers before the last are wanted and the backbone has no
             `TransformerEncoder` layers.
         RuntimeError: If this Keras does not draw dropout masks from given seeds.
+
+    Example:
+
+    ```python
+    encoder = KerasLayersEncoder(backbone, layers=(-1,))
+    [hidden_states] = encoder.hidden_states(encoder.weights(), features)
+    ```
     """
 
     def __init__(
@@ -77,6 +84,12 @@ def hidden_state_model(
     Raises:
         ValueError: If layers before the last are wanted and the backbone has no
             `TransformerEncoder` layers.
+
+    Example:
+
+    ```python
+    hidden_state_model(backbone, layers=(0, -1))(features)  # first and last layer
+    ```
     """
     outputs = [sequence_output(backbone)]
     if tuple(layers) != (-1,):
@@ -101,6 +114,13 @@ def freeze_unread_layers(
     Args:
         backbone: A `keras_hub.models.Backbone`.
         layers: ints. The transformer layers whose hidden states are wanted.
+
+    Example:
+
+    ```python
+    freeze_unread_layers(backbone, layers=(-1,))
+    backbone.pooled_dense.trainable  # False
+    ```
     """
     read = hidden_state_model(backbone, layers).layers
     for layer in backbone.layers:
@@ -109,7 +129,14 @@ def freeze_unread_layers(
 
 
 def sequence_output(backbone: keras_hub.models.Backbone) -> Any:
-    """The symbolic hidden states of the last layer, `(n, length, dim)`."""
+    """The symbolic hidden states of the last layer, `(n, length, dim)`.
+
+    Example:
+
+    ```python
+    sequence_output(backbone).shape  # (None, None, 768)
+    ```
+    """
     output = backbone.output
     return output["sequence_output"] if isinstance(output, Mapping) else output
 
@@ -117,13 +144,27 @@ def sequence_output(backbone: keras_hub.models.Backbone) -> Any:
 def transformer_layers(
     backbone: keras_hub.models.Backbone,
 ) -> list[keras_hub.layers.TransformerEncoder]:
-    """The `TransformerEncoder` layers of a backbone, the first one first."""
+    """The `TransformerEncoder` layers of a backbone, the first one first.
+
+    Example:
+
+    ```python
+    len(transformer_layers(backbone))  # 12 for BERT-base
+    ```
+    """
     encoder = keras_hub.layers.TransformerEncoder
     return [layer for layer in backbone.layers if isinstance(layer, encoder)]
 
 
 def use_exact_gelu(backbone: keras_hub.models.Backbone) -> None:
-    """Lets a backbone compute GELU itself in place of its tanh approximation."""
+    """Lets a backbone compute exact GELU in place of its tanh approximation.
+
+    Example:
+
+    ```python
+    use_exact_gelu(backbone)
+    ```
+    """
     for layer in transformer_layers(backbone):
         parts_of(layer).intermediate.activation = keras.activations.gelu
 
@@ -131,8 +172,14 @@ def use_exact_gelu(backbone: keras_hub.models.Backbone) -> None:
 def parts_of(layer: keras_hub.layers.TransformerEncoder) -> EncoderLayer:
     """The sublayers of a transformer layer.
 
-    KerasHub gives them private names. They stand here and nowhere else; a name that
+    KerasHub gives them private names. No other code uses these names; one that
     is gone raises an `AttributeError`.
+
+    Example:
+
+    ```python
+    parts_of(transformer_layers(backbone)[0]).intermediate.units  # 3072
+    ```
     """
     return EncoderLayer(
         attention=layer._self_attention_layer,

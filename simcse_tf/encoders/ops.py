@@ -47,6 +47,12 @@ def dense(inputs: tf.Tensor, weights: Pair) -> tf.Tensor:
 
     Returns:
         Tensor of shape `(rows, out)`.
+
+    Example:
+
+    ```python
+    dense(tf.ones([2, 3]), (tf.ones([3, 4]), tf.zeros([4])))  # all 3.0, (2, 4)
+    ```
     """
     kernel, bias = weights
     if inputs.dtype == tf.float16:
@@ -69,6 +75,12 @@ def layer_norm(
 
     Returns:
         Tensor of shape `(rows, dim)`.
+
+    Example:
+
+    ```python
+    layer_norm(inputs, (tf.ones([8]), tf.zeros([8])), 1e-12, tf.float32)
+    ```
     """
     gamma, beta = weights
     standard = _standardize(tf.cast(inputs, tf.float32), epsilon)
@@ -76,7 +88,14 @@ def layer_norm(
 
 
 def activate(inputs: tf.Tensor, activation: Callable[[Any], Any]) -> tf.Tensor:
-    """Applies an activation; exact GELU with a gradient of its own."""
+    """Applies an activation; exact GELU with a gradient of its own.
+
+    Example:
+
+    ```python
+    activate(tf.constant([0.0, 1.0]), keras.activations.gelu)  # [0.0, 0.8413]
+    ```
+    """
     exact = activation is keras.activations.gelu
     return _gelu(inputs) if exact else activation(inputs)
 

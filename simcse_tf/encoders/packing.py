@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from simcse_tf.encoders.base import Features
 
-# An unpadded batch has a multiple of so many tokens: a kernel is prepared anew for
-# every size that it meets.
+# An unpadded batch has a multiple of this many tokens, because a kernel is prepared
+# for every new size.
 _TOKENS_MULTIPLE = 64
 
 
@@ -23,11 +23,18 @@ class Packing:
         positions: int32 `(tokens,)`. Each token's position in its sentence.
         mask: int32 `(rows, length)`, 1 for a token and 0 for padding.
         pad_indices: int32 `(rows, length)`. The token that fills each cell.
-        sentences: int32 scalar. So many of the first rows are the batch's.
+        sentences: int32 scalar. How many of the first rows are the batch's.
 
     Args:
         unpad_indices: int32 `(tokens,)`. The cell that holds each token.
         heads: int. Heads of the attention. The other arguments are the attributes.
+
+    Example:
+
+    ```python
+    packing = unpadded(features, heads=12)
+    packing.pad(tokens)  # from `(tokens, dim)` to `(rows, length, dim)`
+    ```
     """
 
     def __init__(
@@ -87,6 +94,12 @@ def padded(features: Features, heads: int) -> Packing:
     Args:
         features: An encoder's inputs.
         heads: int. Heads of the attention.
+
+    Example:
+
+    ```python
+    padded(features, heads=12).token_ids  # n * length ids
+    ```
     """
     shape = tf.shape(features["token_ids"])
     cells = tf.range(shape[0] * shape[1])
@@ -110,6 +123,12 @@ def unpadded(features: Features, heads: int) -> Packing:
     Args:
         features: An encoder's inputs.
         heads: int. Heads of the attention.
+
+    Example:
+
+    ```python
+    unpadded(features, heads=12).token_ids  # a multiple of 64 ids
+    ```
     """
     rows, length = tf.unstack(tf.shape(features["token_ids"]))
     cells = rows * length

@@ -29,7 +29,7 @@ _MASKED_LM_TENSORS = {
     "cls.predictions.transform.dense.bias": "dense_bias",
     "cls.predictions.transform.LayerNorm.weight": "gamma",
     "cls.predictions.transform.LayerNorm.bias": "beta",
-    # As checkpoints of the first releases have it.
+    # The names in checkpoints of the first releases.
     "cls.predictions.transform.LayerNorm.gamma": "gamma",
     "cls.predictions.transform.LayerNorm.beta": "beta",
     "cls.predictions.bias": "bias",
@@ -38,7 +38,7 @@ _MASKED_LM_TENSORS = {
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a checkpoint itself says of how it wants to be used, if it does."""
+    """The settings that a checkpoint itself asks for, where it has any."""
 
     pooling: str | None = None
     max_length: int | None = None
@@ -93,8 +93,14 @@ def resolve(model: str) -> str:
         string. A directory's path, or the name or handle unchanged.
 
     Raises:
-        UserError: If the package or directory does not exist, or a name is no
-            preset of KerasHub's.
+        UserError: If the package or directory does not exist, or KerasHub
+            has no preset of that name.
+
+    Example:
+
+    ```python
+    resolve("bert_base_en_uncased")  # unchanged: KerasHub knows it
+    ```
     """
     if model.startswith(PACKAGE_SCHEME):
         return str(_package_directory(model))
@@ -134,7 +140,13 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
             `dtype`.
 
     Raises:
-        UserError: If KerasHub cannot load it; the message carries its reason.
+        UserError: If KerasHub cannot load it; the message has the reason.
+
+    Example:
+
+    ```python
+    load_backbone("bert_base_en_uncased", dropout=0.1)
+    ```
     """
     compat.read_newer_bert_checkpoints()
     try:
@@ -148,6 +160,12 @@ def load_tokenizer(preset: str) -> Tokenizer:
 
     Raises:
         UserError: If the preset has none, or one of no known family.
+
+    Example:
+
+    ```python
+    load_tokenizer("bert_base_en_uncased").vocabulary_size  # 30522
+    ```
     """
     try:
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
@@ -157,7 +175,14 @@ def load_tokenizer(preset: str) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: str) -> None:
-    """Writes a tokenizer in KerasHub's preset format."""
+    """Writes a tokenizer in KerasHub's preset format.
+
+    Example:
+
+    ```python
+    save_tokenizer(model.tokenizer, "models/mine")
+    ```
+    """
     tokenizer.to_keras_hub().save_to_preset(directory)
 
 
@@ -171,6 +196,13 @@ def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> boo
 
     Returns:
         Whether the checkpoint has them.
+
+    Example:
+
+    ```python
+    head = masked_lm_head(backbone, tokenizer)
+    load_masked_lm_head(head, "path/to/bert")  # True
+    ```
     """
     path = Path(preset) / "model.safetensors"
     if not path.is_file():
@@ -190,16 +222,22 @@ def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> boo
 
 
 def checkpoint_defaults(preset: str) -> Defaults:
-    """Reads how a Hugging Face or sentence-transformers model wants to be used.
+    """Reads the settings that a Hugging Face or sentence-transformers model asks for.
 
     Args:
         preset: string. As `resolve` returns it.
 
     Returns:
-        `Defaults`, empty where the checkpoint says nothing.
+        `Defaults`, `None` where the checkpoint has no such setting.
 
     Raises:
-        UserError: If it wants a pooling that SimCSE has not.
+        UserError: If it asks for a pooling that SimCSE does not have.
+
+    Example:
+
+    ```python
+    checkpoint_defaults("path/to/minilm").pooling  # "avg"
+    ```
     """
     directory = Path(preset)
     return Defaults(

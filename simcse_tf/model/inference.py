@@ -78,10 +78,16 @@ def constant_weights(model: SentenceEncoder) -> Weights:
     """Those of the embedder's weights that are faster as constants, as NumPy arrays.
 
     Half precision rearranges a matrix before a product: a constant once, any other
-    every time. In float32 there are none, and a graph stays small.
+    matrix every time. In float32 there are none, and a graph stays small.
 
     Args:
         model: A `simcse_tf.SimCSE`.
+
+    Example:
+
+    ```python
+    constant_weights(model)  # {} in float32
+    ```
     """
     weights = model.embedder.weights()
     if model.compute_dtype == "float32" or "layers" not in weights:

@@ -22,7 +22,7 @@ SETTINGS_FILE = "simcse.json"
 HEAD_FILE = "head.safetensors"
 HEAD_INITS = ("random", "pretrained")
 
-# What a preset says of the embeddings beside the weights.
+# The settings that decide the embeddings, beside the weights.
 SETTINGS = ("pooling", "head_in_inference", "max_length", "exact_gelu")
 # Older presets hold the objective's settings too. Embeddings do not depend on them.
 _FORMER_SETTINGS = ("temperature", "hard_negative_weight")
@@ -37,6 +37,12 @@ def write_preset(model: SentenceEncoder, directory: Path) -> None:
 
     Raises:
         OSError: If a file cannot be written.
+
+    Example:
+
+    ```python
+    write_preset(model, Path("models/mine"))
+    ```
     """
     model.backbone.save_to_preset(str(directory))
     presets.save_tokenizer(model.tokenizer, str(directory))
@@ -55,7 +61,13 @@ def saved_settings(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
         checkpoint: A loaded MODEL argument.
 
     Raises:
-        UserError: If the checkpoint wants what `SimCSE` does not have.
+        UserError: If the checkpoint asks for what `SimCSE` does not have.
+
+    Example:
+
+    ```python
+    saved_settings(load_checkpoint("runs/mine/best"))["pooling"]  # "cls"
+    ```
     """
     own = Path(checkpoint.preset) / SETTINGS_FILE
     if own.is_file():
@@ -81,6 +93,12 @@ def initialize_heads(
 
     Raises:
         UserError: If `head_init` is unknown, or there is no pretrained head.
+
+    Example:
+
+    ```python
+    initialize_heads(model.heads(), "pretrained", checkpoint)
+    ```
     """
     for head in heads:
         if head_init not in HEAD_INITS:

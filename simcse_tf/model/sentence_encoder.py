@@ -44,6 +44,13 @@ class SentenceEncoder(TextModel):
     Raises:
         ValueError: If the pooling is unknown or the backbone cannot serve it.
         UserError: If `max_length` is out of the backbone's range.
+
+    Example:
+
+    ```python
+    encoder = SentenceEncoder.from_preset("models/mine")
+    encoder.predict(["A man is playing a guitar."])  # (1, embedding_dim)
+    ```
     """
 
     def __init__(
@@ -109,7 +116,7 @@ class SentenceEncoder(TextModel):
         return self.embedder.embed(inputs, seed=seed, normalize=normalize)
 
     def predict_step(self, data: Any) -> tf.Tensor:
-        # Not through `call`, in which Keras rounds weights to half precision that the
+        # `call` is not used: in it Keras rounds weights to half precision that the
         # encoder reads in float32.
         features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self.embedder.embed(features)
@@ -127,7 +134,7 @@ class SentenceEncoder(TextModel):
         return self._inference.now(normalize)
 
     def _draw_seeds(self, count: int) -> list[tf.Tensor]:
-        """Seeds for this step, others on every replica."""
+        """Seeds for this step, different ones on every replica."""
         seed = tf.cast(self.seed_generator.next(), tf.int32)
         seed = tf.random.fold_in(seed, collectives.replica_offset(1))
         return tf.unstack(tf.random.split(seed, count))
@@ -135,11 +142,11 @@ class SentenceEncoder(TextModel):
     # === Saving and loading ===
 
     def settings(self) -> dict[str, Any]:
-        """What embeddings follow from beside weights, tokenizer and precision."""
+        """What decides embeddings, beside weights, tokenizer and precision."""
         return {name: getattr(self, name) for name in preset_io.SETTINGS}
 
     def description(self) -> dict[str, Any]:
-        """What embeddings follow from beside the weights, in JSON's types."""
+        """What decides embeddings, beside the weights, in JSON's types."""
         return {
             "tokenizer": tokenizer_config(self.tokenizer),
             "dtype": self.compute_dtype,

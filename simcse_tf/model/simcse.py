@@ -43,16 +43,16 @@ class SimCSE(SentenceEncoder):
             in the paper's unsupervised models. Defaults to `True`.
         max_length: int. Longer token sequences are cut; `[CLS]` and `[SEP]`
             count. Defaults to `32`, the paper's.
-        exact_gelu: bool. Whether the backbone's feed-forward layers compute GELU
-            itself, as Hugging Face's BERT does, in place of the tanh approximation
-            of Google's, which is KerasHub's. Defaults to `False`.
+        exact_gelu: bool. Whether the backbone's feed-forward layers compute exact
+            GELU, as Hugging Face's BERT does, in place of the tanh approximation
+            of Google's BERT, which KerasHub uses. Defaults to `False`.
         encoders: string. `"shared"`: one encoder for anchors and positives.
             `"dual"`: positives and hard negatives have one of their own, which
             starts from the same backbone, is used in training only and left out of
             a saved preset. Defaults to `"shared"`.
         temperature: float. Short for the objective `Contrastive(temperature)`, which
             `compile` may replace. Defaults to `0.05`.
-        hard_negative_weight: float. Likewise. Defaults to `0.0`.
+        hard_negative_weight: float. See `Contrastive`. Defaults to `0.0`.
         static_shapes: Optional bool. Whether shapes must not depend on the data, so
             that XLA can compile the step (`compile(jit_compile=True)`). Defaults to
             `None`: on TPUs.
@@ -134,8 +134,9 @@ class SimCSE(SentenceEncoder):
             self.objective.build(self)
             self.objective_layers.clear()
             self.objective_layers.extend(self.objective.layers)
-            # Built before a step is traced, whose loss is scaled by one of the
-            # variables. Built twice, Keras' LossScaleOptimizer has two sets of them.
+            # The optimizer is built before a step is traced, because one of its
+            # variables scales the loss. Built twice, Keras' LossScaleOptimizer has
+            # two sets of them.
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
         collectives.expect_summed_gradients(self.optimizer)
@@ -163,8 +164,8 @@ class SimCSE(SentenceEncoder):
         else:
             count = _quotient(examples, self.micro_batch_size)
             loss, token_loss, gradients = cached_gradients(step, count)
-        # Before the optimizer clips them or looks for an overflow: both are to be of
-        # the whole batch, and the same on every replica.
+        # The sum comes before the optimizer clips and looks for an overflow: both
+        # must concern the whole batch, and be the same on every replica.
         gradients = collectives.sum_over_replicas(gradients)
         self.optimizer.apply(gradients, self.trainable_variables)
         return self._logs(loss + token_loss, examples, self.objective.logs(token_loss))

@@ -49,6 +49,12 @@ def column_batches(x: Any, batch_size: int, shuffle: bool = False) -> tf.data.Da
         batch_size: int. Not used for a dataset that is batched.
         shuffle: bool. Whether to shuffle what is not a dataset, every epoch. Defaults
             to `False`.
+
+    Example:
+
+    ```python
+    column_batches((anchors, positives), batch_size=64, shuffle=True)
+    ```
     """
     if not isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
         columns = tuple(map(string_tensor, x if isinstance(x, tuple) else (x,)))
@@ -62,7 +68,14 @@ def column_batches(x: Any, batch_size: int, shuffle: bool = False) -> tf.data.Da
 def batched(
     dataset: tf.data.Dataset, batch_size: int, drop_remainder: bool = False
 ) -> tf.data.Dataset:
-    """Batches a dataset of strings, unless it is batched already."""
+    """Batches a dataset of strings, unless it is batched already.
+
+    Example:
+
+    ```python
+    batched(tf.data.Dataset.from_tensor_slices(sentences), 64)
+    ```
+    """
     first = tf.nest.flatten(dataset.element_spec)[0]
     if first.shape.rank == 0:
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)

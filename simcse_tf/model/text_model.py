@@ -23,6 +23,13 @@ class TextModel(keras.Model):
         max_length: int. Longer token sequences are cut.
         embedding_dim: int. Columns of what `predict` returns.
         static_shapes: bool. Whether all batches are padded to `max_length`.
+
+    Example:
+
+    ```python
+    model = SimCSE.from_preset("models/mine")
+    model.tokenize(["A man is playing a guitar."])  # [[101, 1037, ...]]
+    ```
     """
 
     backbone: keras_hub.models.Backbone

@@ -117,6 +117,12 @@ class Sum(Objective):
     Args:
         first: An `Objective`.
         second: An `Objective`.
+
+    Example:
+
+    ```python
+    Sum(Contrastive(), MaskedLM(0.1))  # as `Contrastive() + MaskedLM(0.1)`
+    ```
     """
 
     def __init__(self, first: Objective, second: Objective):

@@ -11,7 +11,7 @@ def cached_gradients(step: Step, micro_batches: tf.Tensor) -> Result:
     """Differentiates the batch in the memory of one micro-batch: gradient caching.
 
     First every micro-batch is encoded without keeping activations. Then the loss of
-    all embeddings gives each embedding's gradient. At last every micro-batch is
+    all embeddings gives each embedding's gradient. Finally every micro-batch is
     encoded again, and its embeddings' gradients flow into the variables.
 
     Args:
@@ -20,6 +20,12 @@ def cached_gradients(step: Step, micro_batches: tf.Tensor) -> Result:
 
     Returns:
         As `direct_gradients`.
+
+    Example:
+
+    ```python
+    loss, token_loss, gradients = cached_gradients(step, tf.constant(4))
+    ```
 
     Reference:
         - [Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under

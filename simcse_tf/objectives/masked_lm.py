@@ -16,8 +16,8 @@ from simcse_tf.objectives.defaults import MLM_PROBABILITY
 from simcse_tf.objectives.views import Views, as_one_batch, micro_batch
 from simcse_tf.tokenizers.base import Tokenizer
 
-# Of the tokens to be predicted, BERT replaces most by [MASK], some by a random
-# token, and leaves the rest as they are.
+# BERT replaces most of the tokens to be predicted by [MASK], some by a random token,
+# and keeps the rest.
 MASKED, RANDOM = 0.8, 0.1
 NOT_PREDICTED = -1
 
@@ -120,6 +120,12 @@ def masked_lm_head(
 
     Raises:
         UserError: If the vocabulary has no `[MASK]`.
+
+    Example:
+
+    ```python
+    head = masked_lm_head(model.backbone, model.tokenizer)
+    ```
     """
     if tokenizer.mask_token_id is None:
         raise UserError("the masked language model needs a [MASK] in the vocabulary")
@@ -160,6 +166,15 @@ def mask_tokens(
         the encoder is to read, and the token that was there where it is to be
         predicted, else `NOT_PREDICTED`.
 
+    Example:
+
+    ```python
+    token_ids, labels = mask_tokens(
+        ids, tf.constant([1, 2]), probability=0.15, mask_token_id=103,
+        special_token_ids=[0, 101, 102], vocabulary_size=30522,
+    )
+    ```
+
     Reference:
         - [Devlin et al. 2019](https://arxiv.org/abs/1810.04805), section 3.1
     """
@@ -193,6 +208,12 @@ def masked_lm_loss(head: Any, hidden_states: tf.Tensor, labels: tf.Tensor) -> tf
 
     Returns:
         float32 scalar.
+
+    Example:
+
+    ```python
+    masked_lm_loss(head, hidden_states, labels)
+    ```
     """
     dim = hidden_states.shape[-1]
     labels = tf.reshape(labels, (-1,))

@@ -38,6 +38,12 @@ def direct_gradients(step: Step) -> Result:
 
     Returns:
         The loss, the token loss, and the gradients of their scaled sum.
+
+    Example:
+
+    ```python
+    loss, token_loss, gradients = direct_gradients(step)
+    ```
     """
     with tf.GradientTape() as tape:
         loss, token_loss = step.loss(step.encode(0)), step.token_loss(0)
@@ -46,7 +52,14 @@ def direct_gradients(step: Step) -> Result:
 
 
 def dense_gradients(gradients: list[Any]) -> list[tf.Tensor]:
-    """Gradients as dense tensors."""
+    """Gradients as dense tensors.
+
+    Example:
+
+    ```python
+    dense_gradients(tape.gradient(loss, variables))
+    ```
+    """
     # An embedding table's gradient comes in pieces that repeat rows; clipping needs
     # the norm of their sum.
     return [tf.convert_to_tensor(gradient) for gradient in gradients]

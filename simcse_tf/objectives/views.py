@@ -60,6 +60,12 @@ def micro_batch(views: Any, index: Any, rows: Any) -> Any:
         views: Nested structure of tensors of shape `(views, n, ...)`.
         index: int or int scalar. Counted from 0.
         rows: int or int scalar. Examples of a micro-batch.
+
+    Example:
+
+    ```python
+    micro_batch(tf.ones([2, 8, 5]), index=1, rows=4).shape  # (2, 4, 5)
+    ```
     """
     return tf.nest.map_structure(
         lambda tensor: tensor[:, index * rows : (index + 1) * rows], views
@@ -67,7 +73,14 @@ def micro_batch(views: Any, index: Any, rows: Any) -> Any:
 
 
 def as_one_batch(views: Views) -> Views:
-    """The views below each other: tensors of shape `(views * n, length)`."""
+    """The views below each other: tensors of shape `(views * n, length)`.
+
+    Example:
+
+    ```python
+    as_one_batch({"token_ids": tf.ones([2, 8, 5])})["token_ids"].shape  # (16, 5)
+    ```
+    """
     return {
         name: tf.reshape(tensor, [-1, tf.shape(tensor)[-1]])
         for name, tensor in views.items()
@@ -89,6 +102,12 @@ def embed_views(
 
     Returns:
         float32 tensor of shape `(views, n, dim)`, l2-normalized.
+
+    Example:
+
+    ```python
+    embed_views([embedder] * 2, views, tf.constant([1, 2]), same_mask=False)
+    ```
     """
     if len(set(embedders)) == 1 and not same_mask:
         embeddings = embedders[0].embed(as_one_batch(views), seed=seed)

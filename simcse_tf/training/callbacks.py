@@ -2,12 +2,9 @@
 
 import json
 import math
-import signal
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,11 @@ import keras
 import tensorflow as tf
 
 from simcse_tf.core.atomic import atomic_write, sync
-from simcse_tf.core.errors import Stopped
 from simcse_tf.distributed.collectives import any_worker
 from simcse_tf.training import checkpoint
 from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.run_directory import RunDirectory, writing
+from simcse_tf.training.sigterm import stopped
 
 Scores = dict[str, float]
 Logs = dict[str, Any] | None
@@ -31,12 +28,18 @@ SELECTION_TASK = "STSBenchmark"
 class StepClock(keras.callbacks.Callback):
     """Counts the steps, and logs each one's learning rate and examples a second.
 
-    With loss scaling, also the scale and how many steps it has skipped. It stands
-    first: the others read the count, and their time is not the step's.
+    With loss scaling, also the scale and how many steps it has skipped. It is the
+    first callback: the others read the count, and their time is not the step's.
 
     Args:
         progress: A `Progress`, kept up to date.
         batch_size: int. Examples a step, over all replicas.
+
+    Example:
+
+    ```python
+    model.fit(x, callbacks=[StepClock(progress, batch_size=64)])
+    ```
     """
 
     def __init__(self, progress: Progress, batch_size: int):
@@ -71,6 +74,14 @@ class StepCallback(keras.callbacks.Callback, ABC):
         progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one action to the next.
         last_step: int. The run's last step, counted from 1.
+
+    Example:
+
+    ```python
+    class Beep(StepCallback):
+        def act(self, logs):
+            print(self.progress.step)
+    ```
     """
 
     def __init__(self, progress: Progress, every: int, last_step: int):
@@ -105,6 +116,12 @@ class STSEvaluation(StepCallback):
         progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one evaluation to the next.
         last_step: int. The run's last step, counted from 1.
+
+    Example:
+
+    ```python
+    STSEvaluation(evaluate, "runs/mine", progress, every=125, last_step=1000)
+    ```
     """
 
     def __init__(
@@ -140,6 +157,12 @@ class GeometryEvaluation(StepCallback):
         every: int. Steps from one evaluation to the next.
         last_step: int. The run's last step, counted from 1.
 
+    Example:
+
+    ```python
+    GeometryEvaluation(evaluate, progress, every=125, last_step=1000)
+    ```
+
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), figure 2
     """
@@ -155,7 +178,7 @@ class GeometryEvaluation(StepCallback):
         self.evaluate = evaluate
 
     def is_due(self) -> bool:
-        # Where the model came from is the trajectory's first point.
+        # The trajectory's first point is near the weights that training started from.
         return self.progress.step == 1 or super().is_due()
 
     def act(self, logs: dict[str, Any]) -> None:
@@ -163,19 +186,33 @@ class GeometryEvaluation(StepCallback):
 
 
 def selection_score(scores: Scores) -> float:
-    """What decides which model is the best."""
+    """What decides which model is the best.
+
+    Example:
+
+    ```python
+    selection_score({"STSBenchmark": 82.1, "avg": 79.0})  # 82.1
+    ```
+    """
     return scores.get(SELECTION_TASK, scores["avg"])
 
 
 class RunLog(keras.callbacks.Callback):
     """Writes every step's logs to `metrics.jsonl` and TensorBoard.
 
-    It stands after the callbacks that add to the logs. A resumed run's log goes on
-    after the checkpoint's step: what was logged beyond it is run again.
+    It comes after the callbacks that add to the logs. A resumed run's log continues
+    after the checkpoint's step: later steps in the log are run again.
 
     Args:
         run: string. The run's directory.
         progress: A `Progress`, kept up to date by a `StepClock`.
+
+    Example:
+
+    ```python
+    with closing(RunLog("runs/mine", progress)) as log:
+        model.fit(x, callbacks=[StepClock(progress, 64), log])
+    ```
     """
 
     def __init__(self, run: str, progress: Progress):
@@ -222,20 +259,28 @@ def _logged_step(line: str) -> float:
 class Checkpoint(StepCallback):
     """Saves what the run needs to resume, and stops the run when it must end.
 
-    It stands last: what a checkpoint counts as done has been logged.
+    It is the last callback: what a checkpoint counts as done has been logged.
 
     Args:
         run: Optional string. The run's directory; `None` where another worker
             saves.
         keep: int. How many checkpoints stay.
-        must_stop: Function that tells whether this worker's run must end. If that
-            is so on any, all stop after the same step.
+        must_stop: Function that returns whether this worker's run must end. If it
+            is true on one worker, all stop after the same step.
         progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one save to the next.
         last_step: int. The run's last step, counted from 1.
 
     Raises:
         Stopped: Once the run has been saved.
+
+    Example:
+
+    ```python
+    with sigterm() as must_stop:
+        save = Checkpoint("runs/mine", 1, must_stop, progress, 500, 1000)
+        model.fit(x, callbacks=[StepClock(progress, 64), save])
+    ```
     """
 
     def __init__(
@@ -268,29 +313,3 @@ class Checkpoint(StepCallback):
         with writing(directory.checkpoints):
             sync(directory.metrics_file)
             checkpoint.save(self.run, self.model, self.progress, self.keep)
-
-
-def stopped(progress: Progress) -> Stopped:
-    return Stopped(
-        f"stopped by SIGTERM after step {progress.step}: go on with --resume"
-    )
-
-
-@contextmanager
-def sigterm() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGTERM has come.
-
-    Kubernetes and spot machines send it some seconds before they kill. Only the
-    main thread can receive it.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(
-        signal.SIGTERM, lambda number, frame: received.append(number)
-    )
-    try:
-        yield lambda: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""What a run saves: all that decides the steps to come, and its best model."""
+"""What a run saves: all that decides its next steps, and its best model."""
 
 import json
 import zipfile
@@ -40,7 +40,7 @@ class Progress:
 def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
     """Writes `checkpoints/step-...`, which loads as a model and resumes as a run.
 
-    The link `last` names it once it is whole; older ones go after that.
+    The link `last` points to it once it is whole; older ones are removed after that.
 
     Args:
         run: string. The run's directory.
@@ -50,6 +50,12 @@ def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
 
     Raises:
         OSError: If it cannot be written; `last` is then what it was.
+
+    Example:
+
+    ```python
+    save("runs/mine", model, Progress(step=500, examples=10_000))
+    ```
     """
     directory = RunDirectory(run)
     newest = directory.checkpoint(progress.step)
@@ -63,10 +69,16 @@ def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
 
 
 def load_progress(run: str) -> Progress | None:
-    """How far a run's last checkpoint had come; `None` if there is none yet.
+    """Reads how far a run's last checkpoint had come; `None` if there is none yet.
 
     Raises:
         UserError: If the checkpoint cannot be read.
+
+    Example:
+
+    ```python
+    load_progress("runs/mine").step  # 500
+    ```
     """
     if not RunDirectory(run).last.is_symlink():
         return None
@@ -75,7 +87,7 @@ def load_progress(run: str) -> Progress | None:
 
 
 def restore(run: str, model: Any) -> None:
-    """Puts a model, its optimizer and its random states back where they were.
+    """Restores a model, its optimizer and its random states from the last checkpoint.
 
     Args:
         run: string. The directory of a run that has a checkpoint.
@@ -83,6 +95,12 @@ def restore(run: str, model: Any) -> None:
 
     Raises:
         UserError: If the checkpoint cannot be read or is another model's.
+
+    Example:
+
+    ```python
+    restore("runs/mine", model)
+    ```
     """
     with _open_state(run) as saved:
         variables = dict(_variables(model))
@@ -104,6 +122,12 @@ def save_best(run: str, model: Any, scores: dict[str, float] | None = None) -> N
 
     Raises:
         OSError: If it cannot be written; the older one is then still there.
+
+    Example:
+
+    ```python
+    save_best("runs/mine", model, {"step": 250, "avg": 80.2})
+    ```
     """
     with atomic_directory(RunDirectory(run).best) as path:
         _write_model(model, path)
@@ -129,7 +153,7 @@ def _open_state(run: str) -> Any:
 def _prune(newest: Path, keep: int) -> None:
     """Leaves the `keep` checkpoints up to the newest.
 
-    Those after it are from a future that a resumed run runs again.
+    Later ones hold steps that a resumed run runs again.
     """
     there = sorted(newest.parent.glob("step-*"))
     kept = [path for path in there if path <= newest][-keep:]
@@ -139,7 +163,7 @@ def _prune(newest: Path, keep: int) -> None:
 
 
 def _variables(model: Any) -> list[tuple[str, keras.Variable]]:
-    # A metric decides nothing, and is another one on every replica.
+    # A metric decides no step, and every replica has its own.
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
     parts = {"model": own, "optimizer": model.optimizer.variables}

@@ -18,7 +18,7 @@ from simcse_tf.objectives.defaults import (
 
 
 class Section(BaseModel):
-    # strict: "0.1" is no number and 1 no boolean, so a slip is told, not guessed.
+    # strict: "0.1" is no number and 1 no boolean, so a slip is reported, not guessed.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -107,6 +107,13 @@ class Config(Section):
 
     The sections and keys are those of the JSON file; an attribute's value is the
     file's or the default.
+
+    Example:
+
+    ```python
+    config = load_config("configs/sup.json")
+    config.training.batch_size  # 512
+    ```
     """
 
     model: ModelConfig
@@ -174,6 +181,12 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: If the file is missing or no JSON object, a key is unknown (the
             nearest known one is named) or a value is not what the key takes.
+
+    Example:
+
+    ```python
+    load_config("configs/sup.json", ["training.epochs=1"]).training.epochs  # 1
+    ```
     """
     values = read_json(path)
     if not isinstance(values, dict):
@@ -184,7 +197,14 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(values: dict[str, Any], source: str = "config") -> Config:
-    """Validates a config given as a dictionary; see `load_config`."""
+    """Validates a config given as a dictionary; see `load_config`.
+
+    Example:
+
+    ```python
+    parse_config(json.loads(Path("configs/sup.json").read_text()))
+    ```
+    """
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -225,7 +245,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "value_error":
-        # A section's name; what several sections decide together names its keys.
+        # The key is a section's name. A message about several sections names its keys.
         return ": ".join(filter(None, (key, str(first["ctx"]["error"]))))
     message = first["msg"].removeprefix("Input should be ")
     return f"{key}: expected {message}, received {json.dumps(first['input'])}"

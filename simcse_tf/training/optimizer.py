@@ -15,6 +15,12 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         learning_rate: float. The peak.
         total_steps: int. The step (counted from 0) at which the rate is 0.
         warmup_steps: int. Defaults to `0`: the first step runs at the peak.
+
+    Example:
+
+    ```python
+    float(LinearDecay(5e-5, total_steps=100)(50))  # 2.5e-05
+    ```
     """
 
     def __init__(self, learning_rate: float, total_steps: int, warmup_steps: int = 0):
@@ -39,10 +45,16 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("simcse_tf")
 class Adam(keras.optimizers.Adam):
-    """Keras' Adam, a variable's update being one operation instead of fifteen.
+    """Keras' Adam, with one operation instead of fifteen to update a variable.
 
     A large embedding table goes through memory once, and once more for the norm of all
     gradients. Gradients are dense.
+
+    Example:
+
+    ```python
+    model.compile(Adam(3e-5, global_clipnorm=1.0))
+    ```
     """
 
     def _clip_gradients(self, gradients: list[tf.Tensor | None]) -> list[Any]:
@@ -86,6 +98,12 @@ def adam(
 
     Returns:
         An `Adam`.
+
+    Example:
+
+    ```python
+    model.compile(adam(LinearDecay(5e-5, total_steps=1000)))
+    ```
 
     Reference:
         - [Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)

@@ -36,12 +36,13 @@ from simcse_tf.training.config import Config, ObjectiveConfig
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
+from simcse_tf.training.sigterm import sigterm, stopped
 
 
 def train(
     config: Config, resume: bool = False, data: RunData | None = None
 ) -> dict[str, float]:
-    """Trains, evaluates and saves as a config says.
+    """Trains, evaluates and saves as a config describes.
 
     Everything that can be wrong with the input is checked before the model is
     loaded and before anything is written.
@@ -108,8 +109,14 @@ def _progress(config: Config, resume: bool, examples: int) -> Progress:
 
 
 def build_model(config: Config, last_step: int) -> SimCSE:
-    """The compiled model of a run, its random numbers seeded by the config."""
+    """The compiled model of a run, its random numbers seeded by the config.
 
+    Example:
+
+    ```python
+    model = build_model(load_config("configs/sup.json"), last_step=1000)
+    ```
+    """
     keras.utils.set_random_seed(config.training.seed)
     model = SimCSE.from_preset(
         dtype=config.training.precision, **config.model.settings()
@@ -152,12 +159,18 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
     Raises:
         UserError: If the output directory cannot be written.
         Stopped: If SIGTERM came and the run has been saved.
+
+    Example:
+
+    ```python
+    fit(model, data, config, Progress(examples=len(data.source)))
+    ```
     """
 
     source, steps, last_step = data.source, data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
-    with callbacks.sigterm() as must_stop, _run_log(config, progress) as log:
+    with sigterm() as must_stop, _run_log(config, progress) as log:
         watch = _callbacks(config, data, progress, log, must_stop)
         while progress.step < last_step:
             epoch, first = progress.step // steps, progress.step
@@ -180,9 +193,9 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
                     steps=end - first,
                 ),
             )
-        # It may have come after the last step's callbacks, when all is saved.
+        # SIGTERM may have come after the last step's callbacks, when all is saved.
         if must_stop():
-            raise callbacks.stopped(progress)
+            raise stopped(progress)
 
 
 def _batches(
@@ -296,9 +309,9 @@ def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
         f"{data.last_step} in all"
     )
     if done:
-        print(f"going on after step {done}")
+        print(f"resuming after step {done}")
     elif resume:
-        print("no checkpoint yet: the run begins again")
+        print("no checkpoint yet: the run starts from the beginning")
 
 
 def _final_scores(
@@ -306,7 +319,7 @@ def _final_scores(
 ) -> dict[str, float]:
     directory = RunDirectory(config.output_dir)
     if not config.data.evaluation:
-        # Nothing says that an earlier model was better.
+        # Without dev scores the last model counts as the best.
         with writing(directory.best):
             checkpoint.save_best(config.output_dir, model)
         return {}

@@ -43,6 +43,12 @@ def open_run(config: Config, resume: bool = False, chief: bool = True) -> RunDat
 
     Raises:
         UserError: If the directory or the data cannot be used.
+
+    Example:
+
+    ```python
+    open_run(load_config("configs/sup.json")).last_step
+    ```
     """
     if chief:
         run_directory.check(Path(config.output_dir), config, resume)
@@ -54,6 +60,12 @@ def open_data(config: Config) -> RunData:
 
     Raises:
         UserError: If something about them is wrong.
+
+    Example:
+
+    ```python
+    open_data(load_config("configs/sup.json")).source.columns  # 3
+    ```
     """
     source = training_source(config)
     steps = steps_per_epoch(source, config.training.batch_size)

@@ -1,4 +1,4 @@
-"""A run's directory: what lies where in it, and whether a run may begin there."""
+"""A run's directory: its files, and whether a run may begin there."""
 
 import json
 import os
@@ -131,8 +131,8 @@ class RunDirectory:
 
     def is_run(self) -> bool:
         """Whether there is a run's directory, as opposed to a model's."""
-        # One of them is there from the first evaluation or checkpoint on, and none in
-        # a model's directory.
+        # A run has one of them from its first evaluation or checkpoint on, a model's
+        # directory has none.
         files = (self.best, self.last, self.metrics_file)
         return any(file.exists() for file in files)
 
@@ -242,6 +242,13 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         UserError: If the block fails to write it.
+
+    Example:
+
+    ```python
+    with writing("runs/mine/notes.txt"):
+        Path("runs/mine/notes.txt").write_text("seed 42")
+    ```
     """
     import tensorflow as tf
 
@@ -257,7 +264,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    # TensorFlow says "{{operation}} file; reason", and what it was about to do.
+    # TensorFlow's message is "{{operation}} file; reason", then what it tried to do.
     return str(error).splitlines()[0].rpartition("; ")[2]
 
 

@@ -215,7 +215,7 @@ def train_all(runs: Sequence[SweepRun], steps: Sequence[int]) -> None:
     """
     from tqdm import tqdm
 
-    from simcse_tf.training.callbacks import sigterm
+    from simcse_tf.training.sigterm import sigterm
 
     with (
         sigterm() as must_stop,

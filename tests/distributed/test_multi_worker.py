@@ -147,7 +147,9 @@ def test_stopped_and_lost_workers_end_together_and_go_on_with_resume(workspace):
     for process in start_two(workspace, "cut", step_and_signal="3 15"):
         _, stderr = process.communicate(timeout=LIMIT)
         assert process.returncode == 75, stderr
-        assert stderr.endswith("stopped by SIGTERM after step 3: go on with --resume\n")
+        assert stderr.endswith(
+            "stopped by SIGTERM after step 3: pass --resume to resume\n"
+        )
 
     chief, victim = start_two(workspace, "cut", "--resume", step_and_signal="5 9")
     assert victim.wait(LIMIT) == -signal.SIGKILL
@@ -161,7 +163,7 @@ def test_stopped_and_lost_workers_end_together_and_go_on_with_resume(workspace):
     assert "Traceback" not in stderr
 
     stdout, _ = finish(start_two(workspace, "cut", "--resume"))
-    assert "going on after step 4" in stdout
+    assert "resuming after step 4" in stdout
     assert_weights_of_one_process(workspace, "cut")
     assert_same_run(workspace, "cut", "one")
 

@@ -266,7 +266,7 @@ def terminate_in_evaluation():
 def assert_stopped(workspace, run):
     [line] = (workspace / "stderr").read_text().splitlines()
     step = metrics(run)[-1]["step"]
-    assert line == f"stopped by SIGTERM after step {step}: go on with --resume"
+    assert line == f"stopped by SIGTERM after step {step}: pass --resume to resume"
     assert saved_step(run) == step
     return step
 
