@@ -34,10 +34,12 @@ $(VENV)/.installed: $(LOCK) setup.py
 	    "error: Python 3.10 to 3.13 is needed, $(PYTHON) is %d.%d: make install PYTHON=python3.11" % v)'
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || {
 	    echo "error: $(PYTHON) lacks its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	# Not the Python of the .venv that goes, which is first on the PATH of who activated it.
+	python=$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')
 	trap 'rm -rf $(VENV)' EXIT
 	rm -rf $(VENV)
 	echo "Making $(VENV) (some minutes and 3 GB; the large packages are named as they come)"
-	"$(PYTHON)" -m venv $(VENV)
+	"$$python" -m venv $(VENV)
 	$(PIP) -q $$(grep -oE '^(packaging|setuptools|wheel)==[^ ;]+' $(LOCK))
 	$(PIP) --progress-bar off -r $(LOCK) | sed -unE \
 	    -e 's/^ *(Downloading|Using cached) ([^ ]*\/)?([^ ]+ \([0-9.]+ [MG]B\))$$/  \3/p' \
