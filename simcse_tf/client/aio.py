@@ -13,7 +13,7 @@ import numpy as np
 
 from simcse_tf.client import protocol
 from simcse_tf.client.connection import Connection, Tls
-from simcse_tf.client.ordered_requests import in_order
+from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import Answer, SameVersion, Text
 from simcse_tf.client.retry import Retry, ServerError
 from simcse_tf.client.stub import ModelStub
@@ -280,7 +280,7 @@ async def _arrays(
     requests: Iterable[Coroutine[Any, Any, Answer]], concurrency: int
 ) -> AsyncIterator[np.ndarray]:
     same = SameVersion()
-    calls = in_order(requests, asyncio.ensure_future, concurrency)
+    calls = ordered_requests(requests, asyncio.ensure_future, concurrency)
     with contextlib.closing(calls):
         for call in calls:
             yield same.check(await call)

@@ -18,7 +18,7 @@ class Call(Protocol):
 C = TypeVar("C", bound=Call)
 
 
-def in_order(
+def ordered_requests(
     requests: Iterable[Coroutine[Any, Any, Any]],
     start: Callable[[Coroutine[Any, Any, Any]], C],
     concurrency: int,

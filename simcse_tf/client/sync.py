@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simcse_tf.client.aio import AsyncClient
-from simcse_tf.client.ordered_requests import in_order
+from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import SameVersion, Signatures, Text
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class Client:
         """
         same = SameVersion()
         requests = self._client.stub.embedding_requests(texts, output, deadline)
-        calls = in_order(requests, self._start, self._client.concurrency)
+        calls = ordered_requests(requests, self._start, self._client.concurrency)
         with contextlib.closing(calls):
             for call in calls:
                 yield same.check(_result(call))

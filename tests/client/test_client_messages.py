@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from simcse_tf.client import Retry, messages_pb2, protocol
-from simcse_tf.client.ordered_requests import in_order
+from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import EMBEDDINGS, SIMILARITY
 from simcse_tf.core.errors import UserError
 
@@ -208,7 +208,7 @@ def test_answers_keep_the_order_whichever_comes_first(count, concurrency, chance
 
     async def main():
         questions = (question(number) for number in range(count))
-        calls = in_order(questions, asyncio.ensure_future, concurrency)
+        calls = ordered_requests(questions, asyncio.ensure_future, concurrency)
         return [await call for call in calls]
 
     assert asyncio.run(main()) == list(range(count))
