@@ -53,8 +53,7 @@ quickstart: install  ## Train, evaluate, export and serve a small model
 	@$(BIN)/python examples/quickstart.py
 
 # Tests of one file share models and servers: hence one worker a file.
-# Three workers on two cores: some tests wait for servers, signals and timeouts.
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: install lint  ## Lint, then run all tests (ARGS="-k name" for some of them)
 	@$(PYTEST) $(ARGS)
