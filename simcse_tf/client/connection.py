@@ -102,6 +102,11 @@ class Connection:
 
     Raises:
         UserError: A file of `tls` cannot be read, or a header cannot hold the token.
+
+    Example:
+    ```python
+    connection = Connection("127.0.0.1:8500", 60.0, Retry(), None, None, ())
+    ```
     """
 
     def __init__(

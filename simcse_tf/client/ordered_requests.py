@@ -32,6 +32,12 @@ def ordered_requests(
 
     Yields:
         Calls to wait for. When the generator is closed, the others are cancelled.
+
+    Example:
+    ```python
+    for call in ordered_requests(requests, asyncio.ensure_future, concurrency=8):
+        answers.append(await call)
+    ```
     """
     waiting: deque[C] = deque()
     try:

@@ -82,7 +82,15 @@ class Answer(NamedTuple):
 
 
 class SameVersion:
-    """Makes sure that all answers of one call come from one version."""
+    """Makes sure that all answers of one call come from one version.
+
+    Example:
+    ```python
+    same = SameVersion()
+    same.check(Answer(np.ones((1, 2)), version=1))  # the array
+    same.check(Answer(np.ones((1, 2)), version=2))  # raises VersionChanged
+    ```
+    """
 
     def __init__(self) -> None:
         self._version: int | None = None
@@ -110,6 +118,11 @@ def embedding_output(kind: str) -> Output:
 
     Raises:
         UserError: There is no such kind.
+
+    Example:
+    ```python
+    embedding_output("int8").name  # "embedding_int8"
+    ```
     """
     if kind not in EMBEDDINGS:
         raise UserError(
@@ -127,6 +140,11 @@ def batches(texts: Iterable[Text], size: int) -> Iterator[list[bytes]]:
 
     Raises:
         TypeError: It is one text, or holds something else than texts.
+
+    Example:
+    ```python
+    list(batches(["a", "b", "c"], size=2))  # [[b"a", b"b"], [b"c"]]
+    ```
     """
     if isinstance(texts, Text):
         raise TypeError(f"expected a list of texts, received one text: {texts!r}")
@@ -146,6 +164,12 @@ def predict_request(
         spec: The model and its version, without a signature.
         output: What the model is to compute.
         inputs: As many texts for each input of the signature, by name.
+
+    Example:
+    ```python
+    spec = messages_pb2.ModelSpec(name="simcse")
+    predict_request(spec, EMBEDDINGS["float32"], {"text": [b"A man plays."]})
+    ```
     """
     request = messages_pb2.PredictRequest(model_spec=spec, output_filter=[output.name])
     request.model_spec.signature_name = output.signature
@@ -169,6 +193,11 @@ def read_prediction(
 
     Raises:
         UserError: The response does not fit the request.
+
+    Example:
+    ```python
+    read_prediction(response, EMBEDDINGS["float32"], rows=1).array.shape  # (1, dim)
+    ```
     """
     tensors = {it.key: it.value for it in response.outputs}
     if output.name not in tensors:
@@ -197,6 +226,11 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
 
     Raises:
         UserError: The dtype is another one, or the values do not fill the shape.
+
+    Example:
+    ```python
+    to_array(response.outputs[0].value).dtype  # float32
+    ```
     """
     dtype = DTYPES.get(tensor.dtype, f"number {tensor.dtype}")
     if dtype not in ("float32", "int8", "uint8"):
@@ -216,7 +250,13 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
 
 
 def read_status(response: messages_pb2.GetModelStatusResponse) -> dict[int, str]:
-    """Returns the states in a `GetModelStatusResponse`, by version."""
+    """Returns the states in a `GetModelStatusResponse`, by version.
+
+    Example:
+    ```python
+    read_status(response)  # {1: "AVAILABLE"}
+    ```
+    """
     return {
         it.version: STATES.get(it.state, str(it.state))
         for it in response.model_version_status
@@ -224,7 +264,13 @@ def read_status(response: messages_pb2.GetModelStatusResponse) -> dict[int, str]
 
 
 def read_metadata(response: messages_pb2.GetModelMetadataResponse) -> Signatures:
-    """Returns the signatures in a `GetModelMetadataResponse`, by name."""
+    """Returns the signatures in a `GetModelMetadataResponse`, by name.
+
+    Example:
+    ```python
+    read_metadata(response)["serving_default"]["outputs"]
+    ```
+    """
     packed = {it.key: it.value.value for it in response.metadata}[SIGNATURE_DEF]
     signatures = messages_pb2.Signatures.FromString(packed).signature_def
     return {
@@ -250,6 +296,11 @@ def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
 
     Raises:
         UserError: The model has no such signature.
+
+    Example:
+    ```python
+    no_rows(signatures, "float32", EMBEDDINGS["float32"]).shape  # (0, dim)
+    ```
     """
     if output.signature not in signatures:
         raise UserError(

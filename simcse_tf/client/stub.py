@@ -23,6 +23,12 @@ class ModelStub:
         version: The model's version; by default the newest that is loaded.
         label: The version's label, in place of `version`.
         batch_size: The most texts in one request.
+
+    Example:
+    ```python
+    stub = ModelStub(connection, "simcse", version=None, label=None, batch_size=64)
+    await stub.status(deadline=5.0)  # {1: "AVAILABLE"}
+    ```
     """
 
     def __init__(

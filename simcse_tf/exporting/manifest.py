@@ -27,7 +27,14 @@ _CHUNK = 2**20
 
 
 class ManifestPart(BaseModel):
-    """JSON with the keys of its class and no others."""
+    """JSON with the keys of its class and no others.
+
+    Example:
+
+    ```python
+    TensorType.model_validate_json('{"unknown": 1}')  # raises ValidationError
+    ```
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from simcse_tf.figures import style
-from simcse_tf.figures.style import Theme
+from simcse_tf.figures.themes import Theme
 
 # Values smaller than this part of the largest are rounding errors.
 _SMALLEST_RATIO = 1e-5

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from simcse_tf.figures import style
 from simcse_tf.figures.names import label as fitted
 from simcse_tf.figures.names import labels
-from simcse_tf.figures.style import Theme
+from simcse_tf.figures.themes import Theme
 
 Interval = tuple[float, float]
 

@@ -11,7 +11,7 @@ from scipy.stats import gaussian_kde, norm
 
 from simcse_tf.figures import style
 from simcse_tf.figures.names import labels
-from simcse_tf.figures.style import Theme
+from simcse_tf.figures.themes import Theme
 
 LEVELS = ("0–1", "1–2", "2–3", "3–4", "4–5")
 # A density's height, in distances between two levels.

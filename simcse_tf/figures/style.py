@@ -1,73 +1,25 @@
-"""What the figures share: two themes, sizes, axes, legends."""
+"""What the figures share: settings, sizes, axes, legends."""
 
 import math
 import threading
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
 from simcse_tf.figures.names import labels, text_width
+from simcse_tf.figures.themes import THEMES, Theme
 
 # The text width of the paper's pages, in inches; and points an inch.
 WIDTH = 6.3
 POINT = 72
 TEXT, SMALL = 8, 7
 
-
-class Theme(NamedTuple):
-    """Colours that keep a contrast of 3 (text: 4.5) with the background.
-
-    The series are Okabe and Ito's, which readers with any kind of colour blindness
-    can distinguish; the light theme's last two replace ones too pale for white paper.
-
-    Example:
-
-    ```python
-    THEMES["dark"].colour(0)
-    ```
-    """
-
-    background: str
-    text: str
-    muted: str
-    grid: str
-    series: tuple[str, ...]
-    # The part of plasma, whose lightness grows evenly, that stands out.
-    scale: tuple[float, float]
-
-    def colour(self, i: int) -> str:
-        return self.series[i % len(self.series)]
-
-    def colormap(self) -> LinearSegmentedColormap:
-        colours = matplotlib.colormaps["plasma"](np.linspace(*self.scale, 256))
-        return LinearSegmentedColormap.from_list("steps", colours)
-
-
-THEMES = {
-    "light": Theme(
-        background="#ffffff",
-        text="#1f2328",
-        muted="#57606a",
-        grid="#e4e7eb",
-        series=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#222222", "#7a3e00"),
-        scale=(0.0, 0.62),
-    ),
-    "dark": Theme(
-        background="#14171c",
-        text="#e6e8eb",
-        muted="#a3abb5",
-        grid="#2b313a",
-        series=("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f5f5f5", "#f0e442"),
-        scale=(0.42, 1.0),
-    ),
-}
 MARKERS = "osD^vP"
 _LINES = ("-", "--", ":", "-.")
 
@@ -169,7 +121,14 @@ def new(height: float, width: float = WIDTH) -> Figure:
 
 
 def finish(figure: Figure) -> Figure:
-    """Lays the figure out under the theme's settings, since ticks are made then."""
+    """Lays the figure out under the theme's settings, since ticks are made then.
+
+    Example:
+
+    ```python
+    figure = finish(new(height=3.0))
+    ```
+    """
     figure.draw_without_rendering()
     return figure
 
@@ -179,24 +138,51 @@ def not_empty(argument: str, value: Sized) -> None:
 
     Raises:
         ValueError: It has nothing.
+
+    Example:
+
+    ```python
+    not_empty("runs", {})  # raises ValueError
+    ```
     """
     if not len(value):
         raise ValueError(f"`{argument}` must not be empty. Received: {value!r}")
 
 
 def line(theme: Theme, i: int) -> dict[str, Any]:
-    """How the line of the i-th run or model looks."""
+    """How the line of the i-th run or model looks.
+
+    Example:
+
+    ```python
+    axes.plot(steps, losses, **line(theme, 0))
+    ```
+    """
     style = _LINES[i // len(theme.series) % len(_LINES)]
     return {"color": theme.colour(i), "linestyle": style, "linewidth": 1.4}
 
 
 def marker(i: int) -> str:
-    """The marker of the i-th run or model."""
+    """The marker of the i-th run or model.
+
+    Example:
+
+    ```python
+    marker(0)  # "o"
+    ```
+    """
     return MARKERS[i % len(MARKERS)]
 
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """A legend above the axes, never over data; the figure grows by its height."""
+    """A legend above the axes, never over data; the figure grows by its height.
+
+    Example:
+
+    ```python
+    legend(figure, [Line2D([], [], **line(theme, 0))], ["runs/mine"])
+    ```
+    """
     columns, texts = _columns(names, figure.get_figwidth() * POINT)
     made = figure.legend(
         handles,
@@ -224,7 +210,14 @@ def _columns(names: Sequence[str], width: float) -> tuple[int, list[str]]:
 
 
 def no_data(axes: Axes, theme: Theme) -> None:
-    """Writes "no data" in the middle of the axes."""
+    """Writes "no data" in the middle of the axes.
+
+    Example:
+
+    ```python
+    no_data(figure.add_subplot(), theme)
+    ```
+    """
     axes.text(
         0.5,
         0.5,
@@ -237,13 +230,27 @@ def no_data(axes: Axes, theme: Theme) -> None:
 
 
 def empty(axes: Axes, theme: Theme) -> None:
-    """Axes without data and without ticks, which would mean nothing."""
+    """Axes without data and without ticks, which would mean nothing.
+
+    Example:
+
+    ```python
+    empty(figure.add_subplot(), theme)
+    ```
+    """
     no_data(axes, theme)
     axes.set(xticks=[], yticks=[])
 
 
 def finite(values: Any) -> np.ndarray:
-    """The finite ones of some values, as float64 `(n,)`."""
+    """The finite ones of some values, as float64 `(n,)`.
+
+    Example:
+
+    ```python
+    finite([1.0, np.nan])  # array([1.])
+    ```
+    """
     values = np.asarray(values, np.float64).ravel()
     kept: np.ndarray = values[np.isfinite(values)]
     return kept
@@ -271,13 +278,27 @@ def limits(values: Any, least: float, margin: float = 0.06) -> tuple[float, floa
 
 
 def plain_ticks(axis: Any, count: int = 5) -> None:
-    """Few ticks, their labels without a common offset."""
+    """Few ticks, their labels without a common offset.
+
+    Example:
+
+    ```python
+    plain_ticks(axes.yaxis)
+    ```
+    """
     axis.set_major_locator(MaxNLocator(count))
     axis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
 def step_ticks(axis: Any, count: int = 5) -> None:
-    """Ticks at whole numbers, thousands grouped, millions as such."""
+    """Ticks at whole numbers, thousands grouped, millions as such.
+
+    Example:
+
+    ```python
+    step_ticks(axes.xaxis)
+    ```
+    """
     axis.set_major_locator(MaxNLocator(count, integer=True, min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(_steps))
 
@@ -287,5 +308,12 @@ def _steps(step: float, _: int) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals and a true minus sign; a dash for NaN and infinity."""
+    """Two decimals and a true minus sign; a dash for NaN and infinity.
+
+    Example:
+
+    ```python
+    number(-1.5)  # "−1.50"
+    ```
+    """
     return f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "–"

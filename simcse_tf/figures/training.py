@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simcse_tf.figures import style
-from simcse_tf.figures.style import Theme
+from simcse_tf.figures.themes import Theme
 
 _DEV = "dev_STSBenchmark"
 # The axis' name, the least difference it shows, and whether the values are noisy.

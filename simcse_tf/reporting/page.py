@@ -217,11 +217,27 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
+    """Decimals with a sign: a plus, a true minus sign, or none for zero.
+
+    Example:
+
+    ```python
+    signed(0.5)  # "+0.50"
+    ```
+    """
     text = number(value, digits)
     return f"+{text}" if value > 0 else text
 
 
 def p_value(value: float) -> str:
+    """Three decimals, or the bound below which a p-value is not printed.
+
+    Example:
+
+    ```python
+    p_value(0.0004)  # "< 0.001"
+    ```
+    """
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
@@ -238,6 +254,14 @@ def label(task: str) -> str:
 
 
 def duration(seconds: float) -> str:
+    """A time in words: seconds, minutes and seconds, or hours and minutes.
+
+    Example:
+
+    ```python
+    duration(75)  # "1 min 15 s"
+    ```
+    """
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

@@ -44,6 +44,13 @@ class ServedModel:
 
     Attributes:
         labels: A version's number by its label.
+
+    Example:
+    ```python
+    model = ServedModel("simcse")
+    model.mark_loading(1)
+    model.available()  # []: version 1 is not published yet
+    ```
     """
 
     def __init__(self, name: str):
@@ -101,6 +108,12 @@ class Catalog:
 
     Args:
         models: The models, no two with the same name.
+
+    Example:
+    ```python
+    with Catalog(model).lease(model_pb2.ModelSpec(name="simcse")) as servable:
+        outputs = await servable.run(request)
+    ```
     """
 
     def __init__(self, *models: ServedModel):
@@ -170,7 +183,13 @@ class Catalog:
 
 
 def status_code(version: ServedVersion) -> int:
-    """Returns TensorFlow's code of what happened to a version."""
+    """Returns TensorFlow's code of what happened to a version.
+
+    Example:
+    ```python
+    status_code(ServedVersion(1, error="out of memory")) == tf.errors.UNKNOWN
+    ```
+    """
     return int(tf.errors.UNKNOWN if version.error else tf.errors.OK)
 
 

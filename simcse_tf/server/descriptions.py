@@ -25,6 +25,11 @@ def status(
 
     Raises:
         tf.errors.OpError: No such model or version.
+
+    Example:
+    ```python
+    status(catalog, model_pb2.ModelSpec(name="simcse")).model_version_status
+    ```
     """
     response = get_model_status_pb2.GetModelStatusResponse()
     for version in catalog.statuses(spec):
@@ -50,6 +55,11 @@ def metadata(
 
     Raises:
         tf.errors.OpError: No such model or version.
+
+    Example:
+    ```python
+    metadata(catalog, model_pb2.ModelSpec(name="simcse")).metadata[SIGNATURE_DEF]
+    ```
     """
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     with catalog.lease(spec) as servable:

@@ -21,6 +21,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     Raises:
         SystemExit: A flag is wrong (code 2), or help was asked for (code 0).
+
+    Example:
+    ```python
+    parse(["--model_base_path", "exports/simcse"]).port  # 8500
+    ```
     """
     parser = _parser()
     args = parser.parse_args(argv)

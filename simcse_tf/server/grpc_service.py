@@ -44,6 +44,12 @@ def add_services(
         server: A `grpc.aio` server that is not started yet.
         catalog: The models to answer for.
         metrics: Receives each prediction.
+
+    Example:
+    ```python
+    server = grpc.aio.server()
+    add_services(server, Catalog(model))
+    ```
     """
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_interest)
     service = ModelServer(catalog, metrics)
@@ -79,6 +85,11 @@ def to_status(error: Exception) -> tuple[grpc.StatusCode, str]:
 
     Returns:
         The gRPC code and at most 1,024 bytes of details.
+
+    Example:
+    ```python
+    to_status(status_errors.not_found("no model"))  # (NOT_FOUND, "no model")
+    ```
     """
     number, details = status_errors.describe(error)
     code = STATUS_CODES.get(number, grpc.StatusCode.UNKNOWN)
@@ -91,6 +102,11 @@ class ModelServer:
     Args:
         catalog: The models to answer for.
         metrics: Receives each prediction.
+
+    Example:
+    ```python
+    response = await ModelServer(catalog, metrics=None).status(request, context)
+    ```
     """
 
     def __init__(self, catalog: Catalog, metrics: RequestMetrics | None):

@@ -15,6 +15,13 @@ class Health:
     Args:
         server: A `grpc.aio` server that is not started yet.
         models: The models' names, each a service that may be asked for.
+
+    Example:
+    ```python
+    health = Health(server, ["simcse"])
+    await server.start()
+    await health.serving()
+    ```
     """
 
     def __init__(self, server: grpc.aio.Server, models: list[str]):

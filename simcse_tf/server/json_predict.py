@@ -42,6 +42,11 @@ def parse(body: bytes) -> dict[str, Any]:
 
     Raises:
         tf.errors.InvalidArgumentError: The body is not a JSON object.
+
+    Example:
+    ```python
+    parse(b'{"instances": ["Yes."]}')  # {"instances": ["Yes."]}
+    ```
     """
     try:
         document = json.loads(body.decode("utf-8-sig", "surrogateescape"))
@@ -65,6 +70,11 @@ def is_row_format(document: Mapping[str, Any]) -> bool:
 
     Raises:
         tf.errors.InvalidArgumentError: The document has both, or none.
+
+    Example:
+    ```python
+    is_row_format({"instances": ["Yes."]})  # True
+    ```
     """
     if ("instances" in document) == ("inputs" in document):
         raise status_errors.invalid(
@@ -91,6 +101,12 @@ def to_request(
     Raises:
         tf.errors.OpError: There is no such signature, or the document does not
             fit it.
+
+    Example:
+    ```python
+    spec = model_pb2.ModelSpec(name="simcse")
+    to_request({"instances": ["Yes."]}, spec, servable.signature)
+    ```
     """
     name = document.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str):
@@ -124,6 +140,11 @@ def to_json(outputs: Mapping[str, np.ndarray], row_format: bool) -> str:
 
     Raises:
         tf.errors.InvalidArgumentError: The outputs cannot be written in rows.
+
+    Example:
+    ```python
+    to_json({"score": np.array([0.5])}, row_format=True)  # '{"predictions": [0.5]}'
+    ```
     """
     if row_format:
         return f'{{"predictions": {_list(_rows(outputs))}}}'

@@ -34,6 +34,12 @@ def run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
     Raises:
         UserError: TF Serving has no such feature, a file or port is wrong, or the
             program cannot be started.
+
+    Example:
+    ```python
+    args = flags.parse(["--model_base_path", "exports/simcse"])
+    run_tf_serving("/usr/bin/tensorflow_model_server", args)
+    ```
     """
     if args.host not in (None, EVERY_INTERFACE):
         raise UserError(
@@ -99,6 +105,11 @@ def run_python_server(args: argparse.Namespace) -> None:
 
     Raises:
         UserError: A file, port or model is wrong.
+
+    Example:
+    ```python
+    run_python_server(flags.parse(["--model_base_path", "exports/simcse"]))
+    ```
     """
     host = args.host or LOOPBACK
     rest_port = args.rest_api_port or 0

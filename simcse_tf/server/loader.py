@@ -33,6 +33,13 @@ class Loader:
         load: Loads a version and makes it ready for requests; called in a thread.
         executor: One thread to load in, so that versions load one after the other.
         any_label: Whether a label may name a version that is not available.
+
+    Example:
+    ```python
+    loader = Loader(model, config, load, ThreadPoolExecutor(1))
+    await loader.start()
+    model.available()  # [1]
+    ```
     """
 
     def __init__(

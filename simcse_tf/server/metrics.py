@@ -15,6 +15,13 @@ class Metrics:
     """Counts requests and batches, and shows them in the format of Prometheus.
 
     Safe to call from several threads.
+
+    Example:
+    ```python
+    metrics = Metrics()
+    metrics.request("simcse", "Predict", "GRPC", "OK", seconds=0.02)
+    page, content_type = metrics.render()
+    ```
     """
 
     def __init__(self) -> None:

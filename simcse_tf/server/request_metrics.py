@@ -31,6 +31,12 @@ def counted(
         metrics: Receives the prediction when the block ends, also by an exception.
         model_name: The name of a model that exists: clients cannot invent labels.
         entrypoint: "GRPC" or "REST".
+
+    Example:
+    ```python
+    with counted(metrics, "simcse", "GRPC"):
+        outputs = await servable.run(request)
+    ```
     """
     if metrics is None:
         yield

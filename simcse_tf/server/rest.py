@@ -83,6 +83,12 @@ async def start(
 
     Raises:
         UserError: The address cannot be listened on.
+
+    Example:
+    ```python
+    stop = await start(Catalog(model), "127.0.0.1", 8501)
+    await stop(20.0)
+    ```
     """
     api = RestApi(catalog, metrics, metrics_path)
     app = web.Application(
@@ -113,6 +119,12 @@ class RestApi:
         catalog: The models to answer for.
         metrics: Receives each prediction.
         metrics_path: The path that shows `metrics`.
+
+    Example:
+    ```python
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", RestApi(catalog).answer)
+    ```
     """
 
     def __init__(

@@ -61,6 +61,12 @@ class BatchScheduler:
         executor: Where batches are computed.
         metrics: Receives each batch.
         model_name: The model's name in `metrics`.
+
+    Example:
+    ```python
+    scheduler = BatchScheduler(run, BatchingParameters(), ThreadPoolExecutor(1))
+    outputs = await scheduler.submit({"text": np.array([b"Yes."], object)})
+    ```
     """
 
     def __init__(
@@ -227,6 +233,11 @@ class Unbatched:
     Args:
         run: Computes a request; called in a thread of `executor`.
         executor: Where requests are computed.
+
+    Example:
+    ```python
+    outputs = await Unbatched(run, ThreadPoolExecutor(1)).submit(inputs)
+    ```
     """
 
     def __init__(self, run: Callable[[Arrays], Arrays], executor: Executor):

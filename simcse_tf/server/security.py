@@ -25,6 +25,11 @@ def read_token(path: Path) -> str:
 
     Raises:
         UserError: The file cannot be read, or holds no token of printable ASCII.
+
+    Example:
+    ```python
+    token = read_token(Path("token.txt"))
+    ```
     """
     try:
         token = path.read_text().strip()
@@ -42,6 +47,11 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         token: The token that clients have to send.
+
+    Example:
+    ```python
+    server = grpc.aio.server(interceptors=[TokenInterceptor(token)])
+    ```
     """
 
     def __init__(self, token: str):
@@ -71,6 +81,11 @@ def token_middleware(token: str) -> typedefs.Middleware:
 
     Returns:
         A middleware of aiohttp.
+
+    Example:
+    ```python
+    app = web.Application(middlewares=[token_middleware(token)])
+    ```
     """
 
     @web.middleware
@@ -95,6 +110,12 @@ def grpc_credentials(config: configs_pb2.SSLConfig) -> grpc.ServerCredentials:
 
     Args:
         config: What `text_config.read_ssl` returned.
+
+    Example:
+    ```python
+    credentials = grpc_credentials(text_config.read_ssl(Path("ssl.config")))
+    server.add_secure_port("127.0.0.1:8500", credentials)
+    ```
     """
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
@@ -111,6 +132,12 @@ def ssl_context(config: configs_pb2.SSLConfig) -> ssl.SSLContext:
 
     Raises:
         UserError: Key and certificate are not PEM, or do not belong together.
+
+    Example:
+    ```python
+    context = ssl_context(text_config.read_ssl(Path("ssl.config")))
+    site = web.TCPSite(runner, port=8501, ssl_context=context)
+    ```
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:

@@ -165,6 +165,11 @@ def signature_name(request: predict_pb2.PredictRequest) -> str:
 
     Args:
         request: Names the signature in its `model_spec`.
+
+    Example:
+    ```python
+    signature_name(predict_pb2.PredictRequest())  # "serving_default"
+    ```
     """
     return str(request.model_spec.signature_name or DEFAULT_SIGNATURE)
 
@@ -178,6 +183,11 @@ def check_input_names(signature: SignatureDef, received: Collection[str]) -> Non
 
     Raises:
         tf.errors.InvalidArgumentError: The names do not match.
+
+    Example:
+    ```python
+    check_input_names(servable.signature("serving_default"), ["text"])
+    ```
     """
     missing = signature.inputs.keys() - signature.defaults.keys() - set(received)
     extra = set(received) - signature.inputs.keys()

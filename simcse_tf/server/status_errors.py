@@ -1,4 +1,10 @@
-"""What clients receive when a request fails: TensorFlow's code and a message."""
+"""What clients receive when a request fails: TensorFlow's code and a message.
+
+Example:
+```python
+raise status_errors.not_found("Could not find any versions of model simcse")
+```
+"""
 
 import logging
 
@@ -54,6 +60,11 @@ def code(error: Exception) -> int:
 
     Args:
         error: Any exception.
+
+    Example:
+    ```python
+    code(not_found("no model"))  # tf.errors.NOT_FOUND
+    ```
     """
     if isinstance(error, tf.errors.OpError):
         return int(error.error_code)
@@ -69,6 +80,11 @@ def describe(error: Exception) -> tuple[int, str]:
 
     Returns:
         TensorFlow's error code and the message for the client.
+
+    Example:
+    ```python
+    describe(not_found("no model"))  # (tf.errors.NOT_FOUND, "no model")
+    ```
     """
     if isinstance(error, tf.errors.OpError):
         # What the graph raises comes after a preamble about stack traces.

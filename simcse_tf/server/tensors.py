@@ -31,6 +31,11 @@ def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
     Raises:
         tf.errors.InvalidArgumentError: dtype, shape and values do not agree.
+
+    Example:
+    ```python
+    from_proto(tf.make_tensor_proto(["Yes."]))  # array([b"Yes."], dtype=object)
+    ```
     """
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if _is_plain_strings(proto, shape):
@@ -55,6 +60,11 @@ def to_array(tensor: tf.Tensor) -> np.ndarray:
 
     Returns:
         An array of the same shape; strings are bytes objects.
+
+    Example:
+    ```python
+    to_array(tf.constant(["Yes."]))  # array([b"Yes."], dtype=object)
+    ```
     """
     values = tensor.numpy()
     if tensor.dtype == tf.string:
@@ -71,6 +81,11 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     Returns:
         The proto. Its float32 values are in `float_val`, as TF Serving's are: clients
         without TensorFlow look there.
+
+    Example:
+    ```python
+    to_proto(np.zeros((1, 2), np.float32)).float_val  # [0.0, 0.0]
+    ```
     """
     if array.dtype != np.float32:
         return tf.make_tensor_proto(array)

@@ -27,6 +27,11 @@ def read_batching(path: Path) -> BatchingParameters:
 
     Raises:
         UserError: The file cannot be read, has an unknown field or a wrong value.
+
+    Example:
+    ```python
+    read_batching(Path("serving/batching.config")).max_batch_size  # 64
+    ```
     """
     parsed = _parse(path, configs_pb2.BatchingParameters())
     given: dict[str, int] = {
@@ -57,6 +62,12 @@ def read_models(path: Path) -> "ModelServerConfig":
 
     Raises:
         UserError: As for `read_batching`.
+
+    Example:
+    ```python
+    models = read_models(Path("serving/models.config"))
+    models.model_config_list.config[0].name  # "simcse"
+    ```
     """
     # Imported here because it imports TensorFlow.
     from tensorflow_serving.config import model_server_config_pb2
@@ -84,6 +95,12 @@ def read_monitoring(path: Path) -> configs_pb2.MonitoringConfig:
 
     Raises:
         UserError: As for `read_batching`.
+
+    Example:
+    ```python
+    config = read_monitoring(Path("serving/monitoring.config"))
+    config.prometheus_config.enable  # True
+    ```
     """
     parsed = _parse(path, configs_pb2.MonitoringConfig())
     page = parsed.prometheus_config.path
@@ -99,6 +116,11 @@ def read_ssl(path: Path) -> configs_pb2.SSLConfig:
 
     Raises:
         UserError: As for `read_batching`.
+
+    Example:
+    ```python
+    read_ssl(Path("ssl.config")).client_verify
+    ```
     """
     parsed = _parse(path, configs_pb2.SSLConfig())
     for name in ("server_key", "server_cert"):

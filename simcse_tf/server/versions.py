@@ -25,6 +25,11 @@ def versions(base_path: Path) -> dict[int, Path]:
 
     Raises:
         UserError: `base_path` is not a directory or cannot be read.
+
+    Example:
+    ```python
+    versions(Path("exports/simcse"))  # {1: Path("exports/simcse/1")}
+    ```
     """
     if not base_path.is_dir():
         raise UserError(f"--model_base_path: no such directory: {base_path}")
@@ -48,6 +53,11 @@ def newest_version(base_path: Path) -> tuple[int, Path]:
 
     Raises:
         UserError: As for `versions`, or there is none.
+
+    Example:
+    ```python
+    newest_version(Path("exports/simcse"))  # (1, Path("exports/simcse/1"))
+    ```
     """
     found = versions(base_path)
     if not found:
@@ -60,6 +70,12 @@ def snapshot(path: Path) -> Snapshot:
 
     Args:
         path: A version's directory; files that disappear meanwhile are left out.
+
+    Example:
+    ```python
+    before = snapshot(path)
+    snapshot(path) == before  # True while no file changes
+    ```
     """
     found = set()
     for directory, _, names in os.walk(path):

@@ -24,6 +24,11 @@ def replay(servable: Servable) -> int:
         UserError: The file is damaged, has more than 1,000 records or one that
             is not a `Predict` request, or the model fails on one: a model that
             cannot answer its own warmup request cannot serve.
+
+    Example:
+    ```python
+    replay(servable)  # 8 for an export with two signatures
+    ```
     """
     path = servable.path / REQUESTS_FILE
     if not path.is_file():

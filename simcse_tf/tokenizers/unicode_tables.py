@@ -78,7 +78,14 @@ def code_point_table(lowercase: bool, strip_accents: bool) -> CodePointTable:
 
 
 def array_name(field: str, lowercase: bool, strip_accents: bool) -> str:
-    """The name in the file of one array of one setting's table."""
+    """The name in the file of one array of one setting's table.
+
+    Example:
+
+    ```python
+    array_name("rows", True, True)  # "uncased_without_accents_rows"
+    ```
+    """
     case = "uncased" if lowercase else "cased"
     accents = "without_accents" if strip_accents else "with_accents"
     return f"{case}_{accents}_{field}"

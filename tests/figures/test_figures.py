@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.stats import gaussian_kde
 
 from simcse_tf import figures
-from simcse_tf.figures.style import THEMES
+from simcse_tf.figures.themes import THEMES
 
 TASKS = ["STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark"]
 TASKS += ["SICKRelatedness", "avg"]
