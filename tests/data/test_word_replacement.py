@@ -44,6 +44,7 @@ def generators(count, seed=0):
     return [np.random.default_rng([seed, index]) for index in range(count)]
 
 
+@pytest.mark.slow
 def test_its_share_of_words_is_drawn_from_the_prediction(masked_lm):
     replace = WordReplacer(masked_lm, rate=0.3)
     sentence = "Naïve  people unbelievably walked along the shore"
@@ -62,6 +63,7 @@ def test_its_share_of_words_is_drawn_from_the_prediction(masked_lm):
     assert {new for old, new in changed if old == "the"} == {"mountain", "river"}
 
 
+@pytest.mark.slow
 def test_a_sentence_depends_on_its_own_generator_alone(masked_lm):
     replace = WordReplacer(masked_lm, rate=0.5)
     sentences = ["a short one", "", "a much longer sentence than the others here"]
@@ -72,6 +74,7 @@ def test_a_sentence_depends_on_its_own_generator_alone(masked_lm):
     assert replace(sentences, generators(3, seed=1)) != together
 
 
+@pytest.mark.slow
 def test_words_past_the_models_limit_stay(masked_lm):
     replace = WordReplacer(masked_lm, rate=0.9)
     [text] = replace(["word " * 600], generators(1))
@@ -92,6 +95,7 @@ def test_a_model_without_masked_language_model_is_refused(tmp_path):
         training_source(parse_config(config))
 
 
+@pytest.mark.slow
 def test_the_config_names_the_model_that_augments(masked_lm, tmp_path):
     (tmp_path / "t.txt").write_text("one two three\n")
     config = {

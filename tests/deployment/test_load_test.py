@@ -88,6 +88,7 @@ def measure(load_test, monkeypatch):
     return measure
 
 
+@pytest.mark.slow
 def test_ladder_is_measured_written_and_drawn(serve, texts, tmp_path, measure, capsys):
     target, echo = serve()
     picture = tmp_path / "out.png"
@@ -112,6 +113,7 @@ def test_ladder_is_measured_written_and_drawn(serve, texts, tmp_path, measure, c
     assert picture.with_suffix(".svg").exists()
 
 
+@pytest.mark.slow
 def test_open_loop_keeps_its_rate_and_follows_memory(serve, texts, tmp_path, measure):
     target, _ = serve()
     flags = ["--rate", 100, "--seconds", 1.5, "--pid", os.getpid()]

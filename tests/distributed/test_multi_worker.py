@@ -133,6 +133,7 @@ def assert_weights_of_one_process(workspace, name):
         np.testing.assert_allclose(a, one, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_run_of_one_process(workspace):
     chief, other = finish(start_two(workspace, "two"))
     assert_weights_of_one_process(workspace, "two")
@@ -143,6 +144,7 @@ def test_two_workers_give_the_run_of_one_process(workspace):
     assert SimCSE.from_preset(str(workspace / "two" / "best")).max_length == 32
 
 
+@pytest.mark.slow
 def test_stopped_and_lost_workers_end_together_and_go_on_with_resume(workspace):
     for process in start_two(workspace, "cut", step_and_signal="3 15"):
         _, stderr = process.communicate(timeout=LIMIT)

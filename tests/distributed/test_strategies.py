@@ -8,6 +8,8 @@ from support.models import ROOT, SENTENCES, make_preset
 
 from simcse_tf.distributed.strategy import strategy_of
 
+pytestmark = pytest.mark.slow
+
 # In a process of its own, since the CPU can be split only before TensorFlow starts.
 # After its first step Adam's first moment is a tenth of the clipped gradient.
 SCRIPT = """

@@ -41,6 +41,7 @@ def test_plain_operations_equal_the_keras_layers(small_preset, pooling, exact_ge
     np.testing.assert_allclose(*both(model), atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pooling", "of_first_tokens"), [("cls_before_pooler", 4), ("avg", 0)]
 )
@@ -65,6 +66,7 @@ def test_a_cls_poolers_last_layer_computes_first_tokens_only(
     assert rows.count(tokens) == 4 * layers - (3 if of_first_tokens else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_as_near_to_float32_as_the_keras_layers_are(
     small_preset, dtype
@@ -75,6 +77,7 @@ def test_half_precision_is_as_near_to_float32_as_the_keras_layers_are(
     assert 0 < np.abs(plain - reference).max() < 2 * error
 
 
+@pytest.mark.slow
 def test_no_product_in_float16_can_be_fused_with_its_bias(small_preset):
     """Fused, it takes a thousand times as long on a CPU."""
     # Without a head, which is a layer of Keras and a single small product.
@@ -90,6 +93,7 @@ def test_no_product_in_float16_can_be_fused_with_its_bias(small_preset):
     assert products == {"BatchMatMulV2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_weights_that_changed_are_read_anew(small_preset, dtype):
     model = SimCSE.from_preset(str(small_preset), dtype=dtype)

@@ -54,6 +54,7 @@ def preset(small_preset, tmp_path, monkeypatch):
     return str(tmp_path / "double")
 
 
+@pytest.mark.slow
 def test_a_family_trains_saves_encodes_and_exports(preset, tmp_path):
     model = SimCSE.from_preset(preset, pooling="avg", max_length=32)
     assert type(model.embedder.encoder) is DoubleEncoder

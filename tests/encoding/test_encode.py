@@ -33,6 +33,7 @@ def command(monkeypatch, tiny_preset, tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_rows_keep_the_order_of_the_sentences_and_equal_predict(model):
     sentences = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
     expected = model.predict(sentences, verbose=0)
@@ -74,6 +75,7 @@ def test_bfloat16_stays_near_float32(command, model, tmp_path):
     assert cosines.min() > 0.99
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_old_output_and_is_resumed(
     command, model, tmp_path, monkeypatch, capsys
 ):
@@ -109,6 +111,7 @@ def test_a_failure_leaves_the_old_output_and_is_resumed(
     assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["input", "precision"])
 def test_what_other_input_or_settings_left_is_not_resumed(
     command, tmp_path, monkeypatch, capsys, change

@@ -152,6 +152,7 @@ def test_sts_and_transfer_tasks_of_two_models_in_one_run(
     assert lines[15] == ["CR", "Total"]
 
 
+@pytest.mark.slow
 def test_transfer_tasks_alone_and_their_dev_accuracy(small_preset, tmp_path, capsys):
     data = write_tasks(tmp_path / "data")
     out = tmp_path / "out.json"

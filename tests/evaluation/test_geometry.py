@@ -166,6 +166,7 @@ def test_a_vector_that_is_not_finite_makes_the_result_nan():
             assert np.isnan(geometry.singular_values(rows)).all()
 
 
+@pytest.mark.slow
 def test_uniformity_of_many_vectors_needs_memory_for_one_block_only():
     rows = gaussian(20_000, 64).astype(np.float32)
     tracemalloc.start()
@@ -238,6 +239,7 @@ def test_stsb_geometry_is_that_of_the_formulas_and_encodes_once():
     assert abs(result["uniformity"] - uniformity) < 1e-12
 
 
+@pytest.mark.slow
 def test_stsb_geometry_of_the_real_dev_split(data_dir):
     pairs = sts.load_task(data_dir / "senteval", "STSBenchmark", "dev")
     positive = [i for i, score in enumerate(pairs.scores) if score > 4]

@@ -53,6 +53,7 @@ def test_a_query_that_the_corpus_lacks_gets_k_sentences_and_a_small_corpus_fewer
     assert [hit.sentence for hit in example.hits["m"]] == ["right"]
 
 
+@pytest.mark.slow
 def test_minilm_finds_the_paraphrase(minilm):
     corpus = [*SENTENCES, "Somebody plays the guitar."]
     encode = {"MiniLM": minilm.predict}
@@ -138,6 +139,7 @@ def command(tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_the_command_sets_two_models_side_by_side(
     command, small_preset, tmp_path, capsys
 ):

@@ -400,6 +400,7 @@ def test_aggregations_are_sentevals(task, metric):
         assert bounds[0] <= found <= bounds[1]
 
 
+@pytest.mark.slow
 @given(scored_subsets(), st.randoms(use_true_random=False))
 def test_the_order_of_pairs_does_not_count(task, random):
     similarity, pairs = task

@@ -101,6 +101,7 @@ def write_all(root):
     write_mrpc(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", transfer.TASKS)
 def test_real_data_has_the_published_number_of_examples(data_dir, task):
     splits = transfer.load_task(data_dir / "senteval", task)
@@ -112,6 +113,7 @@ def test_real_data_has_the_published_number_of_examples(data_dir, task):
         assert set(examples.labels) == set(range(6 if task == "TREC" else 2))
 
 
+@pytest.mark.slow
 def test_real_data_is_read_as_an_independent_reader_does(data_dir, reference):
     found = transfer.load_tasks(data_dir / "senteval")
     for task, splits in reference.read(data_dir / "senteval").items():
@@ -252,6 +254,7 @@ def reference_files(task):
     return [f"{directory}/{name}" for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "count"),
     [("CR", 150), ("SUBJ", 150), ("SST2", 400), ("TREC", 1500), ("MRPC", 400)],
@@ -281,6 +284,7 @@ def test_accuracy_is_that_of_the_protocol_in_plain_loops(
         assert found[name] == pytest.approx(value, abs=0.5), name
 
 
+@pytest.mark.slow
 def test_a_linear_task_is_learned_whole(tmp_path):
     write_all(tmp_path)
     tasks = [task for task in transfer.TASKS if task != "MRPC"]
@@ -361,6 +365,7 @@ def test_accuracies_are_compared_as_percentages_of_two_decimals():
     assert c == 1e-3
 
 
+@pytest.mark.slow
 def test_each_distinct_sentence_is_encoded_once_for_all_tasks(tmp_path):
     write_all(tmp_path)
     calls = []

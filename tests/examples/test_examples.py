@@ -21,6 +21,7 @@ def printed(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_embed_sentences_prints_cosines_by_meaning(printed):
     rows = [
         [float(value) for value in line.split()[:4]]

@@ -21,6 +21,8 @@ from simcse_tf.exporting.check import TOLERANCES, Tolerance, check
 from simcse_tf.exporting.signatures import signatures
 from simcse_tf.exporting.warmup_requests import BATCHES, WARMUP_FILE, write_warmup
 
+pytestmark = pytest.mark.slow
+
 ODD = ["", "a" * 10_000, "word " * 2_000, "🙂👩‍👩‍👧", b"\xff\xfe\x00 bad", "[SEP]"]
 
 

@@ -222,6 +222,7 @@ def assert_readable(figure):
         assert min(size.width, size.height) > 0.08 * figure.dpi
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_is_cut_or_lies_over_another_or_over_data(case):
     assert_readable(make(case))
@@ -243,6 +244,7 @@ def test_any_name_can_be_read_in_a_legend(names):
     assert_readable(figures.singular_values({name: [2, 1] for name in names}))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(any_names, any_name)
 @example(["W" * 400, "$\\frac{$", "a$b$c", "$", "\\$x\\$", "\x00"], "$\\frac{$")
@@ -251,6 +253,7 @@ def test_any_name_can_be_read_beside_a_row(names, label):
     assert_readable(figures.sweep(names, [[1, 2]] * len(names), label))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(any_names)
 @example(["W" * 400, "$\\frac{$", "a$b$c", "$", "\\$x\\$", "\x00"])
@@ -262,6 +265,7 @@ def test_any_name_can_be_read_above_a_panel(names):
 coordinate = st.floats(-8, 4) | st.sampled_from([nan, 0.0, -2.0, -2.0 + 1e-15])
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     st.lists(
@@ -275,6 +279,7 @@ def test_ticks_of_any_trajectory_can_be_read(points):
     assert_readable(figures.trajectory({"run": run}))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_names_are_shown_as_they_are():
     names = ["a_$x$ <b> & é", "_private", "50% #1", "\\alpha ^2 {x}"]
@@ -531,6 +536,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("case", [*FULL, "trajectory, missing"])
 def test_text_stands_out_from_its_background(case, theme):
@@ -589,6 +595,7 @@ def test_series_differ_whatever_the_colour_vision(theme, vision):
         assert np.linalg.norm(one - other) > 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FULL)
 def test_the_same_data_give_the_same_svg(case):
     svg = figures.to_svg(make(case))
@@ -619,6 +626,7 @@ def test_the_users_matplotlib_settings_neither_matter_nor_change():
         assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_figures_can_be_made_in_threads():
     jobs = [(case, theme) for case in ("sweep", "sweep, one") for theme in THEMES]
     expected = [figures.to_svg(make(*job)) for job in jobs]
@@ -627,6 +635,7 @@ def test_figures_can_be_made_in_threads():
         assert list(made) == expected * 2
 
 
+@pytest.mark.slow
 def test_pyplot_is_not_imported():
     code = (
         "import sys; from simcse_tf import figures;"

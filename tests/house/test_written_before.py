@@ -39,6 +39,7 @@ def test_a_preset_gives_the_same_embeddings(before, expected):
     np.testing.assert_allclose(received, expected["embeddings"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_the_losses_of_one_that_nothing_interrupted(
     before, expected
 ):

@@ -7,6 +7,8 @@ import pytest
 from support.forked import run_script
 from support.models import ROOT, SENTENCES, make_preset
 
+pytestmark = pytest.mark.slow
+
 # In a process of its own, since the CPU can be split only before TensorFlow starts.
 # `spoiled` says on which replica and at which step the loss overflows.
 SCRIPT = """

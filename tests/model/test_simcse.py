@@ -29,6 +29,7 @@ def load(preset, **kwargs):
 # === Inference ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_predict_gives_float32_rows_of_unit_length_for_every_pooler(
     small_preset, pooling
@@ -39,6 +40,7 @@ def test_predict_gives_float32_rows_of_unit_length_for_every_pooler(
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_predict_takes_lists_arrays_tensors_and_data_sets(tiny_preset):
     model = load(tiny_preset)
     expected = model.predict(SENTENCES, verbose=0)
@@ -56,6 +58,7 @@ def test_predict_takes_lists_arrays_tensors_and_data_sets(tiny_preset):
         np.testing.assert_allclose(received, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_predict_is_defined_for_odd_texts(small_preset):
     model = load(small_preset)
     texts = ["", b"\xff\xfe", "\ud800", "a\x00b", "x" * 10_000, "🙂", "[CLS] [SEP]"]
@@ -73,6 +76,7 @@ def test_predict_refuses_what_is_no_list_of_strings(small_preset, texts, message
         load(small_preset).predict(texts)
 
 
+@pytest.mark.slow
 def test_padding_and_company_do_not_change_an_embedding(small_preset):
     model = load(small_preset)
     alone = model.predict(SENTENCES[:1], verbose=0)
@@ -85,6 +89,7 @@ def test_tokenize_frames_and_cuts_at_max_length(small_preset):
     assert ids == [[101, 1037, 2158, 1012, 102], [101, *[1037] * 4, 102], [101, 102]]
 
 
+@pytest.mark.slow
 def test_the_head_is_the_checkpoints_pooler_and_can_be_left_out(small_preset):
     with_head = load(small_preset)
     features = with_head.preprocess(tf.constant(SENTENCES))
@@ -99,6 +104,7 @@ def test_the_head_is_the_checkpoints_pooler_and_can_be_left_out(small_preset):
     assert not np.allclose(without(features, training=True), expected, atol=0.1)
 
 
+@pytest.mark.slow
 def test_first_last_and_top2_read_the_layers_themselves(small_preset):
     features = load(small_preset).preprocess(tf.constant(SENTENCES))
     mask = np.float32(features["padding_mask"])[:, :, None]
@@ -134,6 +140,7 @@ def test_dropout_is_set_wherever_the_backbone_applies_it(small_preset):
         assert layer._self_attention_layer.dropout == 0.3
 
 
+@pytest.mark.slow
 def test_training_passes_differ_by_their_dropout_masks_only(small_preset):
     def views(dropout):
         model = load(small_preset, dropout=dropout)
@@ -149,6 +156,7 @@ def test_training_passes_differ_by_their_dropout_masks_only(small_preset):
 # === Training ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "x",
     [
@@ -166,6 +174,7 @@ def test_fit_lowers_the_loss_like_any_keras_model(tiny_preset, x):
     assert history["loss"][-1] < history["loss"][0] / 2
 
 
+@pytest.mark.slow
 def test_fit_validates_and_evaluate_measures_without_dropout(tiny_preset):
     model = load(tiny_preset, pooling="avg")
     model.compile(optimizer=keras.optimizers.SGD(0.0))
@@ -176,6 +185,7 @@ def test_fit_validates_and_evaluate_measures_without_dropout(tiny_preset):
     np.testing.assert_allclose(history["val_loss"], [expected], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(tiny_preset):
     """With dropout off, both views agree: the loss is the sentences' own."""
     model = load(tiny_preset, dropout=0.0)
@@ -191,6 +201,7 @@ def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(tiny_preset):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_passes_that_share_a_mask_are_equal(tiny_preset):
     batch = load(tiny_preset).prepare(tf.constant(SENTENCES))
     for same_mask in (True, False):
@@ -210,6 +221,7 @@ def test_passes_that_share_a_mask_are_equal(tiny_preset):
             assert logs["loss"] < contrastive_loss(first, tf.reverse(first, [0]))
 
 
+@pytest.mark.slow
 def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     tiny_preset, tmp_path
 ):
@@ -251,6 +263,7 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     )
 
 
+@pytest.mark.slow
 def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
     model = load(tiny_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
@@ -261,6 +274,7 @@ def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_trainable_weight_gets_a_gradient(small_preset):
     for pooling in POOLINGS:
         model = load(small_preset, pooling=pooling)
@@ -277,6 +291,7 @@ def test_every_trainable_weight_gets_a_gradient(small_preset):
         assert not frozen
 
 
+@pytest.mark.slow
 def test_training_repeats_bit_for_bit_with_the_same_seed(tiny_preset):
     def trained():
         model = load(tiny_preset)
@@ -287,6 +302,7 @@ def test_training_repeats_bit_for_bit_with_the_same_seed(tiny_preset):
     np.testing.assert_array_equal(trained(), trained())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_predicts_in_float32_outside(tiny_preset, precision):
     model = load(tiny_preset, dtype=precision)
@@ -301,6 +317,7 @@ def test_mixed_precision_trains_and_predicts_in_float32_outside(tiny_preset, pre
 # === Saving and loading ===
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_with_everything_it_was(tiny_preset, tmp_path):
     settings = {
         "pooling": "cls",
@@ -335,6 +352,7 @@ def test_kerashub_alone_loads_backbone_and_tokenizer_of_a_saved_model(
     assert tokenizer.get_vocabulary() == model.tokenizer.vocabulary
 
 
+@pytest.mark.slow
 def test_a_fresh_process_predicts_the_same(tiny_preset, tmp_path):
     model = load(tiny_preset, head_init="random")
     model.save_to_preset(str(tmp_path / "saved"))
@@ -351,6 +369,7 @@ def test_a_fresh_process_predicts_the_same(tiny_preset, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_keras_own_saving_and_config_round_trip(tiny_preset, tmp_path):
     model = load(tiny_preset, temperature=0.07)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
@@ -388,6 +407,7 @@ def test_the_head_of_a_hugging_face_checkpoint_is_its_pooler():
     np.testing.assert_array_equal(model.head.kernel.numpy(), kernel.T)
 
 
+@pytest.mark.slow
 def test_minilm_says_itself_how_it_is_pooled_and_cut(minilm):
     assert (minilm.pooling, minilm.max_length) == ("avg", 256)
     a, b, c = minilm.predict(
@@ -412,6 +432,7 @@ def test_what_is_no_model_is_told_in_one_line(preset, message, tmp_path, monkeyp
         SimCSE.from_preset(preset)
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_fit_are_told(small_preset):
     with pytest.raises(UserError, match="between 2 and 64.*received 65"):
         load(small_preset, max_length=65)

@@ -35,6 +35,7 @@ def test_a_sum_adds_the_losses():
     np.testing.assert_allclose(both.embedding_loss(EMBEDDINGS), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_objective_may_wrap_another(tiny_preset):
     wrapped = FirstHalf(Contrastive())
     anchor, positive = EMBEDDINGS[..., :4]

@@ -82,6 +82,7 @@ def first_steps(tmp_path_factory):
     return dict(zip(CASES, json.loads(out.read_text()), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_caching_gives_the_direct_step_of_the_same_dropout_masks(
     first_steps, case
@@ -95,6 +96,7 @@ def test_gradient_caching_gives_the_direct_step_of_the_same_dropout_masks(
     assert difference <= tolerance * largest
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     columns=st.integers(2, 3),

@@ -94,6 +94,7 @@ def test_the_loss_is_the_cross_entropy_at_the_hidden_tokens():
     assert float(nothing) == 0.0
 
 
+@pytest.mark.slow
 def test_training_lowers_both_losses(tiny_preset, tmp_path):
     keras.utils.set_random_seed(1)
     model = SimCSE.from_preset(str(tiny_preset), head_init="random")

@@ -20,6 +20,8 @@ from simcse_tf.training import checkpoint
 from simcse_tf.training.config import parse_config
 from simcse_tf.training.run import train
 
+pytestmark = pytest.mark.slow
+
 FIGURES = [
     "cosine_density",
     "singular_values",

@@ -92,6 +92,7 @@ def as_json(text: bytes):
 JSON_TEXTS = [as_json(text) for text in MIXED_TEXTS]
 
 
+@pytest.mark.slow
 def test_rest_address_is_announced_on_a_line_of_its_own(server, base_path, rest_port):
     assert server.announcement == (
         f"Serving simcse version 3 from {base_path} at {server.target}"

@@ -69,6 +69,7 @@ def refusal(call, *args, **kwargs) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details()
 
 
+@pytest.mark.slow
 def test_announces_name_version_directory_and_address(server, base_path):
     port = server.target.rpartition(":")[2]
     assert server.announcement == (

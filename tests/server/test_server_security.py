@@ -72,6 +72,7 @@ def health(channel, service=""):
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
+@pytest.mark.slow
 def test_grpc_takes_tls_and_the_token_only(secured, certificate):
     tls = Tls(ca=str(certificate / "cert.pem"))
     with Client(secured.target, tls=tls, token=TOKEN) as client:
@@ -159,6 +160,7 @@ def test_latencies_are_in_microseconds():
     assert 'request_count{model_name="m",status="UNAVAILABLE"} 1' in page.decode()
 
 
+@pytest.mark.slow
 def test_a_stopping_server_is_not_healthy_and_ends_its_work(base_path):
     with running_server(base_path) as server:
         channel = grpc.insecure_channel(server.target)

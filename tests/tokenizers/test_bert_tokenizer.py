@@ -156,6 +156,7 @@ def sentences() -> list[str]:
     return list(dict.fromkeys(found + lines(DATA / "wiki_sentences.txt")))
 
 
+@pytest.mark.slow
 def test_uncased_bert_equals_reference_on_every_real_sentence(sentences):
     vocabulary = BertTokenizer(minilm_vocabulary()).vocabulary
     assert len(sentences) == 58_607
@@ -211,12 +212,14 @@ nearly_utf8 = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(texts)
 @settings(max_examples=150, deadline=None)
 def test_any_text_equals_reference(pairs, texts):
     assert [pair.differences(texts) for pair in pairs] == [[]] * len(pairs)
 
 
+@pytest.mark.slow
 @given(marks)
 @settings(max_examples=150, deadline=None)
 def test_marks_that_stay_are_in_canonical_order(pairs, texts):

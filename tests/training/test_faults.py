@@ -29,6 +29,8 @@ from simcse_tf.training.config import load_config
 from simcse_tf.training.run import build_model
 from simcse_tf.training.run_directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 # Every run is a process of its own; forking them from one that has imported
 # TensorFlow, and not used it, saves most of a start.
 PROCESSES = multiprocessing.get_context("forkserver")

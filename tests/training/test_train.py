@@ -43,6 +43,7 @@ def train(workspace, *overrides, flags=()):
     return done
 
 
+@pytest.mark.slow
 def test_a_run_writes_config_metrics_models_and_scores(workspace):
     done = train(workspace)
     out = workspace / "run"
@@ -76,6 +77,7 @@ def test_a_run_writes_config_metrics_models_and_scores(workspace):
     assert f"{top:.2f} on dev" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_run_and_others_another(workspace):
     train(workspace, "output_dir=a")
     train(workspace, "output_dir=b")
@@ -85,6 +87,7 @@ def test_the_same_seeds_give_the_same_run_and_others_another(workspace):
     assert a != c
 
 
+@pytest.mark.slow
 def test_resuming_needs_a_run_of_the_same_config(short_run):
     arguments = ["--config", "config.json", "--resume", "--set"]
     done = run(*arguments, "output_dir=other", cwd=short_run)
@@ -113,6 +116,7 @@ def test_max_steps_also_sets_the_length_of_the_schedule(short_run):
     np.testing.assert_allclose(rates, [1e-3, 5e-4], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_geometry_is_logged_from_the_first_step_on_and_the_test_can_be_left_out(
     workspace,
 ):
@@ -127,6 +131,7 @@ def test_geometry_is_logged_from_the_first_step_on_and_the_test_can_be_left_out(
     assert not (workspace / "run" / "test.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "examples"),
     [
@@ -161,6 +166,7 @@ def test_the_log_tells_the_loss_scale_and_the_steps_it_skipped():
     assert clock.progress.step == 3
 
 
+@pytest.mark.slow
 def test_replicas_on_logical_devices_give_the_run_of_one_device(workspace):
     same = ["training.max_steps=4", "model.dropout=0.0"]
     train(workspace, *same, "output_dir=one")
@@ -186,6 +192,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
