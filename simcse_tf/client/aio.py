@@ -33,7 +33,7 @@ ONCE = Retry(attempts=1)
 class AsyncClient:
     """A connection to a model server that serves a SimCSE export.
 
-    To be made where an event loop runs. Does not import TensorFlow.
+    Create it where an event loop runs. Does not import TensorFlow.
 
     Args:
         target: "HOST:PORT" of the server's gRPC port.

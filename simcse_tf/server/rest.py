@@ -78,7 +78,7 @@ async def start(
         middlewares: Functions that see each request first, such as a check of tokens.
 
     Returns:
-        A function that stops it: it listens no longer and finishes the requests that
+        A function that stops it: it stops listening and finishes the requests that
         are running, for at most the given seconds.
 
     Raises:
