@@ -89,8 +89,10 @@ def constant_weights(model: SentenceEncoder) -> Weights:
     constant_weights(model)  # {} in float32
     ```
     """
+    if model.compute_dtype == "float32":
+        return {}
     weights = model.embedder.weights()
-    if model.compute_dtype == "float32" or "layers" not in weights:
+    if "layers" not in weights:
         return {}
     layers = tf.nest.map_structure(lambda each: each.numpy(), weights["layers"])
     return {"layers": layers}

@@ -49,8 +49,7 @@ def write_preset(model: SentenceEncoder, directory: Path) -> None:
     if model.head is not None:
         head = {v.name: v.numpy() for v in model.head.weights}
         (directory / HEAD_FILE).write_bytes(safetensors.save(head))
-    settings = {name: getattr(model, name) for name in SETTINGS}
-    text = json.dumps(settings, indent=2) + "\n"
+    text = json.dumps(model.settings(), indent=2) + "\n"
     (directory / SETTINGS_FILE).write_text(text, "utf-8")
 
 
