@@ -6,7 +6,8 @@ Run it with the Python of an environment that has PyTorch and transformers:
 
 For each architecture the file holds a small model's random weights, a batch whose
 sentences have all lengths, the hidden states of its layers, and the losses of twenty
-supervised steps as the paper's code takes them, without dropout.
+supervised steps as the paper's code takes them, without dropout; and the head of its
+masked language model, and what that predicts for two of the sentences.
 """
 
 import sys
@@ -51,15 +52,15 @@ DISTILBERT = {
 
 
 def models() -> Iterator[tuple[str, Any, int]]:
-    """Name, encoder and padding id of each architecture."""
+    """Name, masked language model and padding id of each architecture."""
     bert = transformers.BertConfig(**SIZES, max_position_embeddings=LENGTH)
-    yield "bert", transformers.BertModel(bert, add_pooling_layer=False), 0
+    yield "bert", transformers.BertForMaskedLM(bert), 0
     roberta = transformers.RobertaConfig(**SIZES, **ROBERTA)
-    yield "roberta", transformers.RobertaModel(roberta, add_pooling_layer=False), 1
+    yield "roberta", transformers.RobertaForMaskedLM(roberta), 1
     xlmr = transformers.XLMRobertaConfig(**SIZES, **ROBERTA, hidden_act="gelu_new")
-    yield "xlm_roberta", transformers.XLMRobertaModel(xlmr, add_pooling_layer=False), 1
+    yield "xlm_roberta", transformers.XLMRobertaForMaskedLM(xlmr), 1
     distilbert = transformers.DistilBertConfig(**DISTILBERT, activation="relu")
-    yield "distilbert", transformers.DistilBertModel(distilbert), 0
+    yield "distilbert", transformers.DistilBertForMaskedLM(distilbert), 0
 
 
 def randomize(model: torch.nn.Module) -> None:
@@ -110,18 +111,25 @@ def losses(
     return found
 
 
-def reference(model: Any, pad: int) -> dict[str, np.ndarray]:
+def reference(masked_lm: Any, pad: int) -> dict[str, np.ndarray]:
     """What the file holds of one architecture."""
-    randomize(model)
-    model.train()
+    randomize(masked_lm)
+    masked_lm.train()
+    model, prefix = masked_lm.base_model, f"{masked_lm.base_model_prefix}."
     head = torch.nn.Linear(WIDTH, WIDTH)
     weights = {f"model.{name}": p for name, p in model.named_parameters()}
     weights |= {f"head.{name}": p for name, p in head.named_parameters()}
+    # The output's matrix is that of the words.
+    weights |= {
+        f"masked_lm.{name}": parameter
+        for name, parameter in masked_lm.named_parameters()
+        if not name.startswith(prefix) and parameter.shape != (VOCABULARY, WIDTH)
+    }
     weights = {name: p.detach().numpy().copy() for name, p in weights.items()}
     token_ids, masks = batches(np.random.default_rng(1), pad)
     with torch.no_grad():
         ids, mask = torch.tensor(token_ids[0, 0]), torch.tensor(masks[0, 0])
-        output = model(ids, attention_mask=mask, output_hidden_states=True)
+        output = masked_lm(ids, attention_mask=mask, output_hidden_states=True)
     # KerasHub has no table of segments for RoBERTa. Its single row is a part of every
     # position's, and so is not trained beside them.
     types = getattr(model.embeddings, "token_type_embeddings", None)
@@ -130,6 +138,7 @@ def reference(model: Any, pad: int) -> dict[str, np.ndarray]:
     return weights | {
         "token_ids": token_ids.astype(np.int8),
         "hidden_states": torch.stack(output.hidden_states[1:]).numpy(),
+        "logits": output.logits[:2].numpy(),
         "losses": np.float32(losses(model, head, token_ids, masks)),
     }
 

@@ -64,6 +64,8 @@ class Reference:
         masks: int32, the same shape.
         hidden_states: float32 `(layers, n, length, dim)`, of the first column.
         losses: float32 `(steps,)`.
+        masked_lm: The tensors of the masked language model's head.
+        logits: float32 `(2, length, tokens)`, of the first two sentences.
     """
 
     def __init__(self, name: str):
@@ -78,6 +80,12 @@ class Reference:
         self.hidden_states = arrays["hidden_states"]
         self.losses = arrays["losses"]
         self.head = [arrays["head.weight"].T, arrays["head.bias"]]
+        self.masked_lm = {
+            key.removeprefix("masked_lm."): array
+            for key, array in arrays.items()
+            if key.startswith("masked_lm.")
+        }
+        self.logits = arrays["logits"]
         self._weights = arrays
 
     def backbone(self):
