@@ -1,4 +1,4 @@
-"""Directories of transformers alone: of the paper, of masked language models, of Flax."""
+"""Directories of transformers alone: the paper's, masked language models, Flax."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -13,6 +13,7 @@ from foreign_checkpoints.edits import (
     SAFETENSORS,
     as_bin,
     json_with,
+    stored_as,
     tensors_by,
     without,
 )
