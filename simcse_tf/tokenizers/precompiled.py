@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers.charsmap import MAX_KEY_BYTES, read_charsmap
 from simcse_tf.tokenizers.graphemes import GraphemeClusters
+from simcse_tf.tokenizers.metaspace import first_of_rows
 from simcse_tf.tokenizers.paged_table import CODE_POINTS, PagedTable
 
 _ITSELF, _NOTHING = 0, 1  # rows
@@ -69,7 +70,7 @@ class PrecompiledNormalizer:
         flat = points.values
         rows = self._row_of(flat)
         classes = self._clusters.classes(flat)
-        first = _first(points)
+        first = first_of_rows(points)
         sizes = _bytes(flat)
         pairs = self._clusters.joined_pairs(classes, first)
         is_short = sizes + tf.roll(sizes, 1, axis=0) <= MAX_KEY_BYTES
@@ -135,11 +136,6 @@ def _packed(key: str) -> int:
     """Up to three code points in one number."""
     one, two, three = [*map(ord, key), 0][:3]
     return (one * _POINTS + two) * _POINTS + three
-
-
-def _first(points: tf.RaggedTensor) -> tf.Tensor:
-    rows = points.value_rowids()
-    return tf.concat([[True], rows[1:] != rows[:-1]], axis=0)[: tf.size(rows)]
 
 
 def _bytes(points: tf.Tensor) -> tf.Tensor:
