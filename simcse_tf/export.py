@@ -6,6 +6,7 @@ from pathlib import Path
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.exporting.saved_model import PRECISIONS, export, report_stage
 from simcse_tf.exporting.versions import version_directory
 
@@ -43,7 +44,7 @@ def _parser() -> Parser:
     parser = Parser("simcse_tf.export", description="Write a SavedModel to serve.")
     parser.add_argument("--model", help="directory, preset or handle")
     parser.add_argument("--output", metavar="BASE_DIR")
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens a text")
+    add_reading_flags(parser)
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -85,8 +86,9 @@ def _export(arguments: argparse.Namespace) -> None:
     from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(
-        arguments.model, max_length=arguments.max_length, dtype=arguments.precision
+        arguments.model, dtype=arguments.precision, **reading_of(arguments)
     )
+    say_how_read(model, arguments.model)
     version = export(
         model,
         arguments.output,
