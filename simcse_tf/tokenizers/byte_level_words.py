@@ -1,7 +1,7 @@
 """The words that byte-level BPE splits a text into, as TensorFlow operations.
 
-GPT-2 splits a text by a regular expression that looks ahead, which RE2 cannot. Here each
-character knows from its neighbours whether a word begins with it.
+GPT-2 splits a text by a regular expression that looks ahead, which RE2 cannot. Here
+each character knows from its neighbours whether a word begins with it.
 """
 
 from typing import Any
@@ -18,9 +18,10 @@ _CONTRACTIONS = ("s", "t", "m", "d", "re", "ve", "ll")
 class WordSplitter:
     """Splits texts into the words that byte-level BPE works on.
 
-    A word is a contraction (`'s 't 'm 'd 're 've 'll`), or letters, or numbers, or other
-    characters, with at most one space in front, or white space. White space leaves its
-    last character to the word behind it; if that is no space, it is a word of its own.
+    A word is a contraction (`'s 't 'm 'd 're 've 'll`), or letters, or numbers, or
+    other characters, with at most one space in front, or white space. White space
+    leaves its last character to the word behind it; if that is no space, it is a word
+    of its own.
 
     The words are those of the `tokenizers` package (`ByteLevel` with its regular
     expression), whose table of letters, numbers and white space is used.
