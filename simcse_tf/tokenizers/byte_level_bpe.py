@@ -22,16 +22,17 @@ class RobertaTokenizer(Tokenizer):
 
     The ids are those of the `tokenizers` package (`ByteLevel` with its regular
     expression, `BPE`) for every string; bytes that are not UTF-8 count as U+FFFD. The
-    tokenizer consists of TensorFlow and TF Text ops, so it runs eagerly, in `tf.data`, in
-    a `tf.function` and in a SavedModel. It keeps nothing of the texts, and takes time in
-    proportion to their length.
+    tokenizer consists of TensorFlow and TF Text ops, so it runs eagerly, in `tf.data`,
+    in a `tf.function` and in a SavedModel. It keeps nothing of the texts, and takes
+    time in proportion to their length.
 
-    TF Text's SentencePiece, which has a BPE of its own, merges the bytes of each distinct
-    word; `tokenizers/byte_pair_model.py` says why the result is the same.
+    TF Text's SentencePiece, which has a BPE of its own, merges the bytes of each
+    distinct word; `tokenizers/byte_pair_model.py` says why the result is the same.
 
     Args:
-        vocabulary: sequence of strings. The tokens, in which a character stands for each
-            byte (`Ġ` for a space). A token's position is its id.
+        vocabulary: sequence of strings. The tokens, in which a character stands for
+            each byte (`Ġ` for a space). A token's position is its id. A byte without a
+            token vanishes from the text, as in the reference.
         merges: sequence of strings. Two tokens with a space between them; the first is
             merged first.
         add_prefix_space: bool. Whether a text that begins with no space gets one.
@@ -80,9 +81,8 @@ class RobertaTokenizer(Tokenizer):
         pairs = [_pair(index, merge, ids) for index, merge in enumerate(self.merges)]
         self._model, pieces = byte_pair_model.sentencepiece_model(ids, pairs)
         # A word has at least one token, unless some bytes have none.
-        self._has_all_bytes = ids.keys() >= {
-            *byte_pair_model.byte_characters().values()
-        }
+        characters = byte_pair_model.byte_characters().values()
+        self._has_all_bytes = ids.keys() >= set(characters)
         self._split = WordSplitter()
         with tf.init_scope(), tf.device("CPU"):
             self._ids = tf.constant([ids.get(piece, 0) for piece in pieces], tf.int32)
@@ -222,10 +222,8 @@ def tokens_by_id(ids: Mapping[str, int]) -> list[str]:
             f"received {len(ids)} tokens with {len(tokens)} ids from "
             f"{min(tokens, default=0)}"
         )
-    return [
-        tokens.get(index, f"<id {index}>")
-        for index in range(max(tokens, default=-1) + 1)
-    ]
+    size = max(tokens, default=-1) + 1
+    return [tokens.get(index, f"<id {index}>") for index in range(size)]
 
 
 def _unique_ids(vocabulary: list[str]) -> dict[str, int]:
