@@ -9,6 +9,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import Encoder
 from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
+from simcse_tf.encoders.roberta import RobertaEncoder
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 
@@ -36,6 +37,12 @@ FAMILIES = [
         keras_hub.tokenizers.WordPieceTokenizer,
         BertTokenizer,
         BertEncoder,
+    ),
+    Family(
+        keras_hub.models.DistilBertBackbone,
+        keras_hub.tokenizers.DistilBertTokenizer,
+        BertTokenizer,
+        RobertaEncoder,
     ),
 ]
 
@@ -68,12 +75,8 @@ def encoder_of(
     encoder = encoder_of(keras_hub.models.Backbone.from_preset("bert_tiny_en_uncased"))
     ```
     """
-    encoder: type[Encoder] = KerasLayersEncoder
-    if not static_shapes:
-        for family in FAMILIES:
-            # A subclass may compute something else.
-            if type(backbone) is family.backbone:
-                encoder = family.encoder
+    family = None if static_shapes else _family_of(backbone)
+    encoder = KerasLayersEncoder if family is None else family.encoder
     return encoder(backbone, layers, first_token)
 
 
@@ -101,6 +104,34 @@ def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
         f"{source} uses a {type(keras_tokenizer).__name__}; expected a model with "
         "BERT's WordPiece tokenizer"
     )
+
+
+def save_tokenizer(
+    tokenizer: Tokenizer, backbone: keras_hub.models.Backbone, directory: str
+) -> None:
+    """Writes a tokenizer in KerasHub's preset format.
+
+    Args:
+        tokenizer: The tokenizer.
+        backbone: The backbone, which decides the class where families share a
+            tokenizer.
+        directory: string. The preset's directory.
+
+    Example:
+
+    ```python
+    save_tokenizer(model.tokenizer, model.backbone, "models/mine")
+    ```
+    """
+    keras_tokenizer = tokenizer.to_keras_hub()
+    family = _family_of(backbone)
+    if family is not None and type(tokenizer) is family.tokenizer:
+        expected = family.keras_tokenizer
+        if not isinstance(keras_tokenizer, expected):
+            vocabulary = keras_tokenizer.get_vocabulary()
+            keras_tokenizer = expected.from_config(keras_tokenizer.get_config())
+            keras_tokenizer.set_vocabulary(vocabulary)
+    keras_tokenizer.save_to_preset(directory)
 
 
 def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -137,3 +168,8 @@ def tokenizer_from_config(config: dict[str, Any]) -> Tokenizer:
         if family.tokenizer.__name__ == name:
             return family.tokenizer(**arguments)
     raise ValueError(f"No backbone family has a tokenizer {name!r}")
+
+
+def _family_of(backbone: keras_hub.models.Backbone) -> Family | None:
+    # A subclass may compute something else.
+    return next((each for each in FAMILIES if type(backbone) is each.backbone), None)

@@ -288,4 +288,4 @@ def _distinct_tokens(
     from simcse_tf.model.text_inputs import string_tensor
 
     distinct, places = tf.unique(string_tensor(block))
-    return model.tokenizer(distinct, max_length), places.numpy()
+    return model.tokens(distinct, max_length), places.numpy()

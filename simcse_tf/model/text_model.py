@@ -9,6 +9,7 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
 from simcse_tf.objectives.views import COLUMNS
 from simcse_tf.tokenizers.base import Tokenizer
@@ -21,7 +22,7 @@ class TextModel(keras.Model):
         backbone: The backbone, which names the features.
         tokenizer: The backbone's tokenizer.
         max_length: int. Longer token sequences are cut.
-        embedding_dim: int. Columns of what `predict` returns.
+        prompt: string. Put before every text.
         static_shapes: bool. Whether all batches are padded to `max_length`.
 
     Example:
@@ -35,8 +36,41 @@ class TextModel(keras.Model):
     backbone: keras_hub.models.Backbone
     tokenizer: Tokenizer
     max_length: int
-    embedding_dim: int
     static_shapes: bool
+
+    @property
+    def prompt(self) -> str:
+        """What is put before every text. It may be set, as to one of `prompts`."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise UserError(f"prompt must be a string; received {value!r}")
+        self._prompt = value
+        # It is a part of the traced graph.
+        self.__dict__.pop("_traced_tokens", None)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Columns of what `predict` returns."""
+        raise NotImplementedError
+
+    def tokens(self, text: Any, max_length: int | None = None) -> tf.RaggedTensor:
+        """Tokenizes sentences behind the prompt, in the graph.
+
+        Whatever embeds text takes its tokens from here.
+
+        Args:
+            text: string tensor of shape `(n,)`.
+            max_length: Optional int. Defaults to the model's.
+
+        Returns:
+            int32 ragged tensor of shape `(n, None)`.
+        """
+        if self.prompt:
+            text = tf.strings.join([self.prompt, text])
+        return self.tokenizer(text, max_length or self.max_length)
 
     def preprocess(self, text: Any) -> Any:
         """Tokenizes and pads sentences, in the graph.
@@ -49,7 +83,7 @@ class TextModel(keras.Model):
             `(n, max_length)` with static shapes: the backbone's inputs.
         """
         length = self.max_length if self.static_shapes else None
-        return self.pad(self.tokenizer(text, self.max_length), length)
+        return self.pad(self.tokens(text), length)
 
     def pad(self, tokens: tf.RaggedTensor, length: int | None = None) -> Any:
         """Pads token ids.
@@ -74,21 +108,21 @@ class TextModel(keras.Model):
         return {name: features[name] for name in self.backbone.input}
 
     def tokenize(self, texts: Any) -> list[list[int]]:
-        """Token ids of sentences, `[CLS]` ... `[SEP]`, cut at `max_length`.
+        """Token ids of sentences behind the prompt, cut at `max_length`.
 
         Args:
             texts: List, NumPy array or tensor of strings, shape `(n,)`.
 
         Returns:
-            List of `n` lists of int.
+            List of `n` lists of int, such as `[CLS]` ... `[SEP]`.
         """
-        return self._traced_tokenizer(string_tensor(texts), self.max_length).to_list()
+        return self._traced_tokens(string_tensor(texts), self.max_length).to_list()
 
     @functools.cached_property
-    def _traced_tokenizer(self) -> Any:
+    def _traced_tokens(self) -> Any:
         # A `tf.data` pipeline copies the vocabulary whenever it is started, which
         # would cost `predict` more than a short list's embeddings do.
-        return tf.function(self.tokenizer, reduce_retracing=True)
+        return tf.function(self.tokens, reduce_retracing=True)
 
     def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
         """Tokenizes one training batch.
@@ -169,7 +203,7 @@ class TextModel(keras.Model):
         ```
         """
         if not isinstance(x, tf.data.Dataset):
-            tokens = self._traced_tokenizer(string_tensor(x), self.max_length)
+            tokens = self._traced_tokens(string_tensor(x), self.max_length)
             if not tokens.nrows():
                 return np.zeros((0, self.embedding_dim), np.float32)
             x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)

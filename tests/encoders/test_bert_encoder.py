@@ -33,10 +33,10 @@ def both(model):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("exact_gelu", [False, True])
-def test_plain_operations_equal_the_keras_layers(small_preset, pooling, exact_gelu):
+@pytest.mark.parametrize("activation", [None, "gelu", "relu"])
+def test_plain_operations_equal_the_keras_layers(small_preset, pooling, activation):
     model = SimCSE.from_preset(
-        str(small_preset), pooling=pooling, head_init="random", exact_gelu=exact_gelu
+        str(small_preset), pooling=pooling, head_init="random", activation=activation
     )
     np.testing.assert_allclose(*both(model), atol=2e-6)
 

@@ -21,7 +21,7 @@ class DoubleTokenizer(BertTokenizer):
     """What a file in `tokenizers/` would hold."""
 
     def to_keras_hub(self):
-        return keras_hub.models.DistilBertTokenizer(self.vocabulary, self.lowercase)
+        return keras_hub.models.ElectraTokenizer(self.vocabulary, self.lowercase)
 
 
 class DoubleEncoder(KerasLayersEncoder):
@@ -29,8 +29,8 @@ class DoubleEncoder(KerasLayersEncoder):
 
 
 DOUBLE = Family(
-    keras_hub.models.DistilBertBackbone,
-    keras_hub.models.DistilBertTokenizer,
+    keras_hub.models.ElectraBackbone,
+    keras_hub.models.ElectraTokenizer,
     DoubleTokenizer,
     DoubleEncoder,
 )
@@ -40,11 +40,12 @@ DOUBLE = Family(
 def preset(small_preset, tmp_path, monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", [*FAMILIES, DOUBLE])
     vocabulary = SimCSE.from_preset(str(small_preset)).tokenizer.vocabulary
-    backbone = keras_hub.models.DistilBertBackbone(
-        vocabulary_size=len(vocabulary),
+    backbone = keras_hub.models.ElectraBackbone(
+        vocab_size=len(vocabulary),
         num_layers=2,
         num_heads=2,
         hidden_dim=16,
+        embedding_dim=16,
         intermediate_dim=32,
         max_sequence_length=64,
     )

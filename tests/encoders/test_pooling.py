@@ -37,5 +37,5 @@ def test_padding_changes_nothing(pooling):
 
 
 def test_an_unknown_pooler_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="avg_top2.*'max'"):
-        layers_read("max")
+    with pytest.raises(ValueError, match="avg_top2.*'maximum'"):
+        layers_read("maximum")

@@ -148,5 +148,5 @@ def test_the_head_of_a_hugging_face_checkpoint_is_taken(tmp_path):
 def test_a_vocabulary_without_mask_is_told(tiny_preset):
     model = SimCSE.from_preset(str(tiny_preset))
     model.tokenizer.mask_token_id = None
-    with pytest.raises(UserError, match=r"needs a \[MASK\]"):
+    with pytest.raises(UserError, match=r"needs a mask token"):
         model.compile("adam", objective=Contrastive() + MaskedLM(0.1))

@@ -112,7 +112,7 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
         (["training.batch_size=1"], r"training\.batch_size: .*2, received 1"),
         (["training.batch_size=true"], r"training\.batch_size: .*integer"),
         (["model.dropout=1.0"], r"model\.dropout: .*less than 1"),
-        (["model.pooling=max"], r"model\.pooling: .*'avg_top2'.*received \"max\""),
+        (["model.pooling=top"], r"model\.pooling: .*avg_top2.*'top'"),
         (["objective.temperature=0"], r"objective\.temperature: .*greater than 0"),
         (["objective.temperature=NaN"], r"objective\.temperature: .*finite"),
         (["data.train="], r"data\.train: .*1 character"),
