@@ -37,15 +37,14 @@ def load_checkpoint(
     """
     preset = presets.resolve(model)
     backbone = presets.load_backbone(preset, **overrides)
-    tokenizer = presets.load_tokenizer(preset)
     directory = Path(preset)
-    head = None
     if own_format.is_own(directory):
         settings, tokenizer_settings = own_format.read_settings(directory)
-        tokenizer = own_format.with_settings(tokenizer, tokenizer_settings)
         head = own_format.read_head(directory)
     else:
-        settings = _foreign_settings(preset, backbone)
+        settings, tokenizer_settings = _foreign_settings(preset, backbone), {}
+        head = None
+    tokenizer = presets.load_tokenizer(preset, **tokenizer_settings)
     if head is None and (pooling or settings.get("pooling")) == WITH_HEAD:
         head = _pooler(backbone)
     return LoadedCheckpoint(preset, backbone, tokenizer, settings, head)

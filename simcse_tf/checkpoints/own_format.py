@@ -83,8 +83,8 @@ def read_settings(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         directory: The preset's directory.
 
     Returns:
-        Tuple of two dictionaries: arguments of `SentenceEncoder`, and arguments of
-        the tokenizer that KerasHub's files do not hold.
+        Tuple of two dictionaries: arguments of `SentenceEncoder`, and what
+        `Tokenizer.settings` gave.
 
     Raises:
         UserError: If the file has a setting that is not known.
@@ -97,7 +97,7 @@ def read_settings(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     path = directory / SETTINGS_FILE
     saved = json.loads(path.read_text("utf-8"))
-    tokenizer = saved.pop(TOKENIZER_KEY, {})
+    tokenizer = saved.pop(TOKENIZER_KEY, None) or {}
     exact_gelu = saved.pop(_EXACT_GELU, False)
     known = SETTINGS + _OBJECTIVES_SETTINGS
     if unknown := [name for name in saved if name not in known]:
@@ -123,21 +123,6 @@ def read_head(directory: Path) -> list[np.ndarray] | None:
         return None
     tensors = safetensors.load_file(path)
     return [tensors[name] for name in sorted(tensors, key=_place)]
-
-
-def with_settings(tokenizer: Tokenizer, settings: dict[str, Any]) -> Tokenizer:
-    """A tokenizer with some of its constructor's arguments replaced.
-
-    Example:
-
-    ```python
-    with_settings(tokenizer, {"strip_accents": False})
-    ```
-    """
-    if not settings:
-        return tokenizer
-    make: Any = type(tokenizer)
-    return make(tokenizer.vocabulary, **(tokenizer.get_config() | settings))
 
 
 def _place(name: str) -> tuple[int, bool]:

@@ -80,12 +80,13 @@ def encoder_of(
     return encoder(backbone, layers, first_token)
 
 
-def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
+def tokenizer_of(keras_tokenizer: Any, source: str, **settings: Any) -> Tokenizer:
     """Makes our tokenizer from the one that KerasHub loaded.
 
     Args:
         keras_tokenizer: A `keras_hub.tokenizers.Tokenizer`.
         source: string. What it was loaded from, for the message.
+        **settings: What `Tokenizer.settings` gave, if anything.
 
     Raises:
         UserError: If no family has such a tokenizer.
@@ -99,7 +100,7 @@ def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
     own = [f for f in FAMILIES if type(keras_tokenizer) is f.keras_tokenizer]
     others = [f for f in FAMILIES if isinstance(keras_tokenizer, f.keras_tokenizer)]
     for family in own + others:
-        return family.tokenizer.from_keras_hub(keras_tokenizer)
+        return family.tokenizer.from_keras_hub(keras_tokenizer, **settings)
     raise UserError(
         f"{source} uses a {type(keras_tokenizer).__name__}; expected a model with "
         "BERT's WordPiece tokenizer"

@@ -105,8 +105,12 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
         raise UserError(f"cannot load {preset}: {error}") from error
 
 
-def load_tokenizer(preset: str) -> Tokenizer:
+def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
     """Loads a preset's vocabulary into our own, exact tokenizer.
+
+    Args:
+        preset: string. As `resolve` returns it.
+        **settings: What `Tokenizer.settings` gave, if anything.
 
     Raises:
         UserError: If the preset has none, or one of no known family.
@@ -121,7 +125,7 @@ def load_tokenizer(preset: str) -> Tokenizer:
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"cannot load the tokenizer of {preset}: {error}") from error
-    return tokenizer_of(tokenizer, preset)
+    return tokenizer_of(tokenizer, preset, **settings)
 
 
 def checkpoint_defaults(preset: str) -> Defaults:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -45,7 +45,7 @@ class AddedToken(NamedTuple):
 
 
 def added_tokens_of(
-    tokens: Sequence[AddedToken | dict[str, object]], vocabulary_size: int
+    tokens: Sequence[AddedToken | dict[str, Any]], vocabulary_size: int
 ) -> tuple[AddedToken, ...]:
     """Checks the added tokens of a tokenizer.
 

@@ -80,10 +80,6 @@ class Tokenizer(Protocol):
         """
         ...
 
-    def settings(self) -> dict[str, Any]:
-        """Returns what `get_config` holds and KerasHub's file format does not."""
-        return {}
-
     @classmethod
     def from_keras_hub(cls, tokenizer: Any, **settings: Any) -> "Tokenizer":
         """Takes vocabulary and settings over from KerasHub's tokenizer.
