@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
 from simcse_tf.core.vectors import l2_normalize
 from simcse_tf.encoding.bulk import encode
-from simcse_tf.model.sentence_encoder import SentenceEncoder
-from simcse_tf.model.simcse import SimCSE
+
+if TYPE_CHECKING:
+    from simcse_tf.model.sentence_encoder import SentenceEncoder
 
 _HUB_SCHEME = "hf://"
 _NAMESPACE = "simcse_tf"
@@ -73,6 +76,9 @@ class MTEBEncoder:
         **settings: Any,
     ):
         require("mteb", extra="mteb")
+        _load_triton_first()
+        from simcse_tf.model.simcse import SimCSE
+
         if device is not None:
             raise UserError(
                 f"device: received {device}; TensorFlow chooses it (CUDA_VISIBLE_DEVICES)"
@@ -120,9 +126,13 @@ class MTEBEncoder:
         """
         if precision != "float32":
             raise UserError(f"precision: expected float32, received {precision}")
-        prompt = self._prompt(task_metadata, prompt_type)
-        texts = [prompt + text for batch in inputs for text in batch["text"]]
-        return encode(self.model, texts, batch_size, progress=show_progress_bar)
+        texts = [text for batch in inputs for text in batch["text"]]
+        usual = self.model.prompt
+        self.model.prompt = self._prompt(task_metadata, prompt_type)
+        try:
+            return encode(self.model, texts, batch_size, progress=show_progress_bar)
+        finally:
+            self.model.prompt = usual
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
         """The cosine of each row with each row.
@@ -176,7 +186,25 @@ class MTEBEncoder:
         for name in names:
             if name in self.model.prompts:
                 return self.model.prompts[name]
-        return ""
+        return self.model.prompt
+
+
+def _load_triton_first() -> None:
+    """Loads PyTorch's compiler, which crashes the process after TensorFlow.
+
+    mteb loads it with sentence-transformers, when it evaluates.
+
+    Raises:
+        UserError: If TensorFlow is loaded already.
+    """
+    if find_spec("triton") is None or "triton" in sys.modules:
+        return
+    if "tensorflow" in sys.modules:
+        raise UserError(
+            "PyTorch's triton crashes where TensorFlow is loaded before it: import "
+            "sentence_transformers before anything else"
+        )
+    import sentence_transformers  # noqa: F401
 
 
 def _name_of(model: str) -> str:
@@ -192,7 +220,9 @@ def _name_of(model: str) -> str:
 def _fingerprint(model: SentenceEncoder) -> str:
     description = json.dumps(model.description(), sort_keys=True, default=str)
     digest = hashlib.sha256(description.encode())
-    for weight in model.weights:
+    # The model's own list holds the states of random generators as well.
+    heads = model.head.weights if model.head is not None else []
+    for weight in (*model.backbone.weights, *heads):
         digest.update(np.ascontiguousarray(weight))
     return digest.hexdigest()
 
