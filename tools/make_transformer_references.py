@@ -36,7 +36,7 @@ SIZES = {
     "initializer_range": 0.2,
 }
 # RoBERTa counts positions from the padding's id plus one.
-ROBERTA = {"max_position_embeddings": LENGTH + 2, "pad_token_id": 1}
+ROBERTA: dict[str, Any] = {"max_position_embeddings": LENGTH + 2, "pad_token_id": 1}
 ROBERTA |= {"type_vocab_size": 1, "layer_norm_eps": 1e-5}
 DISTILBERT = {
     "vocab_size": VOCABULARY,
@@ -139,7 +139,7 @@ def reference(masked_lm: Any, pad: int) -> dict[str, np.ndarray]:
         "token_ids": token_ids.astype(np.int8),
         "hidden_states": torch.stack(output.hidden_states[1:]).numpy(),
         "logits": output.logits[:2].numpy(),
-        "losses": np.float32(losses(model, head, token_ids, masks)),
+        "losses": np.array(losses(model, head, token_ids, masks), np.float32),
     }
 
 

@@ -12,6 +12,7 @@ from simcse_tf.encoders.keras_layers import KerasLayersEncoder
 from simcse_tf.encoders.roberta import RobertaEncoder
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
 
 
 class Family(NamedTuple):
@@ -37,6 +38,12 @@ FAMILIES = [
         keras_hub.tokenizers.WordPieceTokenizer,
         BertTokenizer,
         BertEncoder,
+    ),
+    Family(
+        keras_hub.models.RobertaBackbone,
+        keras_hub.tokenizers.RobertaTokenizer,
+        RobertaTokenizer,
+        RobertaEncoder,
     ),
     Family(
         keras_hub.models.DistilBertBackbone,
@@ -103,7 +110,7 @@ def tokenizer_of(keras_tokenizer: Any, source: str, **settings: Any) -> Tokenize
         return family.tokenizer.from_keras_hub(keras_tokenizer, **settings)
     raise UserError(
         f"{source} uses a {type(keras_tokenizer).__name__}; expected a model with "
-        "BERT's WordPiece tokenizer"
+        "BERT's WordPiece or RoBERTa's byte-level BPE"
     )
 
 

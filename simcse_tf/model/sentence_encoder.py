@@ -239,7 +239,8 @@ class SentenceEncoder(TextModel):
             head_init: string. `"pretrained"`: the head comes from the checkpoint
                 (our own head, or the backbone's pooler, which is where released
                 SimCSE checkpoints keep theirs). `"random"`: a fresh one, as the
-                paper starts training. Defaults to `"pretrained"`.
+                paper starts training. Dense layers that the checkpoint has keep
+                their weights. Defaults to `"pretrained"`.
             dropout: Optional float. Replaces the backbone's rate everywhere it
                 applies dropout.
             dtype: string. The dtype policy to compute with. Defaults to
@@ -266,6 +267,8 @@ class SentenceEncoder(TextModel):
             checkpoint.backbone, checkpoint.tokenizer, **(checkpoint.settings | given)
         )
         model.preset, model.reading = checkpoint.preset, checkpoint.reading
+        if model.dense and "dense" not in given:
+            head_init = "pretrained"
         preset_io.initialize_heads(model.heads(), head_init, checkpoint)
         return model
 

@@ -51,6 +51,12 @@ class TextModel(keras.Model):
         self._prompt = value
         # It is a part of the traced graph.
         self.__dict__.pop("_traced_tokens", None)
+        if value and len(self.tokenize([""])[0]) >= self.max_length:
+            raise UserError(
+                f"the prompt {value!r} alone fills max_length, {self.max_length} "
+                "tokens, and every text would be cut away: expected a shorter prompt "
+                "or a larger max_length"
+            )
 
     @property
     def embedding_dim(self) -> int:

@@ -80,7 +80,9 @@ class RobertaTokenizer(Tokenizer):
         pairs = [_pair(index, merge, ids) for index, merge in enumerate(self.merges)]
         self._model, pieces = byte_pair_model.sentencepiece_model(ids, pairs)
         # A word has at least one token, unless some bytes have none.
-        self._has_all_bytes = ids.keys() >= {*byte_pair_model.byte_characters().values()}
+        self._has_all_bytes = ids.keys() >= {
+            *byte_pair_model.byte_characters().values()
+        }
         self._split = WordSplitter()
         with tf.init_scope(), tf.device("CPU"):
             self._ids = tf.constant([ids.get(piece, 0) for piece in pieces], tf.int32)
@@ -221,7 +223,8 @@ def tokens_by_id(ids: Mapping[str, int]) -> list[str]:
             f"{min(tokens, default=0)}"
         )
     return [
-        tokens.get(index, f"<id {index}>") for index in range(max(tokens, default=-1) + 1)
+        tokens.get(index, f"<id {index}>")
+        for index in range(max(tokens, default=-1) + 1)
     ]
 
 

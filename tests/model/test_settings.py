@@ -63,8 +63,14 @@ def test_a_prompt_stands_before_every_text(tiny_preset):
 
 
 def test_a_prompt_counts_when_a_text_is_cut(tiny_preset):
-    model = load(tiny_preset, prompt=PROMPT, max_length=6)
-    assert model.tokenize(["", "x"]) == [[101, 1037, 2158, 2056, 1024, 102]] * 2
+    model = load(tiny_preset, prompt=PROMPT, max_length=7)
+    prompt = [101, 1037, 2158, 2056, 1024]
+    assert model.tokenize(["", "man man"]) == [[*prompt, 102], [*prompt, 2158, 102]]
+
+
+def test_a_prompt_that_leaves_no_room_is_told(tiny_preset):
+    with pytest.raises(UserError, match="alone fills max_length, 6 tokens"):
+        load(tiny_preset, prompt=PROMPT, max_length=6)
 
 
 def test_a_prompt_that_is_set_later_counts_from_then_on(tiny_preset):
@@ -126,6 +132,17 @@ def test_a_head_for_training_only_leaves_the_pooled_dimensions(tiny_preset):
     assert model(features, training=True).shape == (8, 5)
     model.head_in_inference = True
     assert model.embedding_dim == 5
+
+
+def test_dense_layers_of_a_checkpoint_keep_their_weights(tiny_preset, tmp_path):
+    """`head_init` random, the default of a training config, is for the paper's head."""
+    model = load(tiny_preset, pooling="avg", dense=DENSE, head_init="random")
+    model.save_to_preset(str(tmp_path / "saved"))
+    loaded = load(tmp_path / "saved", head_init="random")
+    for one, other in zip(
+        model.head.get_weights(), loaded.head.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_two_encoders_each_have_dense_layers(tiny_preset):
