@@ -1,0 +1,96 @@
+"""What a MODEL argument names: a directory, or a preset of KerasHub."""
+
+import importlib.util
+from pathlib import Path
+
+from simcse_tf.checkpoints import hub
+from simcse_tf.core.errors import UserError
+
+PACKAGE_SCHEME = "package://"
+CONFIG = "config.json"
+# In a sentence-transformers directory the encoder may stand in one of its own.
+MODULES = "modules.json"
+
+
+def resolve(model: str) -> str:
+    """Turns a MODEL argument into a directory, or what KerasHub's `from_preset` takes.
+
+    Args:
+        model: string. A local directory, `package://PACKAGE/PATH` for one inside an
+            installed package, `hf://ORG/NAME[@REVISION]` for a repository of the
+            Hugging Face hub, which is downloaded, or a KerasHub preset's name or
+            handle.
+
+    Returns:
+        string. A directory's path, or KerasHub's name or handle unchanged.
+
+    Raises:
+        UserError: If there is no such directory, package, repository or preset.
+
+    Example:
+
+    ```python
+    resolve("bert_base_en_uncased")  # unchanged: KerasHub knows it
+    resolve("hf://org/name")  # the directory that it was downloaded to
+    ```
+    """
+    if model.startswith(PACKAGE_SCHEME):
+        return str(_package_directory(model))
+    if model.startswith(hub.SCHEME):
+        return str(hub.download(model))
+    if Path(model).is_dir():
+        if not _holds_model(Path(model)):
+            raise UserError(
+                f"{model} holds no model: expected a {CONFIG} in it, as train, "
+                "KerasHub and Hugging Face write"
+            )
+        return model
+    if "://" in model or model in _keras_hub_presets():
+        return model
+    hint = ""
+    if hub.looks_like_repository(model):
+        hint = f"; a repository of the Hugging Face hub is {hub.SCHEME}{model}"
+    raise UserError(
+        f"no model {model!r}: expected a directory, a KerasHub preset such as "
+        "bert_base_en_uncased, a handle (kaggle://, hf://) or package://PACKAGE/PATH"
+        f"{hint}"
+    )
+
+
+def is_keras_hub(preset: str) -> bool:
+    """Whether something is in KerasHub's own format.
+
+    Args:
+        preset: string. What `resolve` returned.
+
+    Example:
+
+    ```python
+    is_keras_hub("bert_base_en_uncased")  # True
+    ```
+    """
+    if not Path(preset).is_dir():
+        return True
+    path = Path(preset, CONFIG)
+    return path.is_file() and '"registered_name"' in path.read_text("utf-8", "replace")
+
+
+def _keras_hub_presets() -> dict[str, object]:
+    import keras_hub
+
+    return dict(keras_hub.models.Backbone.presets)
+
+
+def _holds_model(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in (CONFIG, MODULES))
+
+
+def _package_directory(model: str) -> Path:
+    package, _, path = model.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{model}: no package {package!r} is installed")
+    directory = Path(next(iter(spec.submodule_search_locations)), path)
+    if not _holds_model(directory):
+        raise UserError(f"{model}: no model ({CONFIG}) in {path!r} of {package!r}")
+    return directory

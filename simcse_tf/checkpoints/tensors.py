@@ -1,0 +1,104 @@
+"""The tensors of a checkpoint's files, as NumPy arrays by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simcse_tf.checkpoints.flax_file import read_flax
+from simcse_tf.checkpoints.safetensors_file import read_safetensors
+from simcse_tf.checkpoints.torch_file import read_torch
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import read_json
+
+Tensors = dict[str, np.ndarray]
+
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class _Format(NamedTuple):
+    file: str
+    read: Callable[[Path], Tensors]
+
+    @property
+    def index(self) -> str:
+        """The file that says which tensor is in which part of a divided checkpoint."""
+        return f"{self.file}.index.json"
+
+
+# The first one that is there is read.
+_FORMATS = (
+    _Format("model.safetensors", read_safetensors),
+    _Format("pytorch_model.bin", read_torch),
+    _Format("flax_model.msgpack", read_flax),
+)
+WEIGHT_FILES = tuple(each.file for each in _FORMATS)
+
+
+class FoundTensors(NamedTuple):
+    """The tensors of a checkpoint.
+
+    Attributes:
+        tensors: Dictionary of arrays by name, bfloat16 as float32.
+        file: string. What was read, without the directory.
+    """
+
+    tensors: Tensors
+    file: str
+
+
+def read_tensors(directory: Path) -> FoundTensors:
+    """Reads a checkpoint: safetensors if it is there, else PyTorch's file, else Flax's.
+
+    No file is run or imported: of PyTorch's pickles only tensors and containers are
+    read.
+
+    Args:
+        directory: The checkpoint's directory.
+
+    Raises:
+        UserError: If there is none, or it is broken or holds anything else.
+
+    Example:
+
+    ```python
+    tensors, file = read_tensors(Path("path/to/bert"))
+    ```
+    """
+    for each in _FORMATS:
+        if (directory / each.file).is_file():
+            return FoundTensors(_read(directory / each.file, each), each.file)
+        if (directory / each.index).is_file():
+            return FoundTensors(_read_parts(directory, each), each.index)
+    raise UserError(
+        f"{directory} holds no weights: expected one of {', '.join(WEIGHT_FILES)}"
+    )
+
+
+def _read(path: Path, form: _Format) -> Tensors:
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise UserError(
+                f"{path} is a Git LFS pointer, not the file itself: run git lfs pull"
+            )
+    return form.read(path)
+
+
+def _read_parts(directory: Path, form: _Format) -> Tensors:
+    index = directory / form.index
+    content = read_json(index)
+    places: Any = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{index}: expected a weight_map of tensors' names to files")
+    found: Tensors = {}
+    for part in sorted(set(map(str, places.values()))):
+        if Path(part).name != part or not (directory / part).is_file():
+            raise UserError(f"{index} names {part!r}, which is no file beside it")
+        tensors = _read(directory / part, form)
+        if twice := found.keys() & tensors.keys():
+            raise UserError(f"{directory}: {min(twice)} stands in two files")
+        found.update(tensors)
+    if missing := places.keys() - found.keys():
+        raise UserError(f"{index} names {min(missing)}, which no file holds")
+    return found
