@@ -16,10 +16,9 @@ _TAGS = (
     "sentence-transformers",
     "sentence-similarity",
     "feature-extraction",
-    "simcse",
-    "tensorflow",
     "text-embeddings-inference",
 )
+_TRAINING_TAG = "simcse"
 # What the table of a run shows, by the keys of its config.
 _SHOWN_SETTINGS = (
     ("objective", "kind"),
@@ -84,12 +83,15 @@ class CardFacts:
     default_prompt: str | None
 
 
-def model_card(facts: CardFacts, training: TrainingRecord | None) -> str:
+def model_card(
+    facts: CardFacts, training: TrainingRecord | None, source: str | None = None
+) -> str:
     """The text of a `README.md` with the front matter that the hub reads.
 
     Args:
         facts: What the model is.
         training: Optional. The run that it comes from.
+        source: Optional string. The MODEL argument that it was loaded from.
 
     Returns:
         string, Markdown.
@@ -101,17 +103,19 @@ def model_card(facts: CardFacts, training: TrainingRecord | None) -> str:
     ```
     """
     title = facts.name.rpartition("/")[2]
+    origin = "trained with SimCSE" if training else "exported by simcse_tf"
     sections = [
-        _front_matter(title, training),
+        _front_matter(title, training, source),
         f"# {title}",
-        f"A sentence encoder trained with SimCSE: it maps a text to {facts.dimensions} "
-        "numbers, a vector of unit length, so that texts of similar meaning have a "
-        "large cosine.",
+        f"A sentence encoder {origin}. It maps a text to a vector of unit length, in "
+        f"{facts.dimensions} dimensions, so that texts of similar meaning have a large "
+        "cosine.",
         _table(("model", ""), _model_rows(facts)),
         "## Use",
         _usage(facts),
         *(_training_sections(training) if training else []),
         "## Citation",
+        "The method that simcse_tf implements:",
         f"```bibtex\n{_CITATION}\n```",
     ]
     return "\n\n".join(sections) + "\n"
@@ -134,14 +138,17 @@ def base_model(preset: str) -> str:
     return Path(preset).resolve().name
 
 
-def _front_matter(title: str, training: TrainingRecord | None) -> str:
+def _front_matter(
+    title: str, training: TrainingRecord | None, source: str | None
+) -> str:
     # JSON's strings, lists and numbers are YAML's.
+    tags = [*_TAGS, _TRAINING_TAG] if training else _TAGS
     lines = [
-        f"tags: {json.dumps(_TAGS)}",
+        f"tags: {json.dumps(tags)}",
         "pipeline_tag: sentence-similarity",
         "library_name: sentence-transformers",
     ]
-    preset = training.config.get("model", {}).get("preset", "") if training else ""
+    preset = training.config["model"]["preset"] if training else source or ""
     if preset.startswith(HUB_SCHEME):
         lines.append(f"base_model: {json.dumps(base_model(preset))}")
     if training and (results := list(map(_result, _test_scores(training).items()))):
@@ -233,9 +240,10 @@ def _handle(name: str) -> str:
 
 def _training_sections(training: TrainingRecord) -> Iterable[str]:
     config = training.config
-    rows: list[tuple[str, Any]] = [("data", training.data)]
-    if preset := config.get("model", {}).get("preset"):
-        rows.insert(0, ("began with", base_model(preset)))
+    rows: list[tuple[str, Any]] = [
+        ("began with", base_model(config["model"]["preset"])),
+        ("data", training.data),
+    ]
     for section, key in _SHOWN_SETTINGS:
         value = config.get(section, {}).get(key)
         if value is not None:

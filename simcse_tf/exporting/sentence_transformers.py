@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from simcse_tf.exporting.sentence_modules import (
     named_prompts,
     write_modules,
 )
+from simcse_tf.exporting.versions import check_new_directory
 
 if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
@@ -88,18 +90,13 @@ def export_sentence_transformers(
         )
     modules(model)
     try:
-        if final.exists() and (not final.is_dir() or any(final.iterdir())):
-            raise UserError(
-                f"--output: {final} is there already: name another directory"
-            )
+        check_new_directory(final)
         with atomic_directory(final, replace=False) as temporary:
             report_stage(progress, "writing weights, tokenizer and modules")
             write_transformer(model, temporary)
             write_modules(model, temporary)
-            card = model_card(
-                _facts(model, name or final.name),
-                training_record(source) if source else None,
-            )
+            training = training_record(source) if source else None
+            card = model_card(_facts(model, name or final.name), training, source)
             (temporary / "README.md").write_text(card, "utf-8")
             report_stage(progress, "loading it and comparing")
             _compare(model, temporary)
@@ -133,7 +130,8 @@ def write_transformer(model: SentenceEncoder, directory: Path) -> None:
     # transformers refuses a file that does not name its framework.
     content = safetensors.save(tensors, {"format": "pt"})
     (directory / "model.safetensors").write_bytes(content)
-    write_tokenizer(model.tokenizer, directory, model.max_length)
+    family = config["model_type"]
+    write_tokenizer(model.tokenizer, directory, model.max_length, family)
 
 
 def _pooler(model: SentenceEncoder) -> Tensors:
@@ -156,17 +154,19 @@ def _pooler(model: SentenceEncoder) -> Tensors:
 
 def _facts(model: SentenceEncoder, name: str) -> CardFacts:
     prompts, default = named_prompts(model)
+    head = head_layers(model)
     return CardFacts(
         name=name,
         family=architecture_of(model.backbone).model_type,
         pooling=model.pooling,
         layers=[
             f"a dense layer of {layer.units} with {layer.activation}"
-            for layer, _ in head_layers(model)
+            for layer, _ in head
         ],
         max_length=model.max_length,
         dimensions=model.embedding_dim,
-        parameters=model.count_params(),
+        parameters=sum(math.prod(weight.shape) for weight in model.backbone.weights)
+        + sum(array.size for _, weights in head for array in weights),
         prompts=prompts,
         default_prompt=default,
     )

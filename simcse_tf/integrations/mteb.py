@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -170,7 +171,7 @@ class MTEBEncoder:
             {
                 "name": self.name,
                 "revision": self.revision,
-                "n_parameters": self.model.count_params(),
+                "n_parameters": sum(math.prod(w.shape) for w in _weights(self.model)),
                 "n_embedding_parameters": words.input_dim * words.output_dim,
                 "max_tokens": self.model.max_length,
                 "embed_dim": self.model.embedding_dim,
@@ -182,7 +183,13 @@ class MTEBEncoder:
 
     def _prompt(self, task: TaskMetadata, prompt_type: Any) -> str:
         side = getattr(prompt_type, "value", prompt_type)
-        names = (f"{task.name}-{side}", task.name, f"{task.type}-{side}", task.type, side)
+        names = (
+            f"{task.name}-{side}",
+            task.name,
+            f"{task.type}-{side}",
+            task.type,
+            side,
+        )
         for name in names:
             if name in self.model.prompts:
                 return self.model.prompts[name]
@@ -220,11 +227,15 @@ def _name_of(model: str) -> str:
 def _fingerprint(model: SentenceEncoder) -> str:
     description = json.dumps(model.description(), sort_keys=True, default=str)
     digest = hashlib.sha256(description.encode())
-    # The model's own list holds the states of random generators as well.
-    heads = model.head.weights if model.head is not None else []
-    for weight in (*model.backbone.weights, *heads):
+    for weight in _weights(model):
         digest.update(np.ascontiguousarray(weight))
     return digest.hexdigest()
+
+
+def _weights(model: SentenceEncoder) -> list[Any]:
+    # The model's own list holds the states of random generators as well.
+    head = model.head.weights if model.head is not None else []
+    return [*model.backbone.weights, *head]
 
 
 def _unit_rows(embeddings: Any) -> np.ndarray:

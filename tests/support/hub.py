@@ -85,7 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         files = [
             {
                 "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "uploadMode": "lfs"
+                if file["path"].endswith(".safetensors")
+                else "regular",
                 "shouldIgnore": False,
             }
             for file in json.loads(body)["files"]
