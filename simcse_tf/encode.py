@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.encoding.bulk import encode
 from simcse_tf.encoding.file import encode_file, scan
 from simcse_tf.encoding.process import one_core_an_operation, share_heaps
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, metavar="OUT.npy")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    add_reading_flags(parser)
     arguments = parser.parse_args(argv)
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
@@ -43,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     share_heaps()
     from simcse_tf.model.simcse import SimCSE
 
-    model = SimCSE.from_preset(arguments.model, dtype=arguments.precision)
+    model = SimCSE.from_preset(
+        arguments.model, dtype=arguments.precision, **reading_of(arguments)
+    )
+    say_how_read(model, arguments.model)
     lines = encode_file(model, arguments.input, arguments.output, arguments.batch_size)
     print(f"{arguments.output}: {lines} sentences, {model.embedding_dim} dimensions")
 

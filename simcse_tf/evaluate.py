@@ -28,12 +28,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.data, arguments.tasks.split(","), arguments.split
     )
 
+    from simcse_tf.encoding.arguments import reading_of
     from simcse_tf.encoding.bulk import load_encoder
 
+    reading = reading_of(arguments)
     # All of them before one encodes: a wrong name must not cost minutes.
     encoders = [
-        load_encoder(name, pooling=arguments.pooling, progress=True, normalize=False)
-        for name in names
+        load_encoder(name, progress=True, normalize=False, **reading) for name in names
     ]
     measured = [
         results.measure(encode, tasks, scoring, progress=True) for encode in encoders
@@ -52,9 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with writing_output("--json", arguments.json):
             write_json(arguments.json, first.scores())
     if arguments.details:
-        keys = ("split", "metric", "aggregation", "pooling", "fast")
+        keys = ("split", "metric", "aggregation", "fast")
         details = {
             **{key: getattr(arguments, key) for key in keys},
+            **reading,
             "models": [
                 {"model": name, **result.details(tasks.sts)}
                 for name, result in zip(names, measured, strict=True)
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> Parser:
-    from simcse_tf.encoders.pooling import POOLINGS
+    from simcse_tf.encoding.arguments import add_reading_flags
     from simcse_tf.evaluation.sts import AGGREGATIONS, METRICS
 
     parser = Parser(
@@ -74,7 +76,7 @@ def _parser() -> Parser:
         description="Correlation x 100 on STS tasks, accuracy x 100 on transfer tasks.",
     )
     parser.add_argument("--model", required=True, help="directory, preset or handle")
-    parser.add_argument("--pooling", choices=POOLINGS, help="default: the checkpoint's")
+    add_reading_flags(parser, cut="where the encoder has no more positions")
     parser.add_argument(
         "--tasks",
         default="sts",
@@ -100,7 +102,7 @@ def _parser() -> Parser:
         "--fast", action="store_true", help="transfer tasks with 5 folds instead of 10"
     )
     parser.add_argument(
-        "--compare", metavar="MODEL", help="a second model, tested on the same pairs"
+        "--compare", metavar="MODEL", help="a second model, read by the same flags"
     )
     parser.add_argument("--json", metavar="OUT", help="write the unrounded scores")
     parser.add_argument(

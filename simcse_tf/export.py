@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
-from simcse_tf.exporting.hub import check_push, push
 from simcse_tf.exporting.saved_model import PRECISIONS, export, report_stage
 from simcse_tf.exporting.versions import check_new_directory, version_directory
 
@@ -59,8 +58,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help=f"base directory of the versions, or the new directory of "
-        f"{SENTENCE_TRANSFORMERS}",
+        help=f"where versions are, or a new directory for {SENTENCE_TRANSFORMERS}",
     )
     parser.add_argument(
         "--format",
@@ -76,7 +74,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--private", action="store_true", help="a repository made by --push is private"
     )
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens a text")
+    add_reading_flags(parser)
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -113,6 +111,17 @@ def _numbers(text: str) -> list[int]:
 def _export(arguments: argparse.Namespace) -> None:
     if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output: {arguments.output} is not a directory")
+<<<<<<< HEAD
+=======
+
+    report_stage(True, f"loading {arguments.model}")
+    from simcse_tf.model.simcse import SimCSE
+
+    model = SimCSE.from_preset(
+        arguments.model, dtype=arguments.precision, **reading_of(arguments)
+    )
+    say_how_read(model, arguments.model)
+>>>>>>> e-wip
     version = export(
         _load(arguments),
         arguments.output,
@@ -154,9 +163,11 @@ def _load(arguments: argparse.Namespace) -> "SimCSE":
     report_stage(True, f"loading {arguments.model}")
     from simcse_tf.model.simcse import SimCSE
 
-    return SimCSE.from_preset(
-        arguments.model, max_length=arguments.max_length, dtype=arguments.precision
+    model = SimCSE.from_preset(
+        arguments.model, dtype=arguments.precision, **reading_of(arguments)
     )
+    say_how_read(model, arguments.model)
+    return model
 
 
 def _check(directory: Path) -> None:

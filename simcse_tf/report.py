@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.arguments import add_reading_flags, reading_of
 from simcse_tf.reporting.build import report
 
 __all__ = ["main", "report"]
@@ -26,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="default: report.html in the run's directory"
     )
+    add_reading_flags(
+        parser,
+        of="of a MODEL to compare with: ",
+        cut="where the encoder has no more positions",
+    )
     arguments = parser.parse_args(argv)
     kinds = [kind.strip().lower() for kind in arguments.tasks.split(",")]
     if not set(kinds) <= set(KINDS):
@@ -41,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.queries,
         arguments.corpus,
         arguments.output,
+        reading_of(arguments),
     )
     print(f"{written}: {written.stat().st_size / 1e6:.2f} MB")
 

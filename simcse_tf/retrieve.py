@@ -7,6 +7,7 @@ from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import writing_output
+from simcse_tf.encoding.arguments import add_reading_flags, reading_of
 from simcse_tf.encoding.bulk import load_encoder
 
 
@@ -25,7 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     queries = retrieval.load_sentences(arguments.queries)
     corpus = retrieval.load_sentences(arguments.corpus)
     _report_what_is_left_out(queries, corpus)
-    encoders = {model: load_encoder(model, progress=True) for model in models}
+    reading = reading_of(arguments)
+    encoders = {
+        model: load_encoder(model, progress=True, **reading) for model in models
+    }
     examples = retrieval.examples(encoders, queries, corpus, arguments.k)
     if arguments.format == "markdown":
         text = retrieval.format_markdown(examples)
@@ -48,6 +52,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     parser.add_argument("--compare", metavar="MODEL", help="another one, side by side")
+    add_reading_flags(parser, cut="where the encoder has no more positions")
     parser.add_argument("--queries", required=True, metavar="FILE.txt")
     parser.add_argument("--corpus", required=True, metavar="FILE.txt")
     parser.add_argument("--k", type=int, default=3, help="sentences for each query")

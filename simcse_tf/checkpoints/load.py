@@ -1,32 +1,45 @@
 """Loads a MODEL argument."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras_hub
 import numpy as np
 
+from simcse_tf.checkpoints import keras_hub_preset as keras_hub_presets
 from simcse_tf.checkpoints import own_format
+from simcse_tf.checkpoints.hugging_face import (
+    hugging_face_tokenizer,
+    load_hugging_face,
+    prompt_of,
+)
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
-from simcse_tf.encoders import presets
-from simcse_tf.encoders.base import longest_input
+from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
 from simcse_tf.encoders.pooling import WITH_HEAD
+from simcse_tf.tokenizers.base import Tokenizer
 
 
 def load_checkpoint(
-    model: str, pooling: str | None = None, **overrides: Any
+    model: str,
+    pooling: str | None = None,
+    prompt_name: str | None = None,
+    **overrides: Any,
 ) -> LoadedCheckpoint:
     """Loads a MODEL argument.
 
     Args:
-        model: string. See `simcse_tf.encoders.presets.resolve`.
+        model: string. See `simcse_tf.checkpoints.resolve.resolve`.
         pooling: Optional string. The pooling in place of the checkpoint's own, which
             decides what head is looked for.
+        prompt_name: Optional string. The name of one of the checkpoint's prompts, in
+            place of the one that it uses.
         **overrides: Constructor arguments of the backbone, such as `dropout` or
             `dtype`.
 
     Raises:
-        UserError: If there is no such model, or it cannot be loaded.
+        UserError: If there is no such model, it cannot be loaded, or it computes what
+            we do not.
 
     Example:
 
@@ -35,33 +48,57 @@ def load_checkpoint(
     checkpoint.backbone.hidden_dim  # 384
     ```
     """
-    preset = presets.resolve(model)
-    backbone = presets.load_backbone(preset, **overrides)
-    directory = Path(preset)
-    if own_format.is_own(directory):
-        settings, tokenizer_settings = own_format.read_settings(directory)
-        head = own_format.read_head(directory)
+    preset = resolve(model)
+    if not is_keras_hub(preset):
+        return load_hugging_face(Path(preset), pooling, prompt_name, **overrides)
+    if own_format.is_own(Path(preset)):
+        found = _load_own(preset, **overrides)
     else:
-        settings, tokenizer_settings = _foreign_settings(preset, backbone), {}
-        head = None
-    tokenizer = presets.load_tokenizer(preset, **tokenizer_settings)
-    if head is None and (pooling or settings.get("pooling")) == WITH_HEAD:
-        head = _pooler(backbone)
+        found = keras_hub_presets.load_keras_hub(preset, pooling, **overrides)
+    if prompt_name is not None:
+        prompt = prompt_of(found.settings.get("prompts", {}), prompt_name, model)
+        found = replace(found, settings={**found.settings, "prompt": prompt})
+    if found.head is None and (pooling or found.settings.get("pooling")) == WITH_HEAD:
+        found = replace(found, head=_pooler(found.backbone))
+    return found
+
+
+def load_tokenizer(model: str) -> Tokenizer:
+    """Loads the tokenizer of a MODEL argument alone.
+
+    Args:
+        model: string. See `simcse_tf.checkpoints.resolve.resolve`.
+
+    Raises:
+        UserError: If there is no such model, or no exact tokenizer for it.
+
+    Example:
+
+    ```python
+    load_tokenizer("bert_base_en_uncased").vocabulary_size  # 30522
+    ```
+    """
+    preset = resolve(model)
+    if not is_keras_hub(preset):
+        return hugging_face_tokenizer(Path(preset))
+    own = own_format.is_own(Path(preset))
+    settings = own_format.read_settings(Path(preset))[1] if own else {}
+    return keras_hub_presets.load_tokenizer(preset, **settings)
+
+
+def _load_own(preset: str, **overrides: Any) -> LoadedCheckpoint:
+    directory = Path(preset)
+    settings, tokenizer_settings = own_format.read_settings(directory)
+    backbone = keras_hub_presets.load_backbone(preset, **overrides)
+    tokenizer = keras_hub_presets.load_tokenizer(preset, **tokenizer_settings)
+    head = own_format.read_head(directory)
     return LoadedCheckpoint(preset, backbone, tokenizer, settings, head)
-
-
-def _foreign_settings(
-    preset: str, backbone: keras_hub.models.Backbone
-) -> dict[str, Any]:
-    defaults = presets.checkpoint_defaults(preset)
-    limit = longest_input(backbone)
-    return {
-        "pooling": defaults.pooling or WITH_HEAD,
-        "max_length": min(defaults.max_length or limit, limit),
-        "activation": "gelu" if defaults.exact_gelu else None,
-    }
 
 
 def _pooler(backbone: keras_hub.models.Backbone) -> list[np.ndarray] | None:
     pooler = getattr(backbone, "pooled_dense", None)
-    return pooler.get_weights() if pooler is not None else None
+    # Zero where the checkpoint had none; see `simcse_tf.checkpoints.weights.assign`.
+    if pooler is None or not np.any(pooler.get_weights()[0]):
+        return None
+    weights: list[np.ndarray] = pooler.get_weights()
+    return weights

@@ -5,21 +5,15 @@ from pathlib import Path
 
 import keras_hub
 import numpy as np
-from safetensors import safe_open
 
-# For each architecture: the dense layer, the layer normalization behind it, and the
-# biases of the tokens.
-_NAMES = {
-    "bert": (
-        "cls.predictions.transform.dense",
-        "cls.predictions.transform.LayerNorm",
-        "cls.predictions.bias",
-    ),
-    "roberta": ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-    "distilbert": ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
-}
-# The names in checkpoints of the first releases.
-_FORMER_NAMES = {".gamma": ".weight", ".beta": ".bias"}
+from simcse_tf.checkpoints.architectures import ARCHITECTURES, WORDS, MaskedLMNames
+from simcse_tf.checkpoints.model_config import read_model_config
+from simcse_tf.checkpoints.resolve import is_keras_hub
+from simcse_tf.checkpoints.sentence_transformers import read_modules
+from simcse_tf.checkpoints.tensors import read_tensors
+from simcse_tf.checkpoints.weights import canonical
+from simcse_tf.core.json_files import read_json
+from simcse_tf.encoders.pooling import WITH_HEAD
 
 
 def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> bool:
@@ -40,16 +34,13 @@ def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> boo
     load_masked_lm_head(head, "path/to/bert")  # True
     ```
     """
-    path = Path(preset) / "model.safetensors"
-    if not path.is_file():
+    if is_keras_hub(preset):
         return False
-    with safe_open(path, "numpy") as file:
-        tensors = {
-            _present_name(name): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118, as `safe_open` is no mapping
-            if name.startswith(("cls.predictions.", "lm_head.", "vocab_"))
-        }
-    return set_masked_lm_head(head, tensors)
+    encoder = read_modules(Path(preset), WITH_HEAD).encoder
+    config = read_json(encoder / "config.json")
+    architecture = read_model_config(config, str(encoder)).architecture
+    tensors = read_tensors(encoder).tensors
+    return set_masked_lm_head(head, canonical(tensors, architecture))
 
 
 def set_masked_lm_head(
@@ -70,9 +61,13 @@ def set_masked_lm_head(
     set_masked_lm_head(head, {"lm_head.dense.weight": weight, ...})  # True
     ```
     """
-    for dense, norm, bias in _NAMES.values():
-        if bias not in tensors or f"{dense}.weight" not in tensors:
+    for names in {each.masked_lm for each in ARCHITECTURES}:
+        bias = next((name for name in names.bias if name in tensors), None)
+        if bias is None or f"{names.dense}.weight" not in tensors:
             continue
+        if not _shares_table(tensors, names):
+            return False
+        dense, norm = names.dense, names.norm
         head._intermediate_dense.set_weights(
             [tensors[f"{dense}.weight"].T, tensors[f"{dense}.bias"]]
         )
@@ -84,8 +79,8 @@ def set_masked_lm_head(
     return False
 
 
-def _present_name(name: str) -> str:
-    for former, present in _FORMER_NAMES.items():
-        if name.endswith(former):
-            return name.removesuffix(former) + present
-    return name
+def _shares_table(tensors: Mapping[str, np.ndarray], names: MaskedLMNames) -> bool:
+    """Whether the head's output table is the token embedding, as ours is."""
+    if names.decoder not in tensors or WORDS not in tensors:
+        return True
+    return np.array_equal(tensors[names.decoder], tensors[WORDS])

@@ -39,12 +39,12 @@ class Storage(NamedTuple):
     Attributes:
         kind: string. A key of `STORAGES`.
         key: string. Where they are.
-        count: int. How many.
+        size: int. How many.
     """
 
     kind: str
     key: str
-    count: int
+    size: int
 
 
 class StridedTensor(NamedTuple):

@@ -1,6 +1,7 @@
 """The tensors of a checkpoint's files, as NumPy arrays by name."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ Tensors = dict[str, np.ndarray]
 _LFS_POINTER = b"version https://git-lfs"
 
 
-class _Format(NamedTuple):
+@dataclass(frozen=True)
+class _Format:
     file: str
     read: Callable[[Path], Tensors]
 

@@ -72,7 +72,7 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
             name = f"{root}data/{storage.key}"
             dtype = np.dtype(order + STORAGES[storage.kind])
             entry = entries.get(name)
-            if entry is None or entry.file_size != storage.count * dtype.itemsize:
+            if entry is None or entry.file_size != storage.size * dtype.itemsize:
                 raise UserError(f"{name} is not there, or not whole")
             return np.frombuffer(archive.read(name), dtype)
 
@@ -110,9 +110,9 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
 def _read_storage(stream: IO[bytes], storage: Storage, order: str) -> np.ndarray:
     dtype = np.dtype(order + STORAGES[storage.kind])
     count = int.from_bytes(stream.read(_COUNT_BYTES), "little")
-    size = storage.count * dtype.itemsize
+    size = storage.size * dtype.itemsize
     data = stream.read(size)
-    if count != storage.count or len(data) != size:
+    if count != storage.size or len(data) != size:
         raise UserError("it ends too early")
     return np.frombuffer(data, dtype)
 

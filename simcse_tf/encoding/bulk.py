@@ -245,18 +245,24 @@ def load_encoder(
     model: str,
     *,
     pooling: str | None = None,
+    max_length: int | None = None,
+    prompt_name: str | None = None,
     progress: bool = False,
     normalize: bool = True,
 ) -> Encoder:
     """Loads a model as a function of sentences alone, for evaluation.
 
-    Sentences are cut where the backbone has no more positions, not at the model's
+    Sentences are cut where the backbone has no more positions, not at the model's own
     `max_length`, as in the paper's code.
 
     Args:
         model: string. What `SimCSE.from_preset` takes.
         pooling: Optional string. The pooler in place of the checkpoint's own.
-        progress: bool. Whether to show progress bars on stderr. Defaults to `False`.
+        max_length: Optional int. Tokens a sentence is cut at.
+        prompt_name: Optional string. Which of the checkpoint's prompts is used, in
+            place of its default.
+        progress: bool. Whether stderr shows how a foreign model was read, and progress
+            bars. Defaults to `False`.
         normalize: bool. Whether rows are l2-normalized. Defaults to `True`.
 
     Returns:
@@ -273,10 +279,16 @@ def load_encoder(
     ```
     """
     from simcse_tf.encoders.base import longest_input
+    from simcse_tf.encoding.arguments import say_how_read
     from simcse_tf.model.simcse import SimCSE
 
-    loaded = SimCSE.from_preset(model, pooling=pooling)
-    return encoder(loaded, longest_input(loaded.backbone), progress, normalize)
+    loaded = SimCSE.from_preset(
+        model, pooling=pooling, max_length=max_length, prompt_name=prompt_name
+    )
+    if progress:
+        say_how_read(loaded, model)
+    length = max_length or longest_input(loaded.backbone)
+    return encoder(loaded, length, progress, normalize)
 
 
 def _distinct_tokens(

@@ -228,14 +228,16 @@ class SentenceEncoder(TextModel):
         head_init: str = "pretrained",
         dropout: float | None = None,
         dtype: str = "float32",
+        prompt_name: str | None = None,
         **settings: Any,
     ) -> E:
         """Loads a model.
 
         Args:
             preset: string. A directory that `save_to_preset` wrote, a KerasHub
-                preset name or handle, a directory in KerasHub or Hugging Face
-                format, or `package://PACKAGE/PATH`.
+                preset name or handle, a directory in the format of KerasHub,
+                transformers or sentence-transformers, `hf://ORG/NAME[@REVISION]`,
+                or `package://PACKAGE/PATH`.
             head_init: string. `"pretrained"`: the head comes from the checkpoint
                 (our own head, or the backbone's pooler, which is where released
                 SimCSE checkpoints keep theirs). `"random"`: a fresh one, as the
@@ -245,6 +247,8 @@ class SentenceEncoder(TextModel):
                 applies dropout.
             dtype: string. The dtype policy to compute with. Defaults to
                 `"float32"`.
+            prompt_name: Optional string. Which of the checkpoint's named prompts is
+                put before every text. Defaults to `None`: the one that it uses.
             **settings: Constructor arguments that override the checkpoint's own
                 or, where it has none, the defaults: `pooling`, `max_length`, ...
 
@@ -261,7 +265,11 @@ class SentenceEncoder(TextModel):
         overrides = {} if dropout is None else {"dropout": dropout}
         given = {key: value for key, value in settings.items() if value is not None}
         checkpoint = load_checkpoint(
-            preset, pooling=given.get("pooling"), dtype=dtype, **overrides
+            preset,
+            pooling=given.get("pooling"),
+            prompt_name=prompt_name,
+            dtype=dtype,
+            **overrides,
         )
         model = cls(
             checkpoint.backbone, checkpoint.tokenizer, **(checkpoint.settings | given)

@@ -1,9 +1,10 @@
 """From a run's directory to its report: read, measure, draw, write."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
@@ -27,6 +28,7 @@ def report(
     queries: str | None = None,
     corpus: str | None = None,
     output: str | Path | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a run's report: one page, and a directory `figures/` next to it.
 
@@ -44,6 +46,8 @@ def report(
         corpus: Optional file of sentences to retrieve. Defaults to all of the STS
             tasks' test splits.
         output: The page. Defaults to `report.html` in the run's directory.
+        reading: Optional dictionary. Arguments of `load_encoder`, where `compare` is
+            not a run.
 
     Returns:
         Where the page is.
@@ -67,6 +71,12 @@ def report(
     compared = (
         _read_run(compare) if compare and RunDirectory(compare).is_run() else None
     )
+    reading = {key: value for key, value in (reading or {}).items() if value}
+    if reading and (compared or not compare):
+        raise UserError(
+            "--pooling, --max-length and --prompt are for a MODEL that --compare "
+            "names: a run's model says itself how it is read"
+        )
     check_writable("--output", output)
     data_dir = data_dir or reported.config.data.evaluation
     inputs = read_inputs(data_dir, kinds, queries, corpus)
@@ -77,7 +87,10 @@ def report(
         runs[name] = compared
         models[name] = str(compared.model) if compared else compare
 
-    encoders = {name: _caching_encoder(model) for name, model in models.items()}
+    encoders = {
+        name: _caching_encoder(model, {} if runs[name] else reading)
+        for name, model in models.items()
+    }
     measured = {name: measure(encode, inputs) for name, encode in encoders.items()}
     first, *others = (each.results for each in measured.values())
     differences = results.compare(first, others[0], inputs.tasks) if others else {}
@@ -125,5 +138,7 @@ def _other_name(reported: ReportedRun, compared: ReportedRun | None, given: str)
     return f"{name} (compared)" if name == reported.name else name
 
 
-def _caching_encoder(model: str) -> CachingEncoder:
-    return CachingEncoder(load_encoder(model, progress=True, normalize=False))
+def _caching_encoder(model: str, reading: Mapping[str, Any]) -> CachingEncoder:
+    return CachingEncoder(
+        load_encoder(model, progress=True, normalize=False, **reading)
+    )

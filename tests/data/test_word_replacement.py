@@ -6,9 +6,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from support.models import MINILM
 
+from simcse_tf.checkpoints.load import load_tokenizer
+from simcse_tf.checkpoints.resolve import resolve
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.word_replacement import WordReplacer
-from simcse_tf.encoders import presets
 from simcse_tf.training.config import parse_config
 from simcse_tf.training.run_data import training_source
 
@@ -19,11 +20,11 @@ SURE = ("mountain", "river", "##ing", "[PAD]", "the")
 def masked_lm(tmp_path_factory):
     """MiniLM with a masked language model whose bias knows five tokens only."""
     directory = tmp_path_factory.mktemp("mlm")
-    source = Path(presets.resolve(MINILM))
+    source = Path(resolve(MINILM))
     for file in source.iterdir():
-        if file.is_file() and file.name != "model.safetensors":
+        if file.name != "model.safetensors":
             os.symlink(file, directory / file.name)
-    vocabulary = presets.load_tokenizer(str(source)).vocabulary
+    vocabulary = load_tokenizer(MINILM).vocabulary
     bias = np.full(len(vocabulary), -50, "float32")
     for token in SURE:
         bias[vocabulary.index(token)] = 50

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 from support.models import MINILM, SENTENCES
 
 from simcse_tf import SimCSE
+from simcse_tf.checkpoints.resolve import resolve
 from simcse_tf.core.errors import UserError
-from simcse_tf.encoders import presets
+from simcse_tf.encoders.pooling import POOLINGS
 from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
 from simcse_tf.objectives.views import embed_views, stack_views
 
@@ -402,7 +403,7 @@ def test_random_head_differs_from_the_pretrained_one(tiny_preset):
 def test_the_head_of_a_hugging_face_checkpoint_is_its_pooler():
     """Released SimCSE checkpoints keep their MLP head there."""
     model = SimCSE.from_preset(MINILM, pooling="cls")
-    file = Path(presets.resolve(MINILM)) / "model.safetensors"
+    file = Path(resolve(MINILM)) / "model.safetensors"
     weights = load_file(file)
     [kernel] = [v for k, v in weights.items() if k.endswith("pooler.dense.weight")]
     np.testing.assert_array_equal(model.head.kernel.numpy(), kernel.T)
@@ -447,5 +448,5 @@ def test_settings_that_do_not_fit_are_told(small_preset):
 
 def test_a_directory_with_a_broken_config_is_told(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="cannot load"):
+    with pytest.raises(UserError, match="has no model_type: expected one of bert"):
         SimCSE.from_preset(str(tmp_path))

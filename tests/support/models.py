@@ -26,11 +26,11 @@ def make_preset(path: Path, layers: int) -> Path:
     import keras
     import keras_hub
 
-    from simcse_tf.encoders import presets
+    from simcse_tf.checkpoints.load import load_tokenizer
     from simcse_tf.encoders.families import save_tokenizer
 
     keras.utils.set_random_seed(7)
-    tokenizer = presets.load_tokenizer(presets.resolve(MINILM))
+    tokenizer = load_tokenizer(MINILM)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=tokenizer.vocabulary_size,
         num_layers=layers,

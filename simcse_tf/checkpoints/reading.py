@@ -1,0 +1,47 @@
+"""How a foreign model was read, in one line."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_POOLINGS = {"avg": "mean", "cls_before_pooler": "[CLS]"}
+
+
+def describe(file: str, settings: Mapping[str, Any], notes: Iterable[str] = ()) -> str:
+    """Says what a foreign model's files were taken for.
+
+    Args:
+        file: string. Where the weights came from.
+        settings: Dictionary. Arguments of `SentenceEncoder`.
+        notes: What else there is to say.
+
+    Returns:
+        string. One line.
+
+    Example:
+
+    ```python
+    describe("model.safetensors", {"pooling": "avg", "max_length": 256})
+    # "model.safetensors read as: mean pooling, 256 tokens, l2-normalized, no prompt"
+    ```
+    """
+    pooling = settings["pooling"]
+    said = [
+        "cls pooling with the head"
+        if pooling == "cls"
+        else "+".join(_POOLINGS.get(each, each) for each in pooling.split("+"))
+        + " pooling"
+    ]
+    said += [
+        f"dense layer to {layer['units']} ({layer['activation']})"
+        for layer in settings.get("dense") or ()
+    ]
+    said += [f"{settings['max_length']} tokens", "l2-normalized"]
+    said.append(_prompt(settings))
+    return f"{file} read as: {', '.join([*said, *notes])}"
+
+
+def _prompt(settings: Mapping[str, Any]) -> str:
+    prompt = settings.get("prompt") or ""
+    said = f"prompt {prompt!r}" if prompt else "no prompt"
+    others = [name for name, text in (settings.get("prompts") or {}).items() if text]
+    return f"{said} (it has {', '.join(others)})" if others and not prompt else said

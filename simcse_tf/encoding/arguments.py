@@ -1,0 +1,99 @@
+"""The flags that say how a MODEL is to be read, for all commands that take one."""
+
+import argparse
+import sys
+from typing import Any
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.encoders.pooling import POOLINGS, poolers_of
+
+# What `[CLS]` and `[SEP]` alone take.
+_SHORTEST = 2
+
+
+def add_reading_flags(
+    parser: argparse.ArgumentParser, of: str = "", cut: str = "the checkpoint's"
+) -> None:
+    """Adds `--pooling`, `--max-length` and `--prompt`.
+
+    Args:
+        parser: The command's parser.
+        of: string. Which model they are for, where there are several.
+        cut: string. Where texts are cut without the flag.
+
+    Example:
+
+    ```python
+    add_reading_flags(parser)
+    SimCSE.from_preset("hf://org/name", **reading_of(parser.parse_args()))
+    ```
+    """
+    parser.add_argument(
+        "--pooling",
+        type=_pooling,
+        metavar="P",
+        help=f"{of}{', '.join(POOLINGS)}, or several joined by +; default: the "
+        "checkpoint's",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=_length,
+        metavar="N",
+        help=f"{of}tokens a text is cut at; default: {cut}",
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="NAME",
+        help=f"{of}the name of one of the model's prompts, put before every text; "
+        "default: the one that it uses",
+    )
+
+
+def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags as arguments of `SimCSE.from_preset` and `load_encoder`.
+
+    Example:
+
+    ```python
+    reading_of(parser.parse_args(["--prompt", "query"]))["prompt_name"]  # "query"
+    ```
+    """
+    return {
+        "pooling": arguments.pooling,
+        "max_length": arguments.max_length,
+        "prompt_name": arguments.prompt,
+    }
+
+
+def say_how_read(model: Any, name: str) -> None:
+    """Prints on stderr how a foreign model was read; of one of our own, nothing.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        name: string. What the user called it.
+
+    Example:
+
+    ```python
+    say_how_read(model, arguments.model)
+    # minilm: model.safetensors read as: mean pooling, 256 tokens, l2-normalized, ...
+    ```
+    """
+    if model.reading is not None:
+        print(f"{name}: {model.reading}", file=sys.stderr)
+
+
+def _pooling(text: str) -> str:
+    try:
+        poolers_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _length(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < _SHORTEST:
+        raise argparse.ArgumentTypeError(
+            f"expected {_SHORTEST} tokens or more, received {text!r}"
+        )
+    return int(text)

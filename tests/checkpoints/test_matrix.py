@@ -1,0 +1,154 @@
+"""The field's checkpoints come in exactly, or are refused by name: nothing between.
+
+Each was written and embedded by sentence-transformers (5 and 6) and transformers, with
+small random weights; see `tools/make_foreign_checkpoints.py`. Their names say what they
+vary, behind the major version that wrote them.
+"""
+
+import numpy as np
+import pytest
+from support import foreign
+
+from simcse_tf import SimCSE
+from simcse_tf.core.errors import UserError
+
+# Every other checkpoint has to be embedded as the library that wrote it embeds it.
+REFUSED = {
+    # Modules.
+    "bert/cnn": "CNN",
+    "bert/lstm": "LSTM",
+    "bert/weighted layer pooling": "WeightedLayerPooling",
+    "bert/layer norm": "LayerNorm",
+    "bert/no pooling": "Pooling",
+    "bert/module of another package": "my_package.MyPooling",
+    "bert/dense residual": "use_residual",
+    "bert/dense on tokens": "token_embeddings",
+    "bert/dense of unknown activation": "my.Activation",
+    "bert/normalize, dense": "Normalize",
+    "bert/prompt excluded": "include_prompt",
+    "bert/truncate_dim": "truncate_dim",
+    "kind/CrossEncoder": "CrossEncoder",
+    "kind/SparseEncoder": "SparseEncoder",
+    "kind/StaticEmbedding": "StaticEmbedding",
+    "kind/BoW": "BoW",
+    "kind/Router": "Router",
+    "kind/pooler output by modality_config": "modality_config",
+    "kind/first layer by modality_config": "modality_config",
+    "kind/processing_kwargs": "processing_kwargs",
+    "kind/custom code": "nomic_bert",
+    # Tokenizers.
+    "bert/padding_side left": "padding_side",
+    "bert/truncation_side left": "truncation_side",
+    "bert/no tokenizer": "tokenizer",
+    "bert/normalizer NFKC": "NFKC",
+    "bert/normalizer Replace": "Replace",
+    "bert/clean_text false": "clean_text",
+    "bert/no normalizer": "normalizer",
+    "bert/pre_tokenizer Whitespace": "WhitespaceSplit",
+    "bert/no special tokens around": "post_processor",
+    "bert/two separators": "post_processor",
+    "bert/type id 1": "post_processor",
+    "bert/max_input_chars_per_word 8": "max_input_chars_per_word",
+    "bert/continuing_subword_prefix": "continuing_subword_prefix",
+    "roberta/pre_tokenizer Digits": "Digits",
+    "roberta/normalizer Lowercase": "Lowercase",
+    "roberta/use_regex false": "use_regex",
+    "roberta/dropout": "dropout",
+    "xlm-roberta/BPE with byte_fallback": "byte_fallback",
+    # Configurations.
+    "bert/is_decoder": "is_decoder",
+    "bert/position_embedding_type relative_key": "position_embedding_type",
+    "bert/position_embedding_type relative_key_query": "position_embedding_type",
+    "roberta/position_embedding_type relative_key": "position_embedding_type",
+    "bert/adapter": "adapter",
+    # Weights.
+    "weights/a tensor is missing": "encoder.layer.1.output.dense.weight",
+    "weights/a tensor is unknown": "encoder.layer.0.adapter.dense.weight",
+    "weights/a tensor of another shape": "encoder.layer.0.output.dense.bias",
+    "weights/tf_model.h5 alone": "tf_model.h5",
+    "weights/onnx alone": "model.safetensors",
+    "weights/none": "model.safetensors",
+    "plain/BertForMaskedLM": "pooler",
+    "plain/distilbert": "pooler",
+}
+MODEL_TYPE = "model type/"
+
+# A cosine of 0.999999 would still let a GELU of another formula pass.
+DISTANCE = 3e-5
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> foreign.Foreign:
+    return foreign.unpack(tmp_path_factory.mktemp("foreign"))
+
+
+def missing(name: str) -> str | None:
+    """What a refusal has to name; `None` where there is to be none."""
+    cell = name.partition("/")[2]
+    if cell.startswith(MODEL_TYPE):
+        return cell.removeprefix(MODEL_TYPE)
+    return REFUSED.get(cell)
+
+
+EQUAL = [name for name in foreign.names() if missing(name) is None]
+
+
+def assert_equal(embeddings: np.ndarray, references: np.ndarray) -> None:
+    """The same directions, row by row."""
+    references = references.astype(np.float64)
+    references /= np.linalg.norm(references, axis=1, keepdims=True)
+    assert embeddings.shape == references.shape
+    assert (embeddings * references).sum(1).min() >= 0.999999
+    assert np.linalg.norm(embeddings - references, axis=1).max() <= DISTANCE
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_a_checkpoint_embeds_as_in_the_library_that_wrote_it(name, checkpoints):
+    model = SimCSE.from_preset(**checkpoints.arguments(name))
+
+    embeddings = model(model.preprocess(checkpoints.sentences)).numpy()
+
+    assert model.reading
+    assert_equal(embeddings, checkpoints.embeddings[name])
+
+
+@pytest.mark.parametrize("name", [n for n in foreign.names() if missing(n)])
+def test_what_is_not_implemented_is_refused_by_name(name, checkpoints):
+    with pytest.raises(UserError) as refusal:
+        SimCSE.from_preset(**checkpoints.arguments(name))
+
+    message = str(refusal.value)
+    assert missing(name) in message
+    assert "\n" not in message
+
+
+def test_the_matrix_is_as_large_as_the_docs_say():
+    names = foreign.names()
+    count = len(names) - len(EQUAL)
+    print(f"{len(names)} checkpoints: {len(EQUAL)} equal, {count} refused")
+
+    assert (len(EQUAL), count) == (279, 75)
+    assert REFUSED.keys() <= {name.partition("/")[2] for name in names}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "6/bert/prompt",
+        "6/distilbert/mean",
+        "6/roberta/added lstrip",
+        "5/xlm-roberta/cls+max",
+    ],
+)
+def test_every_way_to_embeddings_is_the_same(name, checkpoints, tmp_path):
+    from simcse_tf.encoding.bulk import encode
+
+    model = SimCSE.from_preset(**checkpoints.arguments(name))
+    references = checkpoints.embeddings[name]
+
+    assert_equal(model.predict(checkpoints.sentences), references)
+    assert_equal(encode(model, checkpoints.sentences), references)
+    model.save_to_preset(str(tmp_path / "ours"))
+    again = SimCSE.from_preset(str(tmp_path / "ours"))
+    assert_equal(again.predict(checkpoints.sentences), references)

@@ -1,0 +1,1 @@
+"""The checkpoints that `make_foreign_checkpoints` writes."""
