@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
+from simcse_tf.exporting.hub import check_push, push
 from simcse_tf.exporting.saved_model import PRECISIONS, export, report_stage
 from simcse_tf.exporting.versions import check_new_directory, version_directory
 
@@ -111,17 +113,6 @@ def _numbers(text: str) -> list[int]:
 def _export(arguments: argparse.Namespace) -> None:
     if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output: {arguments.output} is not a directory")
-<<<<<<< HEAD
-=======
-
-    report_stage(True, f"loading {arguments.model}")
-    from simcse_tf.model.simcse import SimCSE
-
-    model = SimCSE.from_preset(
-        arguments.model, dtype=arguments.precision, **reading_of(arguments)
-    )
-    say_how_read(model, arguments.model)
->>>>>>> e-wip
     version = export(
         _load(arguments),
         arguments.output,
