@@ -23,7 +23,8 @@ def check_push(name: str) -> None:
     """
     require("huggingface_hub", extra="hub")
     import huggingface_hub
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
@@ -35,7 +36,7 @@ def check_push(name: str) -> None:
         raise UserError(f"--push: expected ORG/NAME, received {name}")
     if huggingface_hub.get_token() is None:
         raise UserError(
-            "--push: no token for the hub: expected one in HF_TOKEN, or of hf auth login"
+            "--push: no token for the hub: expected HF_TOKEN, or one of hf auth login"
         )
 
 

@@ -17,37 +17,17 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 import simcse_tf
+from simcse_tf.checkpoints.dense_module import ACTIVATIONS
+from simcse_tf.checkpoints.sentence_transformers import POOLING_MODES, POOLING_SWITCHES
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.heads import DenseLayer
+from simcse_tf.encoders.pooling import JOINT, WITH_HEAD
 
 if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
 
-# Our poolers by the modes that they are in sentence-transformers, in the order in which
-# it concatenates their vectors.
-_POOLING_MODES = {
-    "pooling_mode_cls_token": ("cls", "cls_before_pooler"),
-    "pooling_mode_max_tokens": ("max",),
-    "pooling_mode_mean_tokens": ("avg",),
-    "pooling_mode_mean_sqrt_len_tokens": ("mean_sqrt_len",),
-    "pooling_mode_weightedmean_tokens": ("weightedmean",),
-    "pooling_mode_lasttoken": ("lasttoken",),
-}
-# sentence-transformers makes these without arguments, and trusts no others.
-_DENSE_ACTIVATIONS = {
-    "identity": "torch.nn.modules.linear.Identity",
-    "gelu": "torch.nn.modules.activation.GELU",
-    "relu": "torch.nn.modules.activation.ReLU",
-    "relu6": "torch.nn.modules.activation.ReLU6",
-    "leaky_relu": "torch.nn.modules.activation.LeakyReLU",
-    "elu": "torch.nn.modules.activation.ELU",
-    "selu": "torch.nn.modules.activation.SELU",
-    "silu": "torch.nn.modules.activation.SiLU",
-    "mish": "torch.nn.modules.activation.Mish",
-    "softplus": "torch.nn.modules.activation.Softplus",
-    "sigmoid": "torch.nn.modules.activation.Sigmoid",
-    "tanh": "torch.nn.modules.activation.Tanh",
-}
+# sentence-transformers makes an activation without arguments, and trusts no others.
+_CLASSES = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
 # The name of the prompt that stands before every text, where it has none.
 _DEFAULT_PROMPT = "default"
 
@@ -196,48 +176,55 @@ def head_layers(model: SentenceEncoder) -> list[tuple[DenseLayer, list[np.ndarra
 
 
 def _pooling(model: SentenceEncoder) -> dict[str, Any]:
-    wanted = model.pooling.split("+")
-    # In its order; a pooler that has no mode, or occurs twice, leaves a difference.
-    known = [
-        name for names in _POOLING_MODES.values() for name in names if name in wanted
+    # The first token is pooled alike with a head and without one.
+    wanted = [
+        "cls_before_pooler" if name == WITH_HEAD else name
+        for name in model.pooling.split(JOINT)
     ]
+    # In its order; a pooler that has no mode, or occurs twice, leaves a difference.
+    known = [name for name in POOLING_MODES.values() if name in wanted]
     if sorted(known) != sorted(wanted):
         raise UserError(
             f"sentence-transformers has no pooling {model.pooling}: expected some of "
-            f"{', '.join(name for names in _POOLING_MODES.values() for name in names)}"
+            f"{WITH_HEAD}, {', '.join(POOLING_MODES.values())}"
         )
     if known != wanted:
         raise UserError(
-            f"sentence-transformers concatenates poolings as {'+'.join(known)}; the "
+            f"sentence-transformers concatenates poolings as {JOINT.join(known)}; the "
             f"model's are {model.pooling}"
         )
-    modes = {
-        mode: any(name in wanted for name in names)
-        for mode, names in _POOLING_MODES.items()
+    switches = {
+        switch: POOLING_MODES[mode] in wanted
+        for switch, mode in POOLING_SWITCHES.items()
     }
     width = model.backbone.hidden_dim
-    return {"word_embedding_dimension": width, **modes, "include_prompt": True}
+    return {"word_embedding_dimension": width, **switches, "include_prompt": True}
 
 
 def _dense(model: SentenceEncoder) -> list[Module]:
     found = []
     for layer, (kernel, *bias) in head_layers(model):
-        if layer.activation not in _DENSE_ACTIVATIONS:
+        if layer.activation not in _CLASSES:
             raise UserError(
                 f"sentence-transformers has no dense layer with {layer.activation}: "
-                f"expected one of {', '.join(_DENSE_ACTIVATIONS)}"
+                f"expected one of {', '.join(_CLASSES)}"
             )
         config = {
             "in_features": kernel.shape[0],
             "out_features": kernel.shape[1],
             "bias": layer.use_bias,
-            "activation_function": _DENSE_ACTIVATIONS[layer.activation],
+            "activation_function": _class_path(layer.activation),
         }
         tensors = {"linear.weight": np.ascontiguousarray(kernel.T)}
         if bias:
             tensors["linear.bias"] = bias[0]
         found.append(Module("Dense", config, tensors))
     return found
+
+
+def _class_path(activation: str) -> str:
+    module = "linear" if activation == "identity" else "activation"
+    return f"torch.nn.modules.{module}.{_CLASSES[activation]}"
 
 
 def _write_json(path: Path, values: Any) -> None:

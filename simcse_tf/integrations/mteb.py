@@ -82,14 +82,16 @@ class MTEBEncoder:
 
         if device is not None:
             raise UserError(
-                f"device: received {device}; TensorFlow chooses it (CUDA_VISIBLE_DEVICES)"
+                f"device: received {device}; TensorFlow takes what "
+                "CUDA_VISIBLE_DEVICES shows it"
             )
         if isinstance(model, str):
             name = name or _name_of(model)
             model = SimCSE.from_preset(model, **settings)
         elif settings:
             raise UserError(
-                f"{', '.join(settings)}: a loaded model keeps its own; load it with them"
+                f"{', '.join(settings)}: a loaded model keeps its own settings: load "
+                "it with these"
             )
         self.model = model
         self.name = name or _name_of(model.preset or "model")
@@ -228,7 +230,7 @@ def _fingerprint(model: SentenceEncoder) -> str:
     description = json.dumps(model.description(), sort_keys=True, default=str)
     digest = hashlib.sha256(description.encode())
     for weight in _weights(model):
-        digest.update(np.ascontiguousarray(weight))
+        digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()
 
 
