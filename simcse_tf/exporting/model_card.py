@@ -247,7 +247,8 @@ def _training_sections(training: TrainingRecord) -> Iterable[str]:
     for section, key in _SHOWN_SETTINGS:
         value = config.get(section, {}).get(key)
         if value is not None:
-            rows.append((key.replace("_", " "), value))
+            name = section if key == "kind" else key
+            rows.append((name.replace("_", " "), value))
     yield "## Training"
     yield _table(("setting", ""), rows)
     scores = {
@@ -261,7 +262,10 @@ def _training_sections(training: TrainingRecord) -> Iterable[str]:
     ]
     if found:
         yield "## Scores"
-        yield "Spearman's correlation of the cosine with human scores, times 100."
+        yield (
+            "Spearman's correlation of the cosine with human scores, times 100, of "
+            "texts that were not cut."
+        )
         yield _table(("task", "split", "score"), found)
 
 
