@@ -14,7 +14,6 @@ from support.models import MINILM, SENTENCES
 from simcse_tf import SimCSE
 from simcse_tf.checkpoints.resolve import resolve
 from simcse_tf.core.errors import UserError
-from simcse_tf.encoders.pooling import POOLINGS
 from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
 from simcse_tf.objectives.views import embed_views, stack_views
 
