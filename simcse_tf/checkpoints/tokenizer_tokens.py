@@ -88,7 +88,17 @@ def _declared(source: TokenizerSource) -> dict[str, _Declared]:
             _declare(source, declared, _CONFIG, token, int(index))
     else:
         special = _named(source, {})
+        in_map = source.read("special_tokens_map.json") or {}
+        unclear = {str(each) for each in in_map.get("additional_special_tokens") or ()}
         for content, index in (source.read("added_tokens.json") or {}).items():
+            if content in unclear and content not in declared:
+                # Special to transformers 4 and not to 5.
+                source.refuse(
+                    "special_tokens_map.json",
+                    "additional_special_tokens",
+                    content,
+                    f"{content!r} in added_tokens_decoder of {_CONFIG}",
+                )
             is_special = content in special
             token = {
                 "content": content,

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import Tokens, read_tokens
 from simcse_tf.tokenizers.bert import MAX_CHARACTERS_PER_WORD, BertTokenizer
+from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
 from simcse_tf.tokenizers.wordpiece_vocabulary import read_vocabulary
 
 SPECIAL_TOKENS = {
@@ -100,18 +103,22 @@ def _check_words(
     source: TokenizerSource, tokens: Tokens, tokenizer: BertTokenizer
 ) -> None:
     """Refuses an added token that our model would also find as a word."""
-    plain = BertTokenizer(tokens.vocabulary, lowercase=False)
     for token in tokens.added:
         if token.id >= tokens.words and not token.normalized:
-            normalized = tokenizer.normalize([token.content]).numpy()[0].decode()
-            is_word = plain([token.content], 8).to_list()[0][1:-1] == [token.id]
-            if is_word and normalized == token.content:
+            content = token.content
+            normalized = tokenizer.normalize([content]).numpy()[0].decode()
+            if normalized == content and _is_word(content):
                 source.refuse(
                     "tokenizer_config.json",
-                    f"normalized of the added token {token.content!r}",
+                    f"normalized of the added token {content!r}",
                     False,
                     "True for a plain word",
                 )
+
+
+def _is_word(content: str) -> bool:
+    words = BertNormalizer(False, False, False).words(tf.constant([content]))
+    return [word.decode() for word in words.values.numpy()] == [content]
 
 
 def wordpiece_files(

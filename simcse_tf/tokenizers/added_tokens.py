@@ -171,54 +171,74 @@ def _around(
     longest_first = sorted((token.content for token in tokens), key=len, reverse=True)
     pattern = "|".join(map(re.escape, longest_first))
     # `\C` is any byte, also one that is not UTF-8.
-    found = tf.strings.regex_full_match(text, rf"\C*(?:{pattern})\C*")
-
-    def around() -> tf.RaggedTensor:
-        return _around_matches(text, pattern, tokens, plain)
-
+    matches = tf.strings.regex_full_match(text, rf"\C*(?:{pattern})\C*")
     # Such texts are rare, and taking them apart costs more than the search.
-    return tf.cond(tf.reduce_any(found), around, lambda: plain(text))
+    is_found = tf.reduce_any(matches)
+
+    def parts() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return _parts(text, pattern, tokens)
+
+    def whole() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        size = tf.size(text, tf.int64)
+        return text, tf.fill([size], len(tokens)), tf.range(size + 1)
+
+    between, index, row_splits = tf.cond(is_found, parts, whole)
+    ids = plain(between)
+    token_ids = tf.constant([token.id for token in tokens])
+    return tf.cond(
+        is_found, lambda: _merge(ids, index, row_splits, token_ids), lambda: ids
+    )
 
 
-def _around_matches(
-    text: tf.Tensor,
-    pattern: str,
-    tokens: list[AddedToken],
-    plain: Callable[[tf.Tensor], tf.RaggedTensor],
-) -> tf.RaggedTensor:
+def _parts(
+    text: tf.Tensor, pattern: str, tokens: list[AddedToken]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Takes texts apart: text, token, text, and so on.
+
+    Returns:
+        The parts of all texts, with an empty one for each token; the index of each
+        part's token, past the last for a text; and where each text's parts begin.
+    """
     unicode = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")
     marked = tf.strings.regex_replace(unicode, f"({pattern})", _MARK + rb"\1" + _MARK)
-    pieces = tf.strings.split(marked, _MARK)
-    place = tf.ragged.range(pieces.row_lengths()).values
-    is_token = place % 2 == 1
-    index = tf.where(is_token, _index(pieces.values, tokens), len(tokens))
+    parts = tf.strings.split(marked, _MARK)
+    is_token = tf.ragged.range(parts.row_lengths()).values % 2 == 1
+    index = tf.where(is_token, _index(parts.values, tokens), len(tokens))
 
-    between = tf.where(is_token, "", pieces.values)
-    for token_strips, space, step in (
+    between = tf.where(is_token, "", parts.values)
+    for strips_of, space, step in (
         ([token.rstrip for token in tokens], f"^[{WHITE_SPACE}]+", 1),
         ([token.lstrip for token in tokens], f"[{WHITE_SPACE}]+$", -1),
     ):
-        if any(token_strips):
-            strips = tf.gather(tf.constant([*token_strips, False]), index)
+        if any(strips_of):
+            strips = tf.gather(tf.constant([*strips_of, False]), index)
             trimmed = tf.strings.regex_replace(between, space, "")
-            # A row begins and ends with a text, so no token's neighbour is in another.
+            # Each text begins and ends with a part that is no token, so nothing rolls
+            # from one text into the next.
             between = tf.where(tf.roll(strips, step, axis=0), trimmed, between)
+    return between, index, parts.row_splits
 
-    ids = tf.gather(tf.constant([token.id for token in tokens] + [0]), index)
-    token_ids = tf.RaggedTensor.from_row_lengths(
-        tf.boolean_mask(ids, is_token), tf.cast(is_token, tf.int64)
+
+def _merge(
+    ids: tf.RaggedTensor, index: tf.Tensor, row_splits: tf.Tensor, token_ids: tf.Tensor
+) -> tf.RaggedTensor:
+    """Puts the tokens' ids where the parts that stand for them have none."""
+    is_token = index < tf.size(token_ids)
+    of_tokens = tf.RaggedTensor.from_row_lengths(
+        tf.gather(token_ids, tf.boolean_mask(index, is_token)),
+        tf.cast(is_token, tf.int64),
     )
-    row = tf.concat([plain(between), token_ids], axis=1)
-    splits = tf.gather(row.row_splits, pieces.row_splits)
-    return tf.RaggedTensor.from_row_splits(row.values, splits, validate=False)
+    merged = tf.concat([ids, of_tokens], axis=1)
+    splits = tf.gather(merged.row_splits, row_splits)
+    return tf.RaggedTensor.from_row_splits(merged.values, splits, validate=False)
 
 
-def _index(pieces: tf.Tensor, tokens: list[AddedToken]) -> tf.Tensor:
-    """The first token with a piece's content; any number for other pieces."""
+def _index(parts: tf.Tensor, tokens: list[AddedToken]) -> tf.Tensor:
+    """The first token with a part's content; any number for other parts."""
     first = {token.content: index for index, token in reversed([*enumerate(tokens)])}
     keys = tf.strings.to_hash_bucket_fast(tf.constant([*first]), _BUCKETS)
     order = tf.argsort(keys)
-    hashed = tf.strings.to_hash_bucket_fast(pieces, _BUCKETS)
+    hashed = tf.strings.to_hash_bucket_fast(parts, _BUCKETS)
     position = tf.searchsorted(tf.gather(keys, order), hashed)
     indices = tf.gather(tf.constant([*first.values()]), order)
     return tf.gather(indices, tf.minimum(position, len(first) - 1))

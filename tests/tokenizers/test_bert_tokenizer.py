@@ -339,7 +339,7 @@ texts_with_added_tokens = st.lists(
 
 @pytest.mark.slow
 @given(texts_with_added_tokens)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_added_tokens_are_found_as_by_the_reference(pair_with_added_tokens, texts):
     ours, theirs = pair_with_added_tokens.ours, pair_with_added_tokens.theirs
     assert ours(texts, NO_LIMIT).to_list() == reference_ids(theirs, texts)
