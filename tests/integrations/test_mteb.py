@@ -83,7 +83,9 @@ def test_another_precision_or_device_is_refused(encoder, model):
         encoder.encode(BATCHES, task_metadata=task, precision="int8")
     with pytest.raises(UserError, match="device: received cuda:1"):
         MTEBEncoder(model, device="cuda:1")
-    with pytest.raises(UserError, match="max_length: a loaded model keeps its own settings"):
+    with pytest.raises(
+        UserError, match="max_length: a loaded model keeps its own settings"
+    ):
         MTEBEncoder(model, max_length=16)
 
 

@@ -14,6 +14,7 @@ def model(tiny_preset):
     return SimCSE.from_preset(str(tiny_preset), max_length=32, prompt="query: ")
 
 
+@pytest.mark.slow
 def test_what_keras_exports_takes_text_and_answers_as_predict_does(model, tmp_path):
     expected = model.predict(TEXTS, verbose=0)
     model.export(tmp_path / "exported", verbose=False)
