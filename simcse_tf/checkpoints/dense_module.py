@@ -23,6 +23,7 @@ ACTIVATIONS = {
     "SiLU": "silu",
     "Mish": "mish",
     "Softplus": "softplus",
+    "Softsign": "softsign",
     "Sigmoid": "sigmoid",
 }
 _TANH = "torch.nn.modules.activation.Tanh"

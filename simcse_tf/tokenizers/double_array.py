@@ -14,7 +14,7 @@ _SPACE = 2.2  # units a node: sparse enough to find places at random
 
 
 class DoubleArray(NamedTuple):
-    """A node is the base of its children: symbol `s` leads from base `b` to unit `b + s`.
+    """A node is the base of its children: symbol `s` leads from `b` to unit `b + s`.
 
     Attributes:
         root: int. The root's base.
@@ -68,7 +68,9 @@ def build_double_array(
         nodes.parents[order], return_index=True, return_counts=True
     )
     size = int(len(nodes.parents) * _SPACE) + 2 * alphabet + 64
-    while (bases := _place(nodes.symbols[order], begins, counts, size - alphabet)) is None:
+    while (
+        bases := _place(nodes.symbols[order], begins, counts, size - alphabet)
+    ) is None:
         size *= 2
 
     base_of = np.full(len(nodes.parents), LEAF, np.int32)

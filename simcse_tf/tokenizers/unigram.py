@@ -20,11 +20,11 @@ from simcse_tf.tokenizers.metaspace import (
     METASPACE,
     SPACES,
     Alphabet,
-    first_of_rows,
     normalize_spaces,
     split_words,
 )
 from simcse_tf.tokenizers.precompiled import PrecompiledNormalizer
+from simcse_tf.tokenizers.ragged import first_of_rows
 from simcse_tf.tokenizers.sentencepiece_model import (
     FIRST_TOKENS,
     LAST_TOKEN,
@@ -123,7 +123,9 @@ class XLMRobertaTokenizer(Tokenizer):
             min(self.scores) - _UNKNOWN_PENALTY,
             self._alphabet.size,
         )
-        self._normalizer = self.charsmap and PrecompiledNormalizer(_bytes(self.charsmap))
+        self._normalizer = self.charsmap and PrecompiledNormalizer(
+            _bytes(self.charsmap)
+        )
         with tf.init_scope(), tf.device("CPU"):
             # The Viterbi algorithm's -1, an unknown character, comes first.
             self._ids = tf.constant([self.unk_token_id, *piece_ids], tf.int32)

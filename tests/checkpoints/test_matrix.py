@@ -77,11 +77,6 @@ MODEL_TYPE = "model type/"
 DISTANCE = 3e-5
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory) -> foreign.Foreign:
-    return foreign.unpack(tmp_path_factory.mktemp("foreign"))
-
-
 def missing(name: str) -> str | None:
     """What a refusal has to name; `None` where there is to be none."""
     cell = name.partition("/")[2]

@@ -1,4 +1,4 @@
-"""The checkpoints of `foreign.tar.xz`, which `tools/make_foreign_checkpoints.py` makes."""
+"""The checkpoints of `foreign.tar.xz`: see `tools/make_foreign_checkpoints.py`."""
 
 import json
 import tarfile
