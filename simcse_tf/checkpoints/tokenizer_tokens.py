@@ -213,7 +213,7 @@ def _found_in_text(
                 "False beside added tokens that share characters with special ones",
             )
     # The reference looks for special tokens first.
-    order = sorted(declared, key=lambda content: content not in special)
+    order = sorted(ids, key=lambda content: (content not in special, ids[content]))
     return tuple(
         AddedToken(
             content,
@@ -223,5 +223,5 @@ def _found_in_text(
             normalized=declared[content].flags["normalized"],
         )
         for content in order
-        if not (split and content in special)
+        if content in declared and not (split and content in special)
     )
