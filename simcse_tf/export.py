@@ -1,16 +1,24 @@
-"""`python -m simcse_tf.export`: the SavedModel that TF Serving runs."""
+"""`python -m simcse_tf.export`: what TF Serving or sentence-transformers loads."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
+from simcse_tf.exporting.hub import check_push, push
 from simcse_tf.exporting.saved_model import PRECISIONS, export, report_stage
-from simcse_tf.exporting.versions import version_directory
+from simcse_tf.exporting.versions import check_new_directory, version_directory
+
+if TYPE_CHECKING:
+    from simcse_tf.model.simcse import SimCSE
 
 __all__ = ["export", "main"]
+
+SAVED_MODEL = "saved_model"
+SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,14 +44,38 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check(Path(arguments.check))
     elif arguments.model is None or arguments.output is None:
         parser.error("expected --model and --output, or --check")
-    else:
+    elif arguments.format == SAVED_MODEL:
+        if arguments.push or arguments.private:
+            parser.error(f"--push and --private need --format {SENTENCE_TRANSFORMERS}")
         _export(arguments)
+    else:
+        if arguments.private and not arguments.push:
+            parser.error("--private needs --push")
+        _export_sentence_transformers(arguments)
 
 
 def _parser() -> Parser:
-    parser = Parser("simcse_tf.export", description="Write a SavedModel to serve.")
+    parser = Parser("simcse_tf.export", description="Write a model to serve.")
     parser.add_argument("--model", help="directory, preset or handle")
-    parser.add_argument("--output", metavar="BASE_DIR")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help=f"where versions are, or a new directory for {SENTENCE_TRANSFORMERS}",
+    )
+    parser.add_argument(
+        "--format",
+        choices=(SAVED_MODEL, SENTENCE_TRANSFORMERS),
+        default=SAVED_MODEL,
+        help=f"for TF Serving, or for {SENTENCE_TRANSFORMERS}, transformers and TEI",
+    )
+    parser.add_argument(
+        "--push",
+        metavar="ORG/NAME",
+        help=f"uploads the {SENTENCE_TRANSFORMERS} directory to the Hugging Face hub",
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="a repository made by --push is private"
+    )
     add_reading_flags(parser)
     parser.add_argument(
         "--precision",
@@ -81,16 +113,8 @@ def _numbers(text: str) -> list[int]:
 def _export(arguments: argparse.Namespace) -> None:
     if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output: {arguments.output} is not a directory")
-
-    report_stage(True, f"loading {arguments.model}")
-    from simcse_tf.model.simcse import SimCSE
-
-    model = SimCSE.from_preset(
-        arguments.model, dtype=arguments.precision, **reading_of(arguments)
-    )
-    say_how_read(model, arguments.model)
     version = export(
-        model,
+        _load(arguments),
         arguments.output,
         truncate_dims=arguments.truncate_dims,
         quantize=arguments.quantize,
@@ -98,6 +122,43 @@ def _export(arguments: argparse.Namespace) -> None:
         progress=True,
     )
     print(f"version {version}")
+
+
+def _export_sentence_transformers(arguments: argparse.Namespace) -> None:
+    for flag in ("truncate_dims", "quantize"):
+        if getattr(arguments, flag):
+            raise UserError(
+                f"--{flag.replace('_', '-')} is a signature of a SavedModel; who loads "
+                f"a {SENTENCE_TRANSFORMERS} directory asks for it then"
+            )
+    check_new_directory(Path(arguments.output))
+    if arguments.push:
+        check_push(arguments.push)
+    model = _load(arguments)
+    from simcse_tf.exporting.sentence_transformers import export_sentence_transformers
+
+    directory = export_sentence_transformers(
+        model,
+        arguments.output,
+        name=arguments.push,
+        source=arguments.model,
+        progress=True,
+    )
+    print(f"directory {directory}")
+    if arguments.push:
+        report_stage(True, f"uploading to {arguments.push}")
+        print(f"commit {push(directory, arguments.push, arguments.private)}")
+
+
+def _load(arguments: argparse.Namespace) -> "SimCSE":
+    report_stage(True, f"loading {arguments.model}")
+    from simcse_tf.model.simcse import SimCSE
+
+    model = SimCSE.from_preset(
+        arguments.model, dtype=arguments.precision, **reading_of(arguments)
+    )
+    say_how_read(model, arguments.model)
+    return model
 
 
 def _check(directory: Path) -> None:

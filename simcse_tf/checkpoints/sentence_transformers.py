@@ -21,7 +21,7 @@ POOLING_MODES = {
     "lasttoken": "lasttoken",
 }
 # Before 5.4 there was one switch a mode.
-_SWITCHES = {
+POOLING_SWITCHES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -34,7 +34,7 @@ _POOLING_KEYS = {
     "word_embedding_dimension",
     "pooling_mode",
     "include_prompt",
-    *_SWITCHES,
+    *POOLING_SWITCHES,
 }
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{name}_config.json"
@@ -224,7 +224,9 @@ def _with_pooling(found: SentenceModules, path: Path) -> SentenceModules:
         raise UserError(f"{path}: unknown key {unknown[0]}")
     modes = config.get("pooling_mode")
     if modes is None:
-        modes = [mode for key, mode in _SWITCHES.items() if config.get(key)] or "mean"
+        modes = [
+            mode for key, mode in POOLING_SWITCHES.items() if config.get(key)
+        ] or "mean"
     modes = [modes] if isinstance(modes, str) else list(modes)
     if unknown := [mode for mode in modes if mode not in POOLING_MODES]:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The numbered versions in a base directory, as TF Serving reads them."""
+"""Where an export goes: versions in a base directory, or a directory of its own."""
 
 from pathlib import Path
 
@@ -30,6 +30,22 @@ def next_version(base_dir: Path) -> int:
     ```
     """
     return 1 + max(versions(base_dir), default=0)
+
+
+def check_new_directory(directory: Path) -> None:
+    """Checks that a directory can be made: it is not there, or is empty.
+
+    Raises:
+        UserError: If there is something.
+
+    Example:
+
+    ```python
+    check_new_directory(Path("models/mine"))
+    ```
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"--output: {directory} is there already: name another one")
 
 
 def version_directory(directory: Path) -> Path:

@@ -62,8 +62,9 @@ def locked(python):
 def test_lock_pins_every_direct_dependency_inside_its_range(python, setup_arguments):
     pins = locked(python)
     wanted = list(setup_arguments["install_requires"])
-    for extra in setup_arguments["extras_require"].values():
-        wanted += extra
+    for name, extra in setup_arguments["extras_require"].items():
+        # mteb brings PyTorch.
+        wanted += extra if name != "mteb" else []
     assert wanted
     for requirement in map(Requirement, wanted):
         if applies(requirement, python):

@@ -1,0 +1,1 @@
+"""SimCSE models for other packages' interfaces. Each needs its package installed."""
