@@ -81,8 +81,9 @@ class RobertaTokenizer(Tokenizer):
         pairs = [_pair(index, merge, ids) for index, merge in enumerate(self.merges)]
         self._model, pieces = byte_pair_model.sentencepiece_model(ids, pairs)
         # A word has at least one token, unless some bytes have none.
-        characters = byte_pair_model.byte_characters().values()
-        self._has_all_bytes = ids.keys() >= set(characters)
+        self._has_all_bytes = ids.keys() >= {
+            *byte_pair_model.byte_characters().values()
+        }
         self._split = WordSplitter()
         with tf.init_scope(), tf.device("CPU"):
             self._ids = tf.constant([ids.get(piece, 0) for piece in pieces], tf.int32)
@@ -222,8 +223,10 @@ def tokens_by_id(ids: Mapping[str, int]) -> list[str]:
             f"received {len(ids)} tokens with {len(tokens)} ids from "
             f"{min(tokens, default=0)}"
         )
-    size = max(tokens, default=-1) + 1
-    return [tokens.get(index, f"<id {index}>") for index in range(size)]
+    return [
+        tokens.get(index, f"<id {index}>")
+        for index in range(max(tokens, default=-1) + 1)
+    ]
 
 
 def _unique_ids(vocabulary: list[str]) -> dict[str, int]:
