@@ -63,7 +63,9 @@ def grapheme_classes() -> np.ndarray:
     attached = _that_give(1, lambda c: "a" + c)
     controls = _that_give(2, lambda c: c + _MARK + _MARK)
     pictographs = _that_give(5, lambda c: c + _MARK + _JOINER + _SIGN + _MARK)
-    extend = attached & _that_give(5, lambda c: "\U0001f469" + c + _JOINER + _SIGN + _MARK)
+    extend = attached & _that_give(
+        5, lambda c: "\U0001f469" + c + _JOINER + _SIGN + _MARK
+    )
     linkers = attached & _that_give(4, lambda c: _KA + c + _KA + _MARK)
     links = attached & _that_give(5, lambda c: _KA + _VIRAMA + c + _KA + _MARK)
     consonants = _that_give(4, lambda c: c + _VIRAMA + _KA + _MARK)

@@ -68,7 +68,9 @@ def build_double_array(
         nodes.parents[order], return_index=True, return_counts=True
     )
     size = int(len(nodes.parents) * _SPACE) + 2 * alphabet + 64
-    while (bases := _place(nodes.symbols[order], begins, counts, size - alphabet)) is None:
+    while (
+        bases := _place(nodes.symbols[order], begins, counts, size - alphabet)
+    ) is None:
         size *= 2
 
     base_of = np.full(len(nodes.parents), LEAF, np.int32)

@@ -123,7 +123,9 @@ class XLMRobertaTokenizer(Tokenizer):
             min(self.scores) - _UNKNOWN_PENALTY,
             self._alphabet.size,
         )
-        self._normalizer = self.charsmap and PrecompiledNormalizer(_bytes(self.charsmap))
+        self._normalizer = self.charsmap and PrecompiledNormalizer(
+            _bytes(self.charsmap)
+        )
         with tf.init_scope(), tf.device("CPU"):
             # The Viterbi algorithm's -1, an unknown character, comes first.
             self._ids = tf.constant([self.unk_token_id, *piece_ids], tf.int32)

@@ -185,7 +185,10 @@ class Viterbi:
             return step + 1, window, choices.write(tf.cast(step, tf.int32), choice)
 
         choices = tf.TensorArray(
-            tf.int64, tf.cast(steps, tf.int32), infer_shape=False, element_shape=[None, 3]
+            tf.int64,
+            tf.cast(steps, tf.int32),
+            infer_shape=False,
+            element_shape=[None, 3],
         )
         _, _, choices = tf.while_loop(
             lambda step, *_: step < steps,
