@@ -23,6 +23,7 @@ ACTIVATIONS = {
     "SiLU": "silu",
     "Mish": "mish",
     "Softplus": "softplus",
+    "Softsign": "softsign",
     "Sigmoid": "sigmoid",
 }
 _TANH = "torch.nn.modules.activation.Tanh"
@@ -87,10 +88,10 @@ def read_dense(directory: Path) -> DenseModule:
             f"{directory / file}: expected tensors of the shapes {expected}, as "
             f"config.json says; received {received}"
         )
-    weights = [tensors["linear.weight"].T, *([tensors["linear.bias"]] * has_bias)]
-    return DenseModule(
-        sizes[0], sizes[1], activation, [each.astype(np.float32) for each in weights]
-    )
+    weights = [tensors["linear.weight"].T.astype(np.float32)]
+    if has_bias:
+        weights.append(tensors["linear.bias"].astype(np.float32))
+    return DenseModule(sizes[0], sizes[1], activation, weights)
 
 
 def is_cls_head(dense: Sequence[DenseModule]) -> bool:

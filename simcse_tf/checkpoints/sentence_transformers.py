@@ -127,14 +127,14 @@ def read_modules(directory: Path, pooling: str | None = None) -> SentenceModules
     ```
     """
     listed = _listed(directory)
-    encoder = _encoder(directory, listed)
-    found = _with_transformer(SentenceModules(encoder))
-    found = _with_prompts(found, directory / "config_sentence_transformers.json")
+    prompts = _read_prompts(directory / "config_sentence_transformers.json")
+    found = replace(prompts, encoder=_encoder(directory, listed))
+    found = _with_transformer(found)
     if pooling is not None:
         return _without_modules(found, listed)
     for kind, path in listed[1:]:
         found = _with_module(found, kind, path)
-    if len(listed) > 1 and found.pooling is None:
+    if found.pooling is None and (directory / "modules.json").is_file():
         raise UserError(f"{directory / 'modules.json'} has no Pooling module")
     if found.pooling == "cls_before_pooler" and is_cls_head(found.dense):
         return replace(found, pooling="cls")
@@ -280,7 +280,7 @@ def _check_modalities(modalities: Any, path: Path) -> None:
         )
 
 
-def _with_prompts(found: SentenceModules, path: Path) -> SentenceModules:
+def _read_prompts(path: Path) -> SentenceModules:
     config = _optional(path)
     kind = config.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
@@ -295,10 +295,13 @@ def _with_prompts(found: SentenceModules, path: Path) -> SentenceModules:
     if default is not None and default not in prompts:
         raise UserError(f"{path}: default_prompt_name {default!r} is none of prompts")
     compared_by = config.get("similarity_fn_name") or "cosine"
-    notes = found.notes
-    if compared_by != "cosine":
-        notes += (f"made for the {compared_by} similarity",)
-    return replace(found, prompts=prompts, default_prompt=default, notes=notes)
+    notes = (f"made for the {compared_by} similarity",)
+    return SentenceModules(
+        path.parent,
+        prompts=prompts,
+        default_prompt=default,
+        notes=() if compared_by == "cosine" else notes,
+    )
 
 
 def _without_modules(

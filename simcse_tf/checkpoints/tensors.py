@@ -15,6 +15,8 @@ from simcse_tf.core.json_files import read_json
 
 Tensors = dict[str, np.ndarray]
 
+# Weights in formats that are not read.
+_OTHER_FILES = ("*.h5", "*.onnx", "*.ckpt*", "*.gguf", "*.ot")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -73,8 +75,11 @@ def read_tensors(directory: Path) -> FoundTensors:
             return FoundTensors(_read(directory / each.file, each), each.file)
         if (directory / each.index).is_file():
             return FoundTensors(_read_parts(directory, each), each.index)
+    others = [path.name for name in _OTHER_FILES for path in directory.glob(name)]
+    instead = f", found {', '.join(sorted(others))}" if others else ""
     raise UserError(
         f"{directory} holds no weights: expected one of {', '.join(WEIGHT_FILES)}"
+        f"{instead}"
     )
 
 

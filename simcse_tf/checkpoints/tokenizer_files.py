@@ -4,12 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simcse_tf.checkpoints import tokenizer_byte_level_bpe, tokenizer_wordpiece
+from simcse_tf.checkpoints import (
+    tokenizer_byte_level_bpe,
+    tokenizer_unigram,
+    tokenizer_wordpiece,
+)
 from simcse_tf.checkpoints.tokenizer_byte_level_bpe import (
     byte_level_bpe_files,
     read_byte_level_bpe,
 )
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource
+from simcse_tf.checkpoints.tokenizer_unigram import read_unigram, unigram_files
 from simcse_tf.checkpoints.tokenizer_wordpiece import read_wordpiece, wordpiece_files
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import write_json
@@ -17,6 +22,7 @@ from simcse_tf.tokenizers.added_tokens import AddedToken
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
+from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
 
 class _Family(NamedTuple):
@@ -30,6 +36,8 @@ class _Family(NamedTuple):
         write: Callable. From our tokenizer and a directory to the family's parts of
             `tokenizer.json` and `tokenizer_config.json`.
         special_tokens: Mapping. The names of its special tokens, by their keys.
+        words_hold_special_tokens: bool. Whether the model itself finds special tokens
+            in a text, so that they cannot be plain text.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +46,7 @@ class _Family(NamedTuple):
     tokenizer: type[Any]
     write: Callable[[Any, Path], tuple[dict[str, Any], dict[str, Any]]]
     special_tokens: dict[str, str]
+    words_hold_special_tokens: bool = False
 
 
 _FAMILIES = (
@@ -56,6 +65,15 @@ _FAMILIES = (
         RobertaTokenizer,
         byte_level_bpe_files,
         tokenizer_byte_level_bpe.SPECIAL_TOKENS,
+    ),
+    _Family(
+        ("XLMRobertaTokenizer",),
+        "Unigram",
+        read_unigram,
+        XLMRobertaTokenizer,
+        unigram_files,
+        tokenizer_unigram.SPECIAL_TOKENS,
+        words_hold_special_tokens=True,
     ),
 )
 
@@ -113,7 +131,8 @@ def write_tokenizer(
 
     A tokenizer without added tokens takes a special token in a text for plain text.
     `tokenizer_config.json` says so to transformers, with `split_special_tokens`.
-    `tokenizer.json` alone cannot say it: there, special tokens control the model.
+    `tokenizer.json` alone cannot say it, nor can any file for XLM-RoBERTa: there,
+    special tokens in a text control the model.
 
     Args:
         tokenizer: The tokenizer.
@@ -168,7 +187,7 @@ def write_tokenizer(
             **config,
             **names,
             "added_tokens_decoder": decoder,
-            "split_special_tokens": splits,
+            "split_special_tokens": splits and not family.words_hold_special_tokens,
             "model_max_length": max_length,
             "clean_up_tokenization_spaces": False,
         },

@@ -74,6 +74,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": keras.activations.silu,
     "mish": keras.activations.mish,
     "softplus": keras.activations.softplus,
+    "softsign": keras.activations.softsign,
     "sigmoid": keras.activations.sigmoid,
     "tanh": keras.activations.tanh,
 }

@@ -13,6 +13,7 @@ from simcse_tf.encoders.roberta import RobertaEncoder
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
+from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
 
 class Family(NamedTuple):
@@ -43,6 +44,12 @@ FAMILIES = [
         keras_hub.models.RobertaBackbone,
         keras_hub.tokenizers.RobertaTokenizer,
         RobertaTokenizer,
+        RobertaEncoder,
+    ),
+    Family(
+        keras_hub.models.XLMRobertaBackbone,
+        keras_hub.tokenizers.XLMRobertaTokenizer,
+        XLMRobertaTokenizer,
         RobertaEncoder,
     ),
     Family(
@@ -110,7 +117,7 @@ def tokenizer_of(keras_tokenizer: Any, source: str, **settings: Any) -> Tokenize
         return family.tokenizer.from_keras_hub(keras_tokenizer, **settings)
     raise UserError(
         f"{source} uses a {type(keras_tokenizer).__name__}; expected a model with "
-        "BERT's WordPiece or RoBERTa's byte-level BPE"
+        "BERT's WordPiece, RoBERTa's byte-level BPE or XLM-RoBERTa's SentencePiece"
     )
 
 

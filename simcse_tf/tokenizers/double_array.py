@@ -14,7 +14,7 @@ _SPACE = 2.2  # units a node: sparse enough to find places at random
 
 
 class DoubleArray(NamedTuple):
-    """A node is the base of its children: symbol `s` leads from base `b` to unit `b + s`.
+    """A node is the base of its children: symbol `s` leads from `b` to unit `b + s`.
 
     Attributes:
         root: int. The root's base.

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers.added_tokens import WHITE_SPACE
 from simcse_tf.tokenizers.paged_table import CODE_POINTS, PagedTable
+from simcse_tf.tokenizers.ragged import first_of_rows
 
 METASPACE = "\u2581"
 
@@ -152,12 +153,6 @@ def split_words(symbols: tf.RaggedTensor, spaces: Spaces) -> tf.RaggedTensor:
         symbols.nrows(),
         validate=False,
     )
-
-
-def first_of_rows(ragged: tf.RaggedTensor) -> tf.Tensor:
-    """Whether each value is the first of its row, as a bool tensor."""
-    row = ragged.value_rowids()
-    return tf.concat([[True], row[1:] != row[:-1]], axis=0)[: tf.size(row)]
 
 
 def _is_white(symbols: tf.Tensor) -> tf.Tensor:

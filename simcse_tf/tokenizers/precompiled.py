@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers.charsmap import MAX_KEY_BYTES, read_charsmap
 from simcse_tf.tokenizers.graphemes import GraphemeClusters
-from simcse_tf.tokenizers.metaspace import first_of_rows
 from simcse_tf.tokenizers.paged_table import CODE_POINTS, PagedTable
+from simcse_tf.tokenizers.ragged import first_of_rows
 
 _ITSELF, _NOTHING = 0, 1  # rows
 _POINTS = 1 << 21  # all code points are below it

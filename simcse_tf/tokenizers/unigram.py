@@ -20,11 +20,11 @@ from simcse_tf.tokenizers.metaspace import (
     METASPACE,
     SPACES,
     Alphabet,
-    first_of_rows,
     normalize_spaces,
     split_words,
 )
 from simcse_tf.tokenizers.precompiled import PrecompiledNormalizer
+from simcse_tf.tokenizers.ragged import first_of_rows
 from simcse_tf.tokenizers.sentencepiece_model import (
     FIRST_TOKENS,
     LAST_TOKEN,

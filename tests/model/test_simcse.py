@@ -439,8 +439,8 @@ def test_settings_that_do_not_fit_are_told(small_preset):
         load(small_preset, max_length=65)
     with pytest.raises(UserError, match="head_init.*random, pretrained.*'zeros'"):
         load(small_preset, head_init="zeros")
-    with pytest.raises(ValueError, match="pooling"):
-        load(small_preset, pooling="max")
+    with pytest.raises(UserError, match="pooling"):
+        load(small_preset, pooling="maximum")
     with pytest.raises(ValueError, match="`encoders` must be one of shared, dual"):
         load(small_preset, encoders="three")
 

@@ -41,6 +41,17 @@ def byte_level_bpe():
     )
 
 
+def unigram():
+    """An XLM-RoBERTa tokenizer: the letters, and a few longer pieces."""
+    from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
+
+    pieces = ["▁", *"abcdefghijklmnopqrstuvwxyzABCMTRST.", "▁the", "▁a", "ing", "▁m"]
+    pieces = list(dict.fromkeys(pieces))
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    scores = [0.0] * 4 + [-2.0 - index / 8 for index in range(len(pieces))] + [0.0]
+    return XLMRobertaTokenizer([*special, *pieces, "<mask>"], scores)
+
+
 def word_piece():
     """MiniLM's tokenizer."""
     from simcse_tf.encoders import presets
@@ -60,5 +71,15 @@ def _roberta():
     return keras_hub.models.RobertaBackbone, byte_level_bpe
 
 
-_PARTS = {"distilbert": _distilbert, "roberta": _roberta}
+def _xlm_roberta():
+    import keras_hub
+
+    return keras_hub.models.XLMRobertaBackbone, unigram
+
+
+_PARTS = {
+    "distilbert": _distilbert,
+    "roberta": _roberta,
+    "xlm_roberta": _xlm_roberta,
+}
 FAMILY_NAMES = tuple(_PARTS)
