@@ -69,6 +69,7 @@ REFUSED = {
     "weights/tf_model.h5 alone": "tf_model.h5",
     "weights/onnx alone": "model.safetensors",
     "weights/none": "model.safetensors",
+    "weights/pad_token_id 0": "pad_token_id",
     "plain/BertForMaskedLM": "pooler",
     "plain/distilbert": "pooler",
 }
