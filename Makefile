@@ -141,6 +141,7 @@ protos:  ## Generate the Python classes of the .proto files
 
 unicode-tables: install  ## Make the tokenizer's Unicode tables from the tokenizers package
 	@$(BIN)/python tools/make_unicode_tables.py
+	$(BIN)/python tools/make_grapheme_tables.py
 
 clean:  ## Remove .venv, build output and caches
 	@rm -rf .venv .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -62,6 +62,8 @@ EXTRAS_REQUIRE = {
         "packaging>=24",
         "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
+        # Trains a Unigram model for the tests.
+        "sentencepiece>=0.2,<1",
         # Builds the project. TensorBoard 2.20 imports pkg_resources, gone in 82.
         "setuptools>=77,<82",
     ],

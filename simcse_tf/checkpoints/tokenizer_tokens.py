@@ -91,7 +91,10 @@ def _declared(source: TokenizerSource) -> dict[str, _Declared]:
         in_map = source.read("special_tokens_map.json") or {}
         unclear = {str(each) for each in in_map.get("additional_special_tokens") or ()}
         for content, index in (source.read("added_tokens.json") or {}).items():
-            if content in unclear and content not in declared:
+            if content in declared:
+                # tokenizer.json, which has it as well, has the last word.
+                continue
+            if content in unclear:
                 # Special to transformers 4 and not to 5.
                 source.refuse(
                     "special_tokens_map.json",
@@ -129,7 +132,7 @@ def _declare(
 
 
 def _flags(token: dict[str, Any]) -> dict[str, bool]:
-    defaults = {"normalized": not token.get("special", True)}
+    defaults = {"normalized": not token.get("special", False)}
     return {flag: bool(token.get(flag, defaults.get(flag))) for flag in _FLAGS}
 
 
@@ -213,7 +216,7 @@ def _found_in_text(
                 "False beside added tokens that share characters with special ones",
             )
     # The reference looks for special tokens first.
-    order = sorted(declared, key=lambda content: content not in special)
+    order = sorted(ids, key=lambda content: (content not in special, ids[content]))
     return tuple(
         AddedToken(
             content,
@@ -223,5 +226,5 @@ def _found_in_text(
             normalized=declared[content].flags["normalized"],
         )
         for content in order
-        if not (split and content in special)
+        if content in declared and not (split and content in special)
     )

@@ -7,6 +7,7 @@ vary, behind the major version that wrote them.
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from support import foreign
 
 from simcse_tf import SimCSE
@@ -78,6 +79,14 @@ MODEL_TYPE = "model type/"
 DISTANCE = 3e-5
 
 
+@pytest.fixture
+def eagerly():
+    """Tracing would take longer than all else: a graph for each model."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def missing(name: str) -> str | None:
     """What a refusal has to name; `None` where there is to be none."""
     cell = name.partition("/")[2]
@@ -99,7 +108,9 @@ def assert_equal(embeddings: np.ndarray, references: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_a_checkpoint_embeds_as_in_the_library_that_wrote_it(name, checkpoints):
+def test_a_checkpoint_embeds_as_in_the_library_that_wrote_it(
+    name, checkpoints, eagerly
+):
     model = SimCSE.from_preset(**checkpoints.arguments(name))
 
     embeddings = model(model.preprocess(checkpoints.sentences)).numpy()

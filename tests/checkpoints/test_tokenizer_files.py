@@ -1,14 +1,17 @@
 """Hugging Face's tokenizer files, against the `tokenizers` package."""
 
+import io
 import json
 
 import pytest
+import sentencepiece
 import tokenizers
 
 from simcse_tf.checkpoints.tokenizer_files import read_tokenizer, write_tokenizer
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers.added_tokens import AddedToken
 from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.sentencepiece_model_pb2 import ModelProto
 
 LIMIT = 64
 WORDS = ["play", "##ing", "Play", "cafe", "café", "naive", "中", "国", "a", "##b", "!"]
@@ -22,6 +25,7 @@ TEXTS = [
     "<s> a</s> <mask>  b<mask> <pad><unk>",
     "\ta\u3000b\u200b don't it'll  a",
     "",
+    "\uff1cmask\uff1e  \uff21 \u2581a ",
     "a " * 100,
 ]
 SWITCHES = [
@@ -78,6 +82,56 @@ def byte_level_bpe(add_prefix_space=False):
     return tokenizer
 
 
+@pytest.fixture(scope="module")
+def sentencepiece_model():
+    """The file of a small SentencePiece model, trained on the texts."""
+    file = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 3),
+        model_writer=file,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return file.getvalue()
+
+
+PIPELINES = ["split", "merge", "strip", "keep"]
+
+
+def unigram(file, spaces="strip"):
+    """XLM-RoBERTa's tokenizer, as transformers makes it of SentencePiece's file."""
+    model = ModelProto.FromString(file)
+    first = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    pieces = [(piece.piece, piece.score) for piece in model.pieces[3:]]
+    vocabulary = [*first, *pieces, ("<mask>", 0.0)]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=3))
+    several = tokenizers.Regex(" {2,}")
+    normalizers, pre_tokenizers = tokenizers.normalizers, tokenizers.pre_tokenizers
+    charsmap = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
+    behind = {
+        "merge": [normalizers.Replace(several, " ")],
+        "strip": [
+            normalizers.Strip(left=False, right=True),
+            normalizers.Replace(several, "\u2581"),
+        ],
+    }
+    tokenizer.normalizer = normalizers.Sequence([charsmap, *behind.get(spaces, [])])
+    tokenizer.pre_tokenizer = metaspace = pre_tokenizers.Metaspace()
+    if spaces == "split":
+        parts = [pre_tokenizers.WhitespaceSplit(), metaspace]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    mask = tokenizers.AddedToken("<mask>", lstrip=True, normalized=False)
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
+    return tokenizer
+
+
 def save(tokenizer, directory, **config):
     """Saves a tokenizer as transformers does; a generic class takes it as it stands."""
     directory.mkdir(exist_ok=True)
@@ -117,6 +171,7 @@ def refusal(directory):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_a_tokenizer_json_gives_the_ids_of_its_library(tmp_path, switches):
     reference = wordpiece(*switches)
@@ -134,7 +189,9 @@ def test_a_class_takes_its_switches_from_the_configuration(tmp_path, switches):
         strip_accents=strip_accents,
         tokenize_chinese_chars=chinese,
     )
-    assert ours(read_tokenizer(tmp_path, "bert")) == theirs(wordpiece(*switches))
+    in_class = read_tokenizer(tmp_path, "bert").get_config()
+    save(wordpiece(*switches), tmp_path)
+    assert in_class == read_tokenizer(tmp_path, "bert").get_config()
 
 
 @pytest.mark.parametrize("name", ["BertTokenizer", "DistilBertTokenizer", None])
@@ -176,6 +233,88 @@ def test_vocabulary_and_merges_alone_are_enough(tmp_path):
     assert ours(read_tokenizer(tmp_path, "roberta")) == theirs(reference)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["XLMRobertaTokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("spaces", PIPELINES)
+def test_unigram_gives_the_ids_of_its_library(
+    tmp_path, sentencepiece_model, spaces, name
+):
+    reference = unigram(sentencepiece_model, spaces)
+    reference.add_tokens(ADDED)
+    save(reference, tmp_path, tokenizer_class=name)
+    tokenizer = read_tokenizer(tmp_path, "bert")
+    assert ours(tokenizer) == theirs(reference)
+    (tmp_path / "ours").mkdir()
+    write_tokenizer(tokenizer, tmp_path / "ours", LIMIT)
+    written = tokenizers.Tokenizer.from_file(str(tmp_path / "ours" / JSON))
+    assert theirs(written) == theirs(reference)
+    again = read_tokenizer(tmp_path / "ours", "xlm-roberta")
+    assert again.vocabulary == tokenizer.vocabulary
+    assert again.get_config() == tokenizer.get_config()
+
+
+def test_the_older_form_of_metaspace_is_read(tmp_path, sentencepiece_model):
+    reference = unigram(sentencepiece_model, "split")
+    save(reference, tmp_path)
+    older = {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}
+    edit(
+        tmp_path / JSON,
+        {"pre_tokenizer.pretokenizers": [{"type": "WhitespaceSplit"}, older]},
+    )
+    assert ours(read_tokenizer(tmp_path, "xlm-roberta")) == theirs(reference)
+
+
+def test_the_file_of_sentencepiece_alone_is_enough(tmp_path, sentencepiece_model):
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(sentencepiece_model)
+    expected = theirs(unigram(sentencepiece_model))
+    assert ours(read_tokenizer(tmp_path, "xlm-roberta")) == expected
+
+
+def test_special_tokens_of_xlm_roberta_are_written_as_such(
+    tmp_path, sentencepiece_model
+):
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(sentencepiece_model)
+    tokenizer = read_tokenizer(tmp_path, "xlm-roberta")
+    config = {**tokenizer.get_config(), "added_tokens": (), "spaces": "split"}
+    plain = type(tokenizer)(tokenizer.vocabulary, **config)
+    (tmp_path / "ours").mkdir()
+    write_tokenizer(plain, tmp_path / "ours", LIMIT)
+    again = read_tokenizer(tmp_path / "ours", "xlm-roberta")
+    assert again.added_tokens == tokenizer.added_tokens
+    # The file beside it holds the same model.
+    (tmp_path / "ours" / JSON).unlink()
+    from_file = read_tokenizer(tmp_path / "ours", "xlm-roberta")
+    assert from_file.vocabulary == tokenizer.vocabulary
+    assert from_file.scores == tokenizer.scores
+
+
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        (JSON, {"model.unk_id": 0}, "model.unk_id is 0"),
+        (JSON, {"model.byte_fallback": True}, "model.byte_fallback is True"),
+        (JSON, {"pre_tokenizer": METASPACE}, "normalizer and pre_tokenizer is"),
+        (JSON, {"normalizer": {"type": "NFKC"}}, "normalizer and pre_tokenizer is"),
+        (JSON, {"added_tokens": []}, "added_tokens is []"),
+        (CONFIG, {"split_special_tokens": True}, "split_special_tokens is True"),
+        (CONFIG, {"add_prefix_space": False}, "add_prefix_space is False"),
+        (CONFIG, {"bos_token": "[CLS]"}, "bos_token is '[CLS]'"),
+    ],
+    ids=str,
+)
+def test_unigram_that_is_not_implemented_is_refused(
+    tmp_path, sentencepiece_model, file, changes, message
+):
+    save(unigram(sentencepiece_model), tmp_path)
+    edit(tmp_path / file, changes)
+    refused = refusal(tmp_path)
+    assert message in refused
+    assert str(tmp_path / file) in refused
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [(wordpiece, "BertTokenizer"), (byte_level_bpe, "RobertaTokenizer")],
@@ -200,6 +339,15 @@ def test_the_older_files_declare_added_tokens_as_well(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(BERT) + "\n", "utf-8")
     special = {"mask_token": {"content": "[MASK]", "lstrip": True, "normalized": False}}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
+    added = {"COVID-19": len(BERT)}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    assert ours(read_tokenizer(tmp_path, "bert")) == theirs(reference)
+
+
+def test_tokenizer_json_has_the_last_word_on_tokens_of_the_older_files(tmp_path):
+    reference = wordpiece()
+    reference.add_tokens([tokenizers.AddedToken("COVID-19", lstrip=True)])
+    save(reference, tmp_path)
     added = {"COVID-19": len(BERT)}
     (tmp_path / "added_tokens.json").write_text(json.dumps(added))
     assert ours(read_tokenizer(tmp_path, "bert")) == theirs(reference)
@@ -385,12 +533,16 @@ def test_every_switch_of_bert_is_written(tmp_path, switches):
         handle_chinese_chars=chinese,
     )
     write_tokenizer(tokenizer, tmp_path, LIMIT, model_type="distilbert")
-    loaded = tokenizers.Tokenizer.from_file(str(tmp_path / JSON))
-    assert theirs(loaded, plain_specials=True) == ours(tokenizer)
     config = json.loads((tmp_path / CONFIG).read_text())
     assert config["tokenizer_class"] == "DistilBertTokenizer"
+    loaded = tokenizers.Tokenizer.from_file(str(tmp_path / JSON))
+    expected = wordpiece(lowercase, tokenizer.strip_accents, chinese)
+    for text in TEXTS:
+        normalized = loaded.normalizer.normalize_str(text)
+        assert normalized == expected.normalizer.normalize_str(text)
+    assert read_tokenizer(tmp_path, "bert").get_config() == tokenizer.get_config()
     (tmp_path / JSON).unlink()
-    assert ours(read_tokenizer(tmp_path, "distilbert")) == ours(tokenizer)
+    assert read_tokenizer(tmp_path, "bert").get_config() == tokenizer.get_config()
 
 
 def test_special_tokens_that_are_not_all_alike_cannot_be_written(tmp_path):
