@@ -64,6 +64,7 @@ class CardFacts:
         parameters: int. How many weights it has.
         prompts: The prompts by name.
         default_prompt: Optional string. The name of the one before every text.
+        special_tokens: Optional string. What is to be said of them.
 
     Example:
 
@@ -81,6 +82,7 @@ class CardFacts:
     parameters: int
     prompts: Mapping[str, str]
     default_prompt: str | None
+    special_tokens: str | None = None
 
 
 def model_card(
@@ -186,6 +188,8 @@ def _model_rows(facts: CardFacts) -> list[tuple[str, Any]]:
         ("similarity", "cosine; embeddings have unit length"),
         ("parameters", f"{facts.parameters:,}"),
     ]
+    if facts.special_tokens:
+        rows.append(("special tokens in a text", facts.special_tokens.replace("<", "&lt;")))
     for name, prompt in facts.prompts.items():
         always = ", before every text" if name == facts.default_prompt else ""
         if prompt:

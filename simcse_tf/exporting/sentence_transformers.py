@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors
 
 from simcse_tf.checkpoints.architectures import POOLER, architecture_of
 from simcse_tf.checkpoints.model_config import config_of
-from simcse_tf.checkpoints.tokenizer_files import write_tokenizer
+from simcse_tf.checkpoints.tokenizer_files import read_tokenizer, write_tokenizer
 from simcse_tf.checkpoints.weights import Tensors, tensors_of
 from simcse_tf.core.atomic import atomic_directory
 from simcse_tf.core.errors import UserError
@@ -95,8 +95,11 @@ def export_sentence_transformers(
             report_stage(progress, "writing weights, tokenizer and modules")
             write_transformer(model, temporary)
             write_modules(model, temporary)
+            facts = _facts(model, name or final.name, temporary)
+            if facts.special_tokens:
+                report_stage(progress, f"in a text, {facts.special_tokens}")
             training = training_record(source) if source else None
-            card = model_card(_facts(model, name or final.name), training, source)
+            card = model_card(facts, training, source)
             (temporary / "README.md").write_text(card, "utf-8")
             report_stage(progress, "loading it and comparing")
             _compare(model, temporary)
@@ -152,12 +155,13 @@ def _pooler(model: SentenceEncoder) -> Tensors:
     return dict(zip(POOLER, (np.ascontiguousarray(kernel.T), bias), strict=True))
 
 
-def _facts(model: SentenceEncoder, name: str) -> CardFacts:
+def _facts(model: SentenceEncoder, name: str, directory: Path) -> CardFacts:
     prompts, default = named_prompts(model)
     head = head_layers(model)
+    family = architecture_of(model.backbone).model_type
     return CardFacts(
         name=name,
-        family=architecture_of(model.backbone).model_type,
+        family=family,
         pooling=model.pooling,
         layers=[
             f"a dense layer of {layer.units} with {layer.activation}"
@@ -169,7 +173,18 @@ def _facts(model: SentenceEncoder, name: str) -> CardFacts:
         + sum(array.size for _, weights in head for array in weights),
         prompts=prompts,
         default_prompt=default,
+        special_tokens=_special_tokens(model, directory, family),
     )
+
+
+def _special_tokens(model: SentenceEncoder, directory: Path, family: str) -> str | None:
+    """What the files of Unigram's tokens cannot leave plain text, as it is to us."""
+    written = read_tokenizer(directory, family).added_tokens
+    if {*written} == {*model.tokenizer.added_tokens}:
+        return None
+    known = {token.content for token in model.tokenizer.added_tokens}
+    names = ", ".join(each.content for each in written if each.content not in known)
+    return f"{names} control this model; to the one that was exported they are plain"
 
 
 def _compare(model: SentenceEncoder, directory: Path) -> None:

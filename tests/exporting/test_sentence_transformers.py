@@ -72,6 +72,14 @@ def exported(model, path, **options):
     return export_sentence_transformers(model, str(path), **options)
 
 
+def tell_texts_apart(model):
+    """Large weights: with those of a new model all first tokens become the same."""
+    random = np.random.default_rng(5)
+    for layer in (model.backbone, model.head):
+        for weight in layer.weights if layer is not None else []:
+            weight.assign(weight + random.normal(0, 0.4, weight.shape))
+
+
 def cosines(a, b):
     return (a.astype(np.float64) * b).sum(axis=1)
 
@@ -90,9 +98,16 @@ def cells(tiny_preset, tmp_path_factory):
                 preset = make_family_preset(family, path / f"{family}-{name}-preset")
             settings = {"max_length": 24, "head_init": "random", **SETTINGS[name]}
             model = SimCSE.from_preset(str(preset), **settings)
+            tell_texts_apart(model)
             directory = exported(model, path / f"{family}-{name}")
             found[directory] = (model.settings(), model.predict(TEXTS, verbose=0))
     return found
+
+
+def places(directory):
+    """The texts that embed alike: special tokens are no plain text to Unigram."""
+    unigram = directory.name.startswith("xlm_roberta")
+    return [i for i, text in enumerate(TEXTS) if not (unigram and "</s>" in text)]
 
 
 @pytest.mark.slow
@@ -104,7 +119,12 @@ def test_a_directory_is_read_back_as_the_model_that_it_was(cells):
         assert (again.max_length, again.prompt) == (24, settings["prompt"]), directory
         found = again.predict(TEXTS, verbose=0)
         assert found.shape == embeddings.shape
-        assert cosines(found, embeddings).min() >= 1 - 1e-6, directory
+        assert np.triu(found @ found.T, 1).max() < 0.999, directory
+        alike = cosines(found, embeddings)[places(directory)]
+        assert alike.min() >= 1 - 1e-6, directory
+        differ = len(alike) < len(TEXTS)
+        card = (directory / "README.md").read_text("utf-8")
+        assert ("| special tokens in a text | &lt;s>, &lt;pad>," in card) == differ
 
 
 @pytest.mark.slow
@@ -125,7 +145,8 @@ def test_sentence_transformers_embeds_as_the_model_does(cells, tmp_path):
         assert "newly initialized" not in done.stderr
         for directory, (_, embeddings) in cells.items():
             found = np.load(tmp_path / f"{directory.name}.npy")
-            assert cosines(found, embeddings).min() >= 1 - 1e-6, directory
+            alike = cosines(found, embeddings)[places(directory)]
+            assert alike.min() >= 1 - 1e-6, directory
 
 
 @pytest.mark.slow
