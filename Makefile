@@ -139,9 +139,10 @@ protos:  ## Generate the Python classes of the .proto files
 	    simcse_tf/client/messages.proto simcse_tf/server/configs.proto \
 	    simcse_tf/tokenizers/sentencepiece_model.proto
 
-unicode-tables: install  ## Make the tokenizer's Unicode tables from the tokenizers package
+unicode-tables: install  ## Make the tokenizers' Unicode tables from the tokenizers package
 	@$(BIN)/python tools/make_unicode_tables.py
-	$(BIN)/python tools/make_grapheme_tables.py
+	@$(BIN)/python tools/make_grapheme_tables.py
+	@$(BIN)/python tools/make_character_classes.py
 
 clean:  ## Remove .venv, build output and caches
 	@rm -rf .venv .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

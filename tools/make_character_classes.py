@@ -1,12 +1,14 @@
 """Makes simcse_tf/tokenizers/character_classes.npz from the `tokenizers` package.
 
-The reference splits a text by the regular expression of byte-level BPE. Neighbouring code
-points are given to it together, between two signs, two letters or two numbers: if all of
-it stays one word, they are all of that class. If not, each half is asked for alone. A code
-point that stays together with none of them is white space.
+The reference splits a text by the regular expression of byte-level BPE. Neighbouring
+code points are given to it together, between two signs, two letters or two numbers: if
+all of it stays one word, they are all of that class. If not, each half is asked for
+alone. A code point that stays together with none of them is white space.
 
 Run it as `make unicode-tables` when the `tokenizers` package has a new Unicode version.
 """
+
+from typing import Any
 
 import numpy as np
 from tokenizers import pre_tokenizers
@@ -40,7 +42,7 @@ def _classes(points: range) -> list[int]:
     return _classes(points[:half]) + _classes(points[half:])
 
 
-def make_arrays() -> dict[str, np.ndarray]:
+def make_arrays() -> dict[str, Any]:
     """Makes the arrays of the file.
 
     Returns:

@@ -22,16 +22,17 @@ class RobertaTokenizer(Tokenizer):
 
     The ids are those of the `tokenizers` package (`ByteLevel` with its regular
     expression, `BPE`) for every string; bytes that are not UTF-8 count as U+FFFD. The
-    tokenizer consists of TensorFlow and TF Text ops, so it runs eagerly, in `tf.data`, in
-    a `tf.function` and in a SavedModel. It keeps nothing of the texts, and takes time in
-    proportion to their length.
+    tokenizer consists of TensorFlow and TF Text ops, so it runs eagerly, in `tf.data`,
+    in a `tf.function` and in a SavedModel. It keeps nothing of the texts, and takes
+    time in proportion to their length.
 
-    TF Text's SentencePiece, which has a BPE of its own, merges the bytes of each distinct
-    word; `tokenizers/byte_pair_model.py` says why the result is the same.
+    TF Text's SentencePiece, which has a BPE of its own, merges the bytes of each
+    distinct word; `tokenizers/byte_pair_model.py` says why the result is the same.
 
     Args:
-        vocabulary: sequence of strings. The tokens, in which a character stands for each
-            byte (`Ġ` for a space). A token's position is its id.
+        vocabulary: sequence of strings. The tokens, in which a character stands for
+            each byte (`Ġ` for a space). A token's position is its id. A byte without a
+            token vanishes from the text, as in the reference.
         merges: sequence of strings. Two tokens with a space between them; the first is
             merged first.
         add_prefix_space: bool. Whether a text that begins with no space gets one.

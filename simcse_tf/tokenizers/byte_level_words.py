@@ -1,9 +1,11 @@
 """The words that byte-level BPE splits a text into, as TensorFlow operations.
 
-GPT-2 splits a text by a regular expression that looks ahead, which RE2 cannot. Here each
-character knows from its neighbours whether a word begins with it.
+GPT-2 splits a text by a regular expression that looks ahead, which RE2 cannot. Here
+each character knows from its neighbours whether a word begins with it.
 """
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -12,15 +14,17 @@ from simcse_tf.tokenizers.character_classes import SPACE, character_classes
 from simcse_tf.tokenizers.paged_table import PagedTable
 
 _APOSTROPHE = ord("'")
-_CONTRACTIONS = ("s", "t", "m", "d", "re", "ve", "ll")
+_SHORT = ("s", "t", "m", "d")
+_LONG = ("re", "ve", "ll")
 
 
 class WordSplitter:
     """Splits texts into the words that byte-level BPE works on.
 
-    A word is a contraction (`'s 't 'm 'd 're 've 'll`), or letters, or numbers, or other
-    characters, with at most one space in front, or white space. White space leaves its
-    last character to the word behind it; if that is no space, it is a word of its own.
+    A word is a contraction (`'s 't 'm 'd 're 've 'll`), or letters, or numbers, or
+    other characters, with at most one space in front, or white space. White space
+    leaves its last character to the word behind it; if that is no space, it is a word
+    of its own.
 
     The words are those of the `tokenizers` package (`ByteLevel` with its regular
     expression), whose table of letters, numbers and white space is used.
@@ -81,14 +85,17 @@ class WordSplitter:
         third = _ahead(second, 1, 0)
         # Elsewhere an apostrophe belongs to the signs before it.
         may_contract = begins & (characters == _APOSTROPHE)
-        inside, behind = tf.zeros_like(begins), tf.zeros_like(begins)
-        for ending in _CONTRACTIONS:
-            contracts = may_contract & (second == ord(ending[0]))
-            if len(ending) > 1:
-                contracts &= third == ord(ending[1])
-            inside |= _behind(contracts, 1, False)
-            behind |= _behind(contracts, 1 + len(ending), False)
+        short = may_contract & _any(second == ord(letter) for letter in _SHORT)
+        long = may_contract & _any(
+            (second == ord(ending[0])) & (third == ord(ending[1])) for ending in _LONG
+        )
+        inside = _behind(short | long, 1, False)
+        behind = _behind(short, 2, False) | _behind(long, 3, False)
         return (begins & ~inside) | behind
+
+
+def _any(conditions: Iterable[tf.Tensor]) -> tf.Tensor:
+    return functools.reduce(tf.logical_or, conditions)
 
 
 def _is_first(points: tf.RaggedTensor) -> tf.Tensor:

@@ -1,15 +1,17 @@
 """Byte-level BPE as a model that SentencePiece's BPE runs.
 
-Two things differ. SentencePiece joins two neighbours if they give a known *piece*, and BPE
-if they are a known *pair*. And SentencePiece reads characters, where byte-level BPE reads
-bytes.
+Two things differ. SentencePiece joins two neighbours if they give a known *piece*, and
+BPE if they are a known *pair*. And SentencePiece reads characters, where byte-level BPE
+reads bytes.
 
-Pairs and pieces come to the same if the pieces are the tokens that BPE makes of their own
-text, each with the rank of its last merge. As long as no merge has crossed the ends of a
-stretch of text, those within it are the merges of that stretch alone, in the same order:
-each step takes the first pair of the lowest rank. So if the two neighbours of a stretch
-are a pair, BPE makes one token of the stretch alone, and that pair is its last merge; if
-they are none, it does not, and the token is no piece.
+Pairs and pieces come to the same if the pieces are the tokens that BPE makes of their
+own text, each with the rank of its last merge. As long as no merge has crossed the ends
+of a stretch of text, the merges within it are those of the stretch alone, in the same
+order, for each step takes the first pair of the lowest rank. Say two neighbours are all
+that is left of a stretch. If they are a pair, BPE makes one token of the stretch alone,
+and this is its last merge: the piece is known, with that rank. If they are none, BPE
+leaves two tokens of the stretch alone, and the piece is not known. The order of the
+merges does not matter for this, nor that two pairs may give one token.
 
 The bytes become characters in SentencePiece's normalizer, which knows what to put in
 place of a string of bytes.
@@ -17,6 +19,7 @@ place of a string of bytes.
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from simcse_tf.tokenizers.sentencepiece_model_pb2 import ModelProto, TrainerSpec
 
@@ -112,8 +115,7 @@ def _last_rank(text: str, ranks: dict[tuple[str, str], int]) -> int:
     """The rank of the merge that makes one token of a text, if there is one."""
     parts = list(text)
     of_pairs = [
-        ranks.get((left, right), _NOT_A_PAIR)
-        for left, right in zip(parts, parts[1:], strict=False)
+        ranks.get((left, right), _NOT_A_PAIR) for left, right in pairwise(parts)
     ]
     while (lowest := min(of_pairs)) != _NOT_A_PAIR and len(of_pairs) > 1:
         first = of_pairs.index(lowest)

@@ -14,13 +14,12 @@ import tensorflow as tf
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.texts import real_sentences
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers.added_tokens import AddedToken
 from simcse_tf.tokenizers.bert import BertTokenizer
 
-ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("SIMCSE_DATA", ROOT.parent / "shared" / "data"))
 NO_LIMIT = 10**8
 SMALL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "cafe", "!"]
 SETTINGS = [
@@ -150,33 +149,9 @@ def small() -> BertTokenizer:
     return BertTokenizer(SMALL)
 
 
-def lines(path):
-    """Lines of a file; `splitlines` would also split at U+2028 and the like."""
-    return [line for line in path.read_text("utf-8").split("\n") if line]
-
-
 @pytest.fixture(scope="module")
-def sentences() -> list[str]:
-    """Every distinct sentence of the STS, STS-B, SICK and Wikipedia files."""
-    if not (DATA / "senteval").is_dir():
-        pytest.skip(f"no evaluation data in {DATA}; set SIMCSE_DATA")
-    sts, sick = DATA / "senteval" / "STS", DATA / "senteval" / "SICK"
-    columns = [
-        *(
-            (path, slice(0, 2))
-            for path in sorted(sts.glob("STS1?-en-test/STS.input.*"))
-        ),
-        *((path, slice(5, 7)) for path in sorted(sts.glob("STSBenchmark/sts-*.csv"))),
-        *((path, slice(1, 3)) for path in sorted(sick.glob("SICK_*.txt"))),
-    ]
-    found = [
-        sentence
-        for path, column in columns
-        for line in lines(path)
-        for sentence in line.split("\t")[column]
-        if sentence not in ("sentence_A", "sentence_B")
-    ]
-    return list(dict.fromkeys(found + lines(DATA / "wiki_sentences.txt")))
+def sentences(data_dir) -> list[str]:
+    return real_sentences(data_dir)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The file of character classes is what its script makes of the `tokenizers` package."""
+"""The file of classes is what its script makes of the `tokenizers` package."""
 
 import importlib.util
 from pathlib import Path
