@@ -32,6 +32,7 @@ INSTALL_REQUIRES = [
     "numpy>=1.26,<3",
     "scipy>=1.13,<2",
     "safetensors>=0.4.3,<1",
+    "huggingface_hub>=0.30,<3",
     # KerasHub's Hugging Face loader imports it; 0.25 does not ask for it.
     'sentencepiece>=0.2,<1; python_version < "3.11"',
     # tensorflow-datasets 4.9 imports it through etils and does not ask for it.
