@@ -32,6 +32,7 @@ INSTALL_REQUIRES = [
     "numpy>=1.26,<3",
     "scipy>=1.13,<2",
     "safetensors>=0.4.3,<1",
+    "huggingface_hub>=0.30,<3",
     # KerasHub's Hugging Face loader imports it; 0.25 does not ask for it.
     'sentencepiece>=0.2,<1; python_version < "3.11"',
     # tensorflow-datasets 4.9 imports it through etils and does not ask for it.
@@ -47,8 +48,6 @@ EXTRAS_REQUIRE = {
         "jinja2>=3.1,<4",
         "nltk>=3.9,<4",
     ],
-    # `export --push`.
-    "hub": ["huggingface_hub>=0.34,<3"],
     # `simcse_tf.integrations.mteb`. It brings PyTorch, so it is not in the lock.
     "mteb": ["mteb>=2,<3"],
     "dev": [
@@ -65,6 +64,8 @@ EXTRAS_REQUIRE = {
         "packaging>=24",
         "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
+        # Trains a Unigram model for the tests.
+        "sentencepiece>=0.2,<1",
         # Builds the project. TensorBoard 2.20 imports pkg_resources, gone in 82.
         "setuptools>=77,<82",
     ],

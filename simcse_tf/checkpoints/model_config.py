@@ -14,6 +14,7 @@ from simcse_tf.checkpoints.architectures import (
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.activations import ACTIVATIONS
 from simcse_tf.encoders.keras_layers import parts_of, transformer_layers
+from simcse_tf.encoders.roberta import PAD
 
 # transformers' names of activations, and ours. The first of several goes out.
 HIDDEN_ACTIVATIONS = {
@@ -110,8 +111,12 @@ def read_model_config(config: Mapping[str, Any], source: str) -> ModelConfig:
     pad = values["pad_token_id"]
     offset = 0
     if architecture.pads_positions:
-        _check_number(pad, "pad_token_id", source)
-        offset = pad + 1
+        if pad != PAD:
+            raise UserError(
+                f"{source}: pad_token_id is {pad!r}: expected {PAD}, from which "
+                f"{architecture.model_class} counts positions"
+            )
+        offset = PAD + 1
         arguments["max_sequence_length"] -= offset
     _check_sizes(arguments, config, source)
     return ModelConfig(

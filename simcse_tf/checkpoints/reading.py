@@ -9,6 +9,8 @@ _POOLINGS = {"avg": "mean", "cls_before_pooler": "[CLS]"}
 def describe(file: str, settings: Mapping[str, Any], notes: Iterable[str] = ()) -> str:
     """Says what a foreign model's files were taken for.
 
+    Where texts are cut is left to the caller: evaluation does not cut them.
+
     Args:
         file: string. Where the weights came from.
         settings: Dictionary. Arguments of `SentenceEncoder`.
@@ -20,8 +22,8 @@ def describe(file: str, settings: Mapping[str, Any], notes: Iterable[str] = ()) 
     Example:
 
     ```python
-    describe("model.safetensors", {"pooling": "avg", "max_length": 256})
-    # "model.safetensors read as: mean pooling, 256 tokens, l2-normalized, no prompt"
+    describe("model.safetensors", {"pooling": "avg"})
+    # "model.safetensors read as: mean pooling, l2-normalized, no prompt"
     ```
     """
     pooling = settings["pooling"]
@@ -35,8 +37,7 @@ def describe(file: str, settings: Mapping[str, Any], notes: Iterable[str] = ()) 
         f"dense layer to {layer['units']} ({layer['activation']})"
         for layer in settings.get("dense") or ()
     ]
-    said += [f"{settings['max_length']} tokens", "l2-normalized"]
-    said.append(_prompt(settings))
+    said += ["l2-normalized", _prompt(settings)]
     return f"{file} read as: {', '.join([*said, *notes])}"
 
 

@@ -26,6 +26,9 @@ _VERSION = "#version: 0.2"
 def read_byte_level_bpe(source: TokenizerSource) -> RobertaTokenizer:
     """Reads RoBERTa's tokenizer from `tokenizer.json`, or from the older files.
 
+    A `<mask>` of which no file says whether it takes the space before it does so, as in
+    transformers 4. In version 5 it does not.
+
     Args:
         source: The tokenizer's files.
 

@@ -91,7 +91,10 @@ def _declared(source: TokenizerSource) -> dict[str, _Declared]:
         in_map = source.read("special_tokens_map.json") or {}
         unclear = {str(each) for each in in_map.get("additional_special_tokens") or ()}
         for content, index in (source.read("added_tokens.json") or {}).items():
-            if content in unclear and content not in declared:
+            if content in declared:
+                # tokenizer.json, which has it as well, has the last word.
+                continue
+            if content in unclear:
                 # Special to transformers 4 and not to 5.
                 source.refuse(
                     "special_tokens_map.json",
@@ -129,7 +132,7 @@ def _declare(
 
 
 def _flags(token: dict[str, Any]) -> dict[str, bool]:
-    defaults = {"normalized": not token.get("special", True)}
+    defaults = {"normalized": not token.get("special", False)}
     return {flag: bool(token.get(flag, defaults.get(flag))) for flag in _FLAGS}
 
 

@@ -109,7 +109,9 @@ def _check_words(
             normalized = tokenizer.normalize([content]).numpy()[0].decode()
             if normalized == content and _is_word(content):
                 source.refuse(
-                    "tokenizer_config.json",
+                    "tokenizer_config.json"
+                    if source.json is None
+                    else "tokenizer.json",
                     f"normalized of the added token {content!r}",
                     False,
                     "True for a plain word",

@@ -11,6 +11,7 @@ from simcse_tf.checkpoints.architectures import (
     POOLER,
     POSITIONS,
     TOKEN_TYPES,
+    WORDS,
     Architecture,
     Parameter,
     architecture_of,
@@ -180,7 +181,10 @@ def dense_weights(
 def folded(tensors: Mapping[str, Any], offset: int) -> dict[str, Any]:
     """Adds the row of token type 0 to RoBERTa's positions, from the first token's on.
 
-    All tokens are of that type, so that the sum of the embeddings stays the same.
+    All tokens are of that type, so that the sum of the embeddings stays the same. A
+    padding token within a text has a row of its own in that table. KerasHub's has none:
+    the encoder gives it the first token's, and the difference is added to its word
+    embedding.
 
     Args:
         tensors: What `canonical` returned.
@@ -198,17 +202,28 @@ def folded(tensors: Mapping[str, Any], offset: int) -> dict[str, Any]:
     rest = dict(tensors)
     types = rest.pop(TOKEN_TYPES, None)
     if POSITIONS in rest:
-        rows = np.asarray(rest[POSITIONS])[offset:].astype(np.float32)
-        if types is not None:
-            rows = rows + np.asarray(types)[0].astype(np.float32)
-        elif "embeddings.word_embeddings.weight" in rest:
+        if types is None:
             raise UserError(f"the checkpoint has no tensor {TOKEN_TYPES}")
-        rest[POSITIONS] = rows
+        table = np.asarray(rest[POSITIONS]).astype(np.float32)
+        types = np.asarray(types).astype(np.float32)
+        if types.ndim != 2 or not len(types) or types.shape[1:] != table.shape[1:]:
+            raise UserError(
+                f"the checkpoint's {TOKEN_TYPES} has the shape {types.shape}: expected "
+                f"rows of {table.shape[-1]}"
+            )
+        table = table + types[0]
+        rest[POSITIONS] = table[offset:]
+        if WORDS in rest and len(rest[WORDS]) >= offset < len(table):
+            words = np.array(rest[WORDS], np.float32)
+            words[offset - 1] += table[offset - 1] - table[offset]
+            rest[WORDS] = words
     return rest
 
 
 def unfolded(tensors: Tensors, offset: int) -> Tensors:
     """The inverse of `folded`: rows for padding before the positions, a zero type.
+
+    The padding token's own position is then that of the first token.
 
     Example:
 
@@ -218,6 +233,7 @@ def unfolded(tensors: Tensors, offset: int) -> Tensors:
     """
     positions = tensors[POSITIONS]
     before = np.zeros((offset, positions.shape[1]), np.float32)
+    before[-1] = positions[0]
     return {
         **tensors,
         POSITIONS: np.concatenate([before, positions]),

@@ -9,7 +9,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import Encoder
 from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
-from simcse_tf.encoders.roberta import RobertaEncoder
+from simcse_tf.encoders.roberta import DistilBertEncoder, RobertaEncoder
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
@@ -56,7 +56,7 @@ FAMILIES = [
         keras_hub.models.DistilBertBackbone,
         keras_hub.tokenizers.DistilBertTokenizer,
         BertTokenizer,
-        RobertaEncoder,
+        DistilBertEncoder,
     ),
 ]
 

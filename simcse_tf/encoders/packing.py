@@ -59,6 +59,10 @@ class Packing:
         self._pad_head_indices = pad_indices[:, None, :] * heads + head[:, None]
         self._split_indices: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
 
+    def first_tokens(self) -> tf.Tensor:
+        """The first token of each token's sentence, int32 `(tokens,)`."""
+        return tf.gather(self.pad_indices[:, 0], self._unpad_indices // self._length)
+
     def pad(self, hidden_states: tf.Tensor) -> tf.Tensor:
         """From `(tokens, dim)` to `(rows, length, dim)`."""
         return _lookup(hidden_states, self.pad_indices, self._unpad_indices)

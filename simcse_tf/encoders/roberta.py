@@ -3,15 +3,43 @@
 from typing import Any
 
 import keras_hub
+import tensorflow as tf
 
+from simcse_tf.encoders.packing import Packing
 from simcse_tf.encoders.transformer import PlainEncoder
 
+# RoBERTa's padding token; all vocabularies of the family have it there.
+PAD = 1
 
-class RobertaEncoder(PlainEncoder):
-    """A backbone without segments, such as `keras_hub.models.RobertaBackbone`.
+
+class DistilBertEncoder(PlainEncoder):
+    """A `keras_hub.models.DistilBertBackbone`: BERT without segments.
+
+    Args:
+        backbone: See `Encoder`, also for the other arguments.
+
+    Example:
+
+    ```python
+    encoder = DistilBertEncoder(backbone, layers=(-1,))
+    [hidden_states] = encoder.hidden_states(encoder.weights(), features)
+    ```
+    """
+
+    def embeddings(self, backbone: keras_hub.models.Backbone) -> list[Any]:
+        both = backbone.embeddings
+        return [both.token_embedding, both.position_embedding]
+
+
+class RobertaEncoder(DistilBertEncoder):
+    """A RoBERTa or XLM-RoBERTa backbone of KerasHub.
 
     RoBERTa's table of positions begins with two rows for padding in other libraries.
     KerasHub's, which this encoder reads, begins with a sentence's first token.
+
+    A padding token within a text, where the tokenizer takes one for a control token,
+    is not counted, and has the first token's position;
+    `simcse_tf.checkpoints.weights.folded` makes its sum right.
 
     Args:
         backbone: See `Encoder`, also for the other arguments.
@@ -24,6 +52,9 @@ class RobertaEncoder(PlainEncoder):
     ```
     """
 
-    def embeddings(self, backbone: keras_hub.models.Backbone) -> list[Any]:
-        both = backbone.embeddings
-        return [both.token_embedding, both.position_embedding]
+    def positions(self, packing: Packing) -> tf.Tensor:
+        is_pad = tf.cast(packing.token_ids == PAD, tf.int32)
+        count = tf.cumsum(is_pad)
+        # A sentence's first token is never one of them.
+        before_sentence = tf.gather(count, packing.first_tokens())
+        return (packing.positions - count + before_sentence) * (1 - is_pad)

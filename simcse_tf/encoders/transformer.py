@@ -67,6 +67,17 @@ class PlainEncoder(Encoder):
             positions and, where the family has it, of the segments.
         """
 
+    def positions(self, packing: Packing) -> tf.Tensor:
+        """The row of the table of positions that each token gets.
+
+        Args:
+            packing: The batch's tokens.
+
+        Returns:
+            int32 tensor of shape `(tokens,)`.
+        """
+        return packing.positions
+
     def weights(self) -> Weights:
         return {
             # A ReversibleEmbedding may hold a second, untied table after its first.
@@ -122,7 +133,7 @@ class PlainEncoder(Encoder):
         embedded = tf.gather(token, packing.token_ids)
         if segment:
             embedded += segment[0][0]
-        embedded += tf.gather(position, packing.positions)
+        embedded += tf.gather(position, self.positions(packing))
         norm = self._backbone.embeddings_layer_norm
         embedded = layer_norm(
             tf.cast(embedded, self._dtype), weights["norm"], norm.epsilon, self._dtype

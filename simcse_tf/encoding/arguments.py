@@ -65,22 +65,25 @@ def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def say_how_read(model: Any, name: str) -> None:
+def say_how_read(model: Any, name: str, length: int | None = None) -> None:
     """Prints on stderr how a foreign model was read; of one of our own, nothing.
 
     Args:
         model: A `simcse_tf.SimCSE`.
         name: string. What the user called it.
+        length: Optional int. Tokens a text is cut at. Defaults to the model's own.
 
     Example:
 
     ```python
     say_how_read(model, arguments.model)
-    # minilm: model.safetensors read as: mean pooling, 256 tokens, l2-normalized, ...
+    # minilm: model.safetensors read as: mean pooling, l2-normalized, no prompt, 256
+    # tokens
     ```
     """
     if model.reading is not None:
-        print(f"{name}: {model.reading}", file=sys.stderr)
+        tokens = model.max_length if length is None else length
+        print(f"{name}: {model.reading}, {tokens} tokens", file=sys.stderr)
 
 
 def _pooling(text: str) -> str:

@@ -285,9 +285,9 @@ def load_encoder(
     loaded = SimCSE.from_preset(
         model, pooling=pooling, max_length=max_length, prompt_name=prompt_name
     )
-    if progress:
-        say_how_read(loaded, model)
     length = max_length or longest_input(loaded.backbone)
+    if progress:
+        say_how_read(loaded, model, length)
     return encoder(loaded, length, progress, normalize)
 
 

@@ -241,14 +241,36 @@ class XLMRobertaTokenizer(Tokenizer):
             ids = tokenize_around(
                 text,
                 self.added_tokens,
-                lambda texts: self._segment(self._normalize(_decode(texts)), room),
-                lambda texts: _encode(self._normalize(_decode(texts))),
-                lambda texts: self._segment(_decode(texts), room),
+                lambda texts: self._plain(texts, room),
+                self._normalize_strings,
+                lambda texts: self._segment_strings(texts, room),
             )[:, :room]
             column = tf.ones([ids.nrows(), 1], tf.int32)
             return tf.concat(
                 [column * self.cls_token_id, ids, column * self.sep_token_id], axis=1
             )
+
+    # Functions of their own, because each stands in several branches of `_tokenize`.
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
+        autograph=False,
+    )
+    def _plain(self, text: tf.Tensor, room: tf.Tensor) -> tf.RaggedTensor:
+        return self._segment(self._normalize(_decode(text)), room)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
+    def _normalize_strings(self, text: tf.Tensor) -> tf.Tensor:
+        return _encode(self._normalize(_decode(text)))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
+        autograph=False,
+    )
+    def _segment_strings(self, text: tf.Tensor, room: tf.Tensor) -> tf.RaggedTensor:
+        return self._segment(_decode(text), room)
 
     def _normalize(self, points: tf.RaggedTensor) -> tf.RaggedTensor:
         if self._normalizer:

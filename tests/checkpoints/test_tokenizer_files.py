@@ -344,6 +344,15 @@ def test_the_older_files_declare_added_tokens_as_well(tmp_path):
     assert ours(read_tokenizer(tmp_path, "bert")) == theirs(reference)
 
 
+def test_tokenizer_json_has_the_last_word_on_tokens_of_the_older_files(tmp_path):
+    reference = wordpiece()
+    reference.add_tokens([tokenizers.AddedToken("COVID-19", lstrip=True)])
+    save(reference, tmp_path)
+    added = {"COVID-19": len(BERT)}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    assert ours(read_tokenizer(tmp_path, "bert")) == theirs(reference)
+
+
 def decoder(*others):
     """`added_tokens_decoder` with the special tokens and others behind them."""
     tokens = [

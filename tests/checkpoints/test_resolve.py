@@ -1,0 +1,109 @@
+"""What a MODEL argument names: directories, packages, presets, repositories."""
+
+import json
+
+import pytest
+from huggingface_hub import constants
+from support.download_hub import running_hub
+
+from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
+from simcse_tf.core.errors import UserError
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub that the client asks, and a cache of its own."""
+    with running_hub() as hub:
+        ask(hub.address, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield hub
+
+
+def ask(address, monkeypatch):
+    # The client reads HF_ENDPOINT when it is imported.
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    template = template.replace(constants.ENDPOINT, address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+
+
+def repository(hub, path, *files, name="org/name"):
+    for file in files:
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).write_text(json.dumps({"file": file}))
+    hub.repositories[name] = path
+
+
+def test_a_repository_is_downloaded_as_a_directory(hub, tmp_path):
+    needed = [
+        "config.json",
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Dense/pytorch_model.bin",
+        "model.safetensors",
+        "vocab.txt",
+    ]
+    others = ["pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "onnx/config.json"]
+    repository(hub, tmp_path / "files", *needed, *others)
+    directory = resolve("hf://org/name")
+    assert sorted(set(hub.fetched)) == sorted(needed)
+    for file in needed:
+        with open(f"{directory}/{file}") as opened:
+            assert json.load(opened) == {"file": file}
+    assert not is_keras_hub(directory)
+    # Once: what is there is not fetched again.
+    hub.fetched.clear()
+    assert resolve("hf://org/name@main") == directory
+    assert not hub.fetched
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "flax_model.msgpack"])
+def test_other_weights_are_fetched_where_there_is_no_safetensors(file, hub, tmp_path):
+    repository(hub, tmp_path / "files", "config.json", file, "tf_model.h5")
+    resolve("hf://org/name")
+    assert sorted(set(hub.fetched)) == ["config.json", file]
+
+
+def test_a_kerashub_repository_is_one_of_kerashubs_presets(hub, tmp_path):
+    path = tmp_path / "files"
+    repository(hub, path, "model.weights.h5", "assets/tokenizer/vocabulary.txt")
+    (path / "config.json").write_text('{"registered_name": "keras_hub>BertBackbone"}')
+    directory = resolve("hf://org/name")
+    assert is_keras_hub(directory)
+    assert "model.weights.h5" in hub.fetched
+
+
+@pytest.mark.parametrize(
+    ("handle", "message"),
+    [
+        ("hf://org/other", "there is no such repository, or it is private"),
+        ("hf://org/name@v9", "it has no revision 'v9'"),
+        ("hf://org/gated", "it is gated: accept its terms"),
+        ("hf://org/empty", "it has no config.json"),
+        ("hf://org/weightless", "holds no weights: expected one of model.safetensors"),
+        ("hf://name", "expected hf://ORG/NAME"),
+    ],
+)
+def test_what_cannot_be_had_is_told_in_one_line(handle, message, hub, tmp_path):
+    repository(hub, tmp_path / "a", "config.json", "model.safetensors")
+    repository(hub, tmp_path / "a", name="org/gated")
+    repository(hub, tmp_path / "b", "README.md", name="org/empty")
+    repository(hub, tmp_path / "c", "config.json", name="org/weightless")
+    hub.gated.add("org/gated")
+    with pytest.raises(UserError, match=message) as told:
+        resolve(handle)
+    assert "\n" not in str(told.value)
+
+
+def test_without_the_hub_what_was_downloaded_is_taken(hub, tmp_path, monkeypatch):
+    repository(hub, tmp_path / "files", "config.json", "model.safetensors")
+    directory = resolve("hf://org/name")
+    ask("http://127.0.0.1:9", monkeypatch)
+    assert resolve("hf://org/name") == directory
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        resolve("hf://org/another")
+
+
+def test_a_repositorys_name_without_the_scheme_is_refused_with_a_hint():
+    with pytest.raises(UserError, match="hub is hf://org/name$"):
+        resolve("org/name")
