@@ -48,8 +48,6 @@ EXTRAS_REQUIRE = {
         "jinja2>=3.1,<4",
         "nltk>=3.9,<4",
     ],
-    # `export --push`.
-    "hub": ["huggingface_hub>=0.34,<3"],
     # `simcse_tf.integrations.mteb`. It brings PyTorch, so it is not in the lock.
     "mteb": ["mteb>=2,<3"],
     "dev": [
