@@ -22,6 +22,7 @@ from simcse_tf.distributed.strategy import (
     strategy_of,
 )
 from simcse_tf.encoders.base import longest_input
+from simcse_tf.encoding.arguments import say_how_read
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder, Pairs
@@ -90,7 +91,7 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     _check_same_step(output, progress.step)
     if chief:
         run_directory.begin(output, config)
-        _report(data, config, resume, progress.step)
+        _report(model, data, config, resume, progress.step)
     fit(model, data, config, progress)
     scores = _final_scores(config, model, data.test) if chief else {}
     # A worker that left before the others would count as lost.
@@ -300,7 +301,10 @@ def _check_same_step(output: Path, step: int) -> None:
         )
 
 
-def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
+def _report(
+    model: SimCSE, data: RunData, config: Config, resume: bool, done: int
+) -> None:
+    say_how_read(model, config.model.preset)
     source = data.source
     kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
     skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
