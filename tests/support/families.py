@@ -54,9 +54,9 @@ def unigram():
 
 def word_piece():
     """MiniLM's tokenizer."""
-    from simcse_tf.encoders import presets
+    from simcse_tf.checkpoints.load import load_tokenizer
 
-    return presets.load_tokenizer(presets.resolve(MINILM))
+    return load_tokenizer(MINILM)
 
 
 def _distilbert():
