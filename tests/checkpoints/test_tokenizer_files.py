@@ -3,10 +3,13 @@
 import io
 import json
 
+import keras_hub
+import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
 
+from simcse_tf import SimCSE
 from simcse_tf.checkpoints.tokenizer_files import read_tokenizer, write_tokenizer
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers.added_tokens import AddedToken
@@ -251,6 +254,28 @@ def test_unigram_gives_the_ids_of_its_library(
     again = read_tokenizer(tmp_path / "ours", "xlm-roberta")
     assert again.vocabulary == tokenizer.vocabulary
     assert again.get_config() == tokenizer.get_config()
+
+
+@pytest.mark.slow
+def test_tokens_that_a_user_added_survive_a_preset(tmp_path, sentencepiece_model):
+    reference = unigram(sentencepiece_model)
+    reference.add_tokens(ADDED)
+    tokenizer = read_tokenizer(save(reference, tmp_path), "xlm-roberta")
+    backbone = keras_hub.models.XLMRobertaBackbone(
+        vocabulary_size=tokenizer.vocabulary_size,
+        num_layers=1,
+        num_heads=1,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=LIMIT,
+    )
+    model = SimCSE(backbone, tokenizer, pooling="avg")
+    model.save_to_preset(tmp_path / "preset")
+    again = SimCSE.from_preset(tmp_path / "preset")
+    assert again.tokenizer.vocabulary == tokenizer.vocabulary
+    assert again.tokenizer.get_config() == tokenizer.get_config()
+    assert ours(again.tokenizer) == theirs(reference)
+    np.testing.assert_array_equal(again.predict(TEXTS), model.predict(TEXTS))
 
 
 def test_the_older_form_of_metaspace_is_read(tmp_path, sentencepiece_model):
