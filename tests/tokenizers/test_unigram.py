@@ -287,6 +287,7 @@ def test_config_and_keras_hub_give_the_same_tokenizer_again(ours, model_file):
     ).to_list() == [np.asarray(hub(text)).tolist() for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scored", [0, 1])
 def test_tokens_behind_mask_survive_keras_hub(scored):
     vocabulary = [*SMALL, "▁Bär", "<q>"]
