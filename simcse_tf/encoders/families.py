@@ -56,8 +56,7 @@ def encoder_of(
             TPUs ask. Defaults to `False`.
 
     Returns:
-        The family's encoder, or `KerasLayersEncoder` for static shapes and for a
-        backbone without a family.
+        The family's encoder, or `KerasLayersEncoder` for a backbone without a family.
 
     Raises:
         ValueError: If the backbone has no such layers.
@@ -69,12 +68,11 @@ def encoder_of(
     ```
     """
     encoder: type[Encoder] = KerasLayersEncoder
-    if not static_shapes:
-        for family in FAMILIES:
-            # A subclass may compute something else.
-            if type(backbone) is family.backbone:
-                encoder = family.encoder
-    return encoder(backbone, layers, first_token)
+    for family in FAMILIES:
+        # A subclass may compute something else.
+        if type(backbone) is family.backbone:
+            encoder = family.encoder
+    return encoder(backbone, layers, first_token, static_shapes)
 
 
 def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:

@@ -59,6 +59,14 @@ class Packing:
         self._pad_head_indices = pad_indices[:, None, :] * heads + head[:, None]
         self._split_indices: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
 
+    def of_positions(self, table: tf.Tensor) -> tf.Tensor:
+        """The row of a table for each token's position in its sentence."""
+        return tf.gather(table, self.positions)
+
+    def first_tokens(self, hidden_states: tf.Tensor) -> tf.Tensor:
+        """From `(tokens, dim)` to `(rows, dim)`: each sentence's first token."""
+        return tf.gather(hidden_states, self.pad_indices[:, 0])
+
     def pad(self, hidden_states: tf.Tensor) -> tf.Tensor:
         """From `(tokens, dim)` to `(rows, length, dim)`."""
         return _lookup(hidden_states, self.pad_indices, self._unpad_indices)

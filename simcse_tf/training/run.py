@@ -25,6 +25,7 @@ from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder, Pairs
+from simcse_tf.model.compilation import JitCompile, padded_lengths
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
@@ -37,6 +38,8 @@ from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.sigterm import sigterm, stopped
+
+_JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
 
 def train(
@@ -91,6 +94,7 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     if chief:
         run_directory.begin(output, config)
         _report(data, config, resume, progress.step)
+        _report_compilation(model)
     fit(model, data, config, progress)
     scores = _final_scores(config, model, data.test) if chief else {}
     # A worker that left before the others would count as lost.
@@ -118,8 +122,12 @@ def build_model(config: Config, last_step: int) -> SimCSE:
     ```
     """
     keras.utils.set_random_seed(config.training.seed)
+    jit_compile = _JIT_COMPILE[config.training.compile]
     model = SimCSE.from_preset(
-        dtype=config.training.precision, **config.model.settings()
+        dtype=config.training.precision,
+        # Else as the device has it.
+        static_shapes=True if jit_compile is True else None,
+        **config.model.settings(),
     )
     schedule = LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
@@ -129,6 +137,7 @@ def build_model(config: Config, last_step: int) -> SimCSE:
         optimizer,
         objective=objective_of(config.objective),
         micro_batch_size=config.training.micro_batch_size,
+        jit_compile=jit_compile,
     )
     return model
 
@@ -312,6 +321,15 @@ def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
         print(f"resuming after step {done}")
     elif resume:
         print("no checkpoint yet: the run starts from the beginning")
+
+
+def _report_compilation(model: SimCSE) -> None:
+    if model.step_is_compiled:
+        lengths = ", ".join(map(str, padded_lengths(model.max_length)))
+        print(
+            "XLA compiles the step once for each length of batches that occurs "
+            f"({lengths} tokens): up to a minute on a GPU the first time"
+        )
 
 
 def _final_scores(

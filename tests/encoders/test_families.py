@@ -85,8 +85,7 @@ def test_one_function_chooses_the_encoder(small_preset, preset):
     other = SimCSE.from_preset(preset, pooling="avg").backbone
     assert type(encoder_of(bert)) is BertEncoder
     assert type(encoder_of(other)) is DoubleEncoder
-    assert type(encoder_of(bert, static_shapes=True)) is KerasLayersEncoder
-    assert type(encoder_of(other, static_shapes=True)) is KerasLayersEncoder
+    assert type(encoder_of(bert, static_shapes=True)) is BertEncoder
 
 
 def test_a_tokenizer_of_no_family_is_refused():
