@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+DERIVED = ("XLA", "TensorFlow", "Framework", "Steps", "Launch", "Source")
+
 
 def summary(trace: Path, steps: int) -> dict[str, float]:
     """Kernels, copies and busy milliseconds of a step, from a `.xplane.pb` file.
@@ -33,8 +35,8 @@ def summary(trace: Path, steps: int) -> dict[str, float]:
 def _events(plane: Any) -> Any:
     """Names, starts and lengths in nanoseconds of what ran on the streams."""
     for line in plane.lines:
-        # Others repeat the kernels under the names of modules and operations.
-        if line.name.startswith("Stream"):
+        # Some repeat the kernels under the names of modules and operations.
+        if not line.name.startswith(DERIVED):
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
                 start = line.timestamp_ns + event.offset_ps / 1e3
