@@ -136,7 +136,8 @@ protos:  ## Generate the Python classes of the .proto files
 	"$(PYTHON)" -m venv "$$tmp/venv"
 	"$$tmp/venv/bin/python" -m pip --disable-pip-version-check install -q $(GRPCIO_TOOLS)
 	"$$tmp/venv/bin/python" -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
-	    simcse_tf/client/messages.proto simcse_tf/server/configs.proto
+	    simcse_tf/client/messages.proto simcse_tf/server/configs.proto \
+	    simcse_tf/tokenizers/sentencepiece_model.proto
 
 unicode-tables: install  ## Make the tokenizer's Unicode tables from the tokenizers package
 	@$(BIN)/python tools/make_unicode_tables.py

@@ -7,9 +7,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.random import Generator
 
+from simcse_tf.checkpoints.load import load_checkpoint
+from simcse_tf.checkpoints.masked_lm_head import load_masked_lm_head
 from simcse_tf.core.errors import UserError
-from simcse_tf.encoders import presets
+from simcse_tf.encoders.families import encoder_of
+from simcse_tf.encoders.keras_layers import configure_layers
 from simcse_tf.objectives import masked_lm
+from simcse_tf.tokenizers.bert import BertTokenizer
 
 # A token with so low a logit is never drawn.
 _NEVER = -1e9
@@ -51,12 +55,25 @@ class WordReplacer:
     """
 
     def __init__(self, model: str, rate: float):
-        checkpoint = presets.load_checkpoint(model)
+        checkpoint = load_checkpoint(model)
+        if not isinstance(checkpoint.tokenizer, BertTokenizer):
+            raise UserError(
+                f"data.augmentation mlm: {model} has a "
+                f"{type(checkpoint.tokenizer).__name__}; words are replaced by a model "
+                "with BERT's WordPiece tokenizer: expected one in "
+                "data.augmentation_model"
+            )
         self.rate = rate
         self._tokenizer = checkpoint.tokenizer
         self._backbone = checkpoint.backbone
+        configure_layers(
+            self._backbone,
+            checkpoint.settings.get("activation"),
+            checkpoint.settings.get("layer_norm_epsilon"),
+        )
+        self._encoder = encoder_of(self._backbone)
         self._head = masked_lm.masked_lm_head(self._backbone, self._tokenizer)
-        if not presets.load_masked_lm_head(self._head, checkpoint.preset):
+        if not load_masked_lm_head(self._head, checkpoint.preset):
             raise UserError(
                 f"data.augmentation mlm: {model} holds no masked language model; "
                 "data.augmentation_model names a local Hugging Face directory with one "
@@ -122,9 +139,8 @@ class WordReplacer:
             "token_ids": tokens.to_tensor(self._tokenizer.pad_token_id),
             "padding_mask": tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32),
         }
-        features["segment_ids"] = tf.zeros_like(features["token_ids"])
-        outputs = self._backbone(features, training=False)
-        at_gaps = tf.gather_nd(outputs["sequence_output"], places)[None]
+        [states] = self._encoder.hidden_states(self._encoder.weights(), features)
+        at_gaps = tf.gather_nd(states, places)[None]
         return self._head(at_gaps, tf.range(tf.shape(places)[0])[None])[0]
 
 

@@ -8,8 +8,14 @@ import tensorflow as tf
 
 from simcse_tf.encoders.base import Features, Weights
 from simcse_tf.encoders.families import encoder_of
+from simcse_tf.encoders.keras_layers import sequence_output
 from simcse_tf.encoders.ops import l2_normalize
-from simcse_tf.encoders.pooling import pool, pooler_of
+from simcse_tf.encoders.pooling import (
+    layers_read,
+    pool,
+    poolers_of,
+    reads_first_token,
+)
 
 
 class Embedder:
@@ -17,7 +23,7 @@ class Embedder:
 
     Args:
         backbone: A `keras_hub.models.Backbone`.
-        pooling: string. One of `simcse_tf.encoders.pooling.POOLINGS`.
+        pooling: string. See `simcse_tf.encoders.pooling.poolers_of`.
         head: Optional built `keras.layers.Layer`, from the pooled vector to the
             embedding.
         head_in_inference: bool. If `False`, the head is used in training only.
@@ -25,7 +31,8 @@ class Embedder:
         static_shapes: bool. See `encoder_of`. Defaults to `False`.
 
     Raises:
-        ValueError: If the pooling is unknown or the backbone cannot serve it.
+        UserError: If the pooling is unknown.
+        ValueError: If the backbone cannot serve it.
 
     Example:
 
@@ -43,13 +50,20 @@ class Embedder:
         head_in_inference: bool = True,
         static_shapes: bool = False,
     ):
-        pooler = pooler_of(pooling)
         self.encoder = encoder_of(
-            backbone, pooler.layers, pooler.first_token, static_shapes
+            backbone, layers_read(pooling), reads_first_token(pooling), static_shapes
         )
         self.pooling = pooling
+        self.pooled_dim = pooled_dim(backbone, pooling)
         self.head = head
         self.head_in_inference = head_in_inference
+
+    @property
+    def dim(self) -> int:
+        """Columns of an embedding outside training."""
+        if self.head is None or not self.head_in_inference:
+            return self.pooled_dim
+        return int(self.head.compute_output_shape((None, self.pooled_dim))[-1])
 
     def weights(self) -> Weights:
         """The encoder's weights as they are now; see `Encoder.weights`."""
@@ -82,3 +96,15 @@ class Embedder:
         if self.head is not None and (seed is not None or self.head_in_inference):
             pooled = self.head(pooled)
         return l2_normalize(pooled) if normalize else tf.cast(pooled, tf.float32)
+
+
+def pooled_dim(backbone: keras_hub.models.Backbone, pooling: str) -> int:
+    """Columns of a pooled vector: as many times the backbone's as there are poolers.
+
+    Example:
+
+    ```python
+    pooled_dim(backbone, "avg+max")  # 1536 for BERT-base
+    ```
+    """
+    return int(sequence_output(backbone).shape[-1]) * len(poolers_of(pooling))

@@ -9,8 +9,11 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import Encoder
 from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
+from simcse_tf.encoders.roberta import RobertaEncoder
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
+from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
 
 class Family(NamedTuple):
@@ -36,6 +39,24 @@ FAMILIES = [
         keras_hub.tokenizers.WordPieceTokenizer,
         BertTokenizer,
         BertEncoder,
+    ),
+    Family(
+        keras_hub.models.RobertaBackbone,
+        keras_hub.tokenizers.RobertaTokenizer,
+        RobertaTokenizer,
+        RobertaEncoder,
+    ),
+    Family(
+        keras_hub.models.XLMRobertaBackbone,
+        keras_hub.tokenizers.XLMRobertaTokenizer,
+        XLMRobertaTokenizer,
+        RobertaEncoder,
+    ),
+    Family(
+        keras_hub.models.DistilBertBackbone,
+        keras_hub.tokenizers.DistilBertTokenizer,
+        BertTokenizer,
+        RobertaEncoder,
     ),
 ]
 
@@ -67,20 +88,18 @@ def encoder_of(
     encoder = encoder_of(keras_hub.models.Backbone.from_preset("bert_tiny_en_uncased"))
     ```
     """
-    encoder: type[Encoder] = KerasLayersEncoder
-    for family in FAMILIES:
-        # A subclass may compute something else.
-        if type(backbone) is family.backbone:
-            encoder = family.encoder
+    family = _family_of(backbone)
+    encoder = KerasLayersEncoder if family is None else family.encoder
     return encoder(backbone, layers, first_token, static_shapes)
 
 
-def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
+def tokenizer_of(keras_tokenizer: Any, source: str, **settings: Any) -> Tokenizer:
     """Makes our tokenizer from the one that KerasHub loaded.
 
     Args:
         keras_tokenizer: A `keras_hub.tokenizers.Tokenizer`.
         source: string. What it was loaded from, for the message.
+        **settings: What `Tokenizer.settings` gave, if anything.
 
     Raises:
         UserError: If no family has such a tokenizer.
@@ -94,11 +113,39 @@ def tokenizer_of(keras_tokenizer: Any, source: str) -> Tokenizer:
     own = [f for f in FAMILIES if type(keras_tokenizer) is f.keras_tokenizer]
     others = [f for f in FAMILIES if isinstance(keras_tokenizer, f.keras_tokenizer)]
     for family in own + others:
-        return family.tokenizer.from_keras_hub(keras_tokenizer)
+        return family.tokenizer.from_keras_hub(keras_tokenizer, **settings)
     raise UserError(
         f"{source} uses a {type(keras_tokenizer).__name__}; expected a model with "
-        "BERT's WordPiece tokenizer"
+        "BERT's WordPiece, RoBERTa's byte-level BPE or XLM-RoBERTa's SentencePiece"
     )
+
+
+def save_tokenizer(
+    tokenizer: Tokenizer, backbone: keras_hub.models.Backbone, directory: str
+) -> None:
+    """Writes a tokenizer in KerasHub's preset format.
+
+    Args:
+        tokenizer: The tokenizer.
+        backbone: The backbone, which decides the class where families share a
+            tokenizer.
+        directory: string. The preset's directory.
+
+    Example:
+
+    ```python
+    save_tokenizer(model.tokenizer, model.backbone, "models/mine")
+    ```
+    """
+    keras_tokenizer = tokenizer.to_keras_hub()
+    family = _family_of(backbone)
+    if family is not None and type(tokenizer) is family.tokenizer:
+        expected = family.keras_tokenizer
+        if not isinstance(keras_tokenizer, expected):
+            vocabulary = keras_tokenizer.get_vocabulary()
+            keras_tokenizer = expected.from_config(keras_tokenizer.get_config())
+            keras_tokenizer.set_vocabulary(vocabulary)
+    keras_tokenizer.save_to_preset(directory)
 
 
 def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -135,3 +182,8 @@ def tokenizer_from_config(config: dict[str, Any]) -> Tokenizer:
         if family.tokenizer.__name__ == name:
             return family.tokenizer(**arguments)
     raise ValueError(f"No backbone family has a tokenizer {name!r}")
+
+
+def _family_of(backbone: keras_hub.models.Backbone) -> Family | None:
+    # A subclass may compute something else.
+    return next((each for each in FAMILIES if type(backbone) is each.backbone), None)

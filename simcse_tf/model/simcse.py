@@ -37,16 +37,28 @@ class SimCSE(SentenceEncoder):
             Layers that the embedding does not pass through are frozen.
         tokenizer: The backbone's tokenizer, such as a
             `simcse_tf.tokenizers.bert.BertTokenizer`.
-        pooling: string. One of `"cls"` (the first token through the MLP head),
-            `"cls_before_pooler"`, `"avg"`, `"avg_top2"`, `"avg_first_last"`.
-            Defaults to `"cls"`.
+        pooling: string. `"cls"` (the first token through the MLP head),
+            `"cls_before_pooler"`, `"avg"`, `"avg_top2"`, `"avg_first_last"`, `"max"`,
+            `"mean_sqrt_len"`, `"weightedmean"`, `"lasttoken"`, or several of these
+            but the first joined by `+`, whose vectors are concatenated. Defaults to
+            `"cls"`.
         head_in_inference: bool. If `False`, the head is used in training only, as
             in the paper's unsupervised models. Defaults to `True`.
         max_length: int. Longer token sequences are cut; `[CLS]` and `[SEP]`
             count. Defaults to `32`, the paper's.
-        exact_gelu: bool. Whether the backbone's feed-forward layers compute exact
-            GELU, as Hugging Face's BERT does, in place of the tanh approximation
-            of Google's BERT, which KerasHub uses. Defaults to `False`.
+        activation: Optional string. What the backbone's feed-forward layers compute:
+            `"gelu"` is exact GELU, as Hugging Face's BERT has it, and
+            `"gelu_approximate"` the approximation of Google's BERT, which KerasHub
+            uses. See `simcse_tf.encoders.activations`. Defaults to `None`: the
+            backbone's own.
+        layer_norm_epsilon: Optional float. The epsilon of the backbone's layer
+            normalizations. Defaults to `None`: the backbone's own.
+        dense: Sequence of dictionaries. Dense layers on the pooled vector, a head in
+            place of the paper's: each has `"units"` and may have `"activation"`
+            (`"tanh"` if not) and `"use_bias"` (`True` if not). Defaults to `()`.
+        prompt: string. Put before every text. Defaults to `""`.
+        prompts: Optional dictionary of named prompts, to choose `prompt` from.
+            Defaults to `None`: none.
         encoders: string. `"shared"`: one encoder for anchors and positives.
             `"dual"`: positives and hard negatives have one of their own, which
             starts from the same backbone, is used in training only and left out of
@@ -58,9 +70,10 @@ class SimCSE(SentenceEncoder):
             that XLA can compile the step. Defaults to `None`: on GPUs and TPUs.
 
     Raises:
-        ValueError: If the pooling is unknown or the backbone cannot serve it, or
-            `encoders` is unknown.
-        UserError: If `max_length` is out of the backbone's range.
+        UserError: If a setting is unknown or does not fit the others, or
+            `max_length` is out of the backbone's range.
+        ValueError: If the backbone cannot serve the pooling, or `encoders` is
+            unknown.
 
     Example:
 
@@ -244,7 +257,7 @@ class SimCSE(SentenceEncoder):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def heads(self) -> list[keras.layers.Dense]:
+    def heads(self) -> list[keras.layers.Layer]:
         """The heads to initialize after loading: one for each encoder."""
         positive = self.positive_encoder
         return [*super().heads(), *(positive.heads() if positive else [])]

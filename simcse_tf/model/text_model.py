@@ -9,6 +9,7 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
 from simcse_tf.objectives.views import COLUMNS
@@ -22,7 +23,7 @@ class TextModel(keras.Model):
         backbone: The backbone, which names the features.
         tokenizer: The backbone's tokenizer.
         max_length: int. Longer token sequences are cut.
-        embedding_dim: int. Columns of what `predict` returns.
+        prompt: string. Put before every text.
         static_shapes: bool. Whether batches are padded to one of a few lengths.
 
     Example:
@@ -36,8 +37,47 @@ class TextModel(keras.Model):
     backbone: keras_hub.models.Backbone
     tokenizer: Tokenizer
     max_length: int
-    embedding_dim: int
     static_shapes: bool
+
+    @property
+    def prompt(self) -> str:
+        """What is put before every text. It may be set, as to one of `prompts`."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise UserError(f"prompt must be a string; received {value!r}")
+        self._prompt = value
+        # It is a part of the traced graph.
+        self.__dict__.pop("_traced_tokens", None)
+        if value and len(self.tokenize([""])[0]) >= self.max_length:
+            raise UserError(
+                f"the prompt {value!r} alone fills max_length, {self.max_length} "
+                "tokens, and every text would be cut away: expected a shorter prompt "
+                "or a larger max_length"
+            )
+
+    @property
+    def embedding_dim(self) -> int:
+        """Columns of what `predict` returns."""
+        raise NotImplementedError
+
+    def tokens(self, text: Any, max_length: int | None = None) -> tf.RaggedTensor:
+        """Tokenizes sentences behind the prompt, in the graph.
+
+        Whatever embeds text takes its tokens from here.
+
+        Args:
+            text: string tensor of shape `(n,)`.
+            max_length: Optional int. Defaults to the model's.
+
+        Returns:
+            int32 ragged tensor of shape `(n, None)`.
+        """
+        if self.prompt:
+            text = tf.strings.join([self.prompt, text])
+        return self.tokenizer(text, max_length or self.max_length)
 
     def preprocess(self, text: Any) -> Any:
         """Tokenizes and pads sentences, in the graph.
@@ -54,7 +94,7 @@ class TextModel(keras.Model):
 
     def _preprocess(self, columns: Sequence[Any]) -> list[Any]:
         """Tokenizes columns; with static shapes all are padded to one length."""
-        tokens = [self.tokenizer(column, self.max_length) for column in columns]
+        tokens = [self.tokens(column) for column in columns]
         length = self._static_length(tokens) if self.static_shapes else None
         return [self.pad(each, length) for each in tokens]
 
@@ -101,15 +141,15 @@ class TextModel(keras.Model):
         return {name: features[name] for name in self.backbone.input}
 
     def tokenize(self, texts: Any) -> list[list[int]]:
-        """Token ids of sentences, `[CLS]` ... `[SEP]`, cut at `max_length`.
+        """Token ids of sentences behind the prompt, cut at `max_length`.
 
         Args:
             texts: List, NumPy array or tensor of strings, shape `(n,)`.
 
         Returns:
-            List of `n` lists of int.
+            List of `n` lists of int, such as `[CLS]` ... `[SEP]`.
         """
-        return self._traced_tokenizer(string_tensor(texts), self.max_length).to_list()
+        return self._traced_tokens(string_tensor(texts), self.max_length).to_list()
 
     def token_ids(
         self, texts: Sequence[bytes], max_length: int
@@ -123,19 +163,19 @@ class TextModel(keras.Model):
         Returns:
             int32 array of shape `(tokens,)`, and how many each sentence has, `(n,)`.
         """
-        tokens = self._traced_tokenizer(string_tensor(texts), max_length)
+        tokens = self._traced_tokens(string_tensor(texts), max_length)
         return tokens.values.numpy(), np.diff(tokens.row_splits.numpy())
 
     @functools.cached_property
-    def _traced_tokenizer(self) -> Any:
+    def _traced_tokens(self) -> Any:
         # A `tf.data` pipeline copies the vocabulary whenever it is started, which
         # would cost `predict` more than a short list's embeddings do.
-        return tf.function(self._tokenize_on_cpu, reduce_retracing=True)
+        return tf.function(self._tokens_on_cpu, reduce_retracing=True)
 
-    def _tokenize_on_cpu(self, text: tf.Tensor, max_length: int) -> tf.RaggedTensor:
+    def _tokens_on_cpu(self, text: tf.Tensor, max_length: int) -> tf.RaggedTensor:
         # Strings are there. A GPU would get small operations on indices, one by one.
         with tf.device("CPU"):
-            return self.tokenizer(text, max_length)
+            return self.tokens(text, max_length)
 
     def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
         """Tokenizes one training batch.
@@ -216,7 +256,7 @@ class TextModel(keras.Model):
             text = string_tensor(x)
             if not len(text):
                 return np.zeros((0, self.embedding_dim), np.float32)
-            tokens = self._traced_tokenizer(text, self.max_length)
+            tokens = self._traced_tokens(text, self.max_length)
             x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
             x = x.map(self.pad, tf.data.AUTOTUNE)
         elif isinstance(x.element_spec, tf.TensorSpec):

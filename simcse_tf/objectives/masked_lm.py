@@ -1,4 +1,4 @@
-"""BERT's masked language model: the objective that SimCSE can train beside its own."""
+"""The masked language model: the objective that SimCSE can train beside its own."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,10 +7,11 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.checkpoints.masked_lm_head import load_masked_lm_head
 from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
-from simcse_tf.encoders import presets
 from simcse_tf.encoders.families import encoder_of
+from simcse_tf.encoders.keras_layers import parts_of, transformer_layers
 from simcse_tf.objectives.base import Objective, TokenLoss, Trainable
 from simcse_tf.objectives.defaults import MLM_PROBABILITY
 from simcse_tf.objectives.views import Views, as_one_batch, micro_batch
@@ -57,7 +58,7 @@ class MaskedLM(Objective):
         self._tokenizer = model.tokenizer
         self.head = masked_lm_head(model.backbone, model.tokenizer)
         if model.preset is not None:
-            presets.load_masked_lm_head(self.head, model.preset)
+            load_masked_lm_head(self.head, model.preset)
         self._encoder = encoder_of(model.backbone, static_shapes=model.static_shapes)
 
     @property
@@ -114,14 +115,14 @@ class MaskedLM(Objective):
 def masked_lm_head(
     backbone: keras_hub.models.Backbone, tokenizer: Tokenizer
 ) -> keras_hub.layers.MaskedLMHead:
-    """A fresh head that predicts tokens from a BERT's hidden states.
+    """A fresh head that predicts tokens from a backbone's hidden states.
 
     Args:
-        backbone: The BERT, whose token embedding the head shares.
+        backbone: The backbone, whose token embedding the head shares.
         tokenizer: The backbone's.
 
     Raises:
-        UserError: If the vocabulary has no `[MASK]`.
+        UserError: If the vocabulary has no token for what is hidden.
 
     Example:
 
@@ -130,17 +131,26 @@ def masked_lm_head(
     ```
     """
     if tokenizer.mask_token_id is None:
-        raise UserError("the masked language model needs a [MASK] in the vocabulary")
+        raise UserError(
+            "the masked language model needs a mask token in the vocabulary"
+        )
     head = keras_hub.layers.MaskedLMHead(
         token_embedding=backbone.token_embedding,
-        intermediate_activation="gelu",
-        layer_norm_epsilon=1e-12,
+        intermediate_activation=_head_activation(backbone),
+        layer_norm_epsilon=backbone.embeddings_layer_norm.epsilon,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
         dtype=backbone.dtype_policy,
         name="masked_lm_head",
     )
     head.build((None, None, backbone.token_embedding.output_dim))
     return head
+
+
+def _head_activation(backbone: keras_hub.models.Backbone) -> Any:
+    # RoBERTa's head has exact GELU, the others' that of the layers.
+    if isinstance(backbone, keras_hub.models.RobertaBackbone):
+        return "gelu"
+    return parts_of(transformer_layers(backbone)[0]).intermediate.activation
 
 
 def mask_tokens(

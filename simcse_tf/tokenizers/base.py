@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from simcse_tf.tokenizers.added_tokens import AddedToken
+
 
 class Tokenizer(Protocol):
     """Turns raw text into token ids, as TensorFlow operations.
@@ -33,6 +35,7 @@ class Tokenizer(Protocol):
     cls_token_id: int
     sep_token_id: int
     mask_token_id: int | None
+    added_tokens: tuple[AddedToken, ...]
 
     @property
     def vocabulary_size(self) -> int:
@@ -65,13 +68,26 @@ class Tokenizer(Protocol):
         """Returns the arguments of the constructor, without the vocabulary.
 
         `type(tokenizer)(tokenizer.vocabulary, **tokenizer.get_config())` is the same
-        tokenizer again.
+        tokenizer again. The values have a form in JSON.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the part of `get_config()` that KerasHub's files do not hold.
+
+        `type(tokenizer).from_keras_hub(tokenizer.to_keras_hub(),
+        **tokenizer.settings())` is the same tokenizer again.
         """
         ...
 
     @classmethod
-    def from_keras_hub(cls, tokenizer: Any) -> "Tokenizer":
-        """Takes vocabulary and settings over from KerasHub's tokenizer."""
+    def from_keras_hub(cls, tokenizer: Any, **settings: Any) -> "Tokenizer":
+        """Takes vocabulary and settings over from KerasHub's tokenizer.
+
+        Args:
+            tokenizer: KerasHub's tokenizer.
+            **settings: What `settings()` gave, if anything.
+        """
         ...
 
     def to_keras_hub(self) -> Any:

@@ -2,26 +2,28 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.tokenizers import unicode_tables
+from simcse_tf.tokenizers.added_tokens import (
+    AddedToken,
+    added_tokens_of,
+    tokenize_around,
+)
 from simcse_tf.tokenizers.base import Tokenizer
+from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
+from simcse_tf.tokenizers.wordpiece_vocabulary import (
+    read_vocabulary,
+    unique_ids,
+    write_vocabulary,
+)
 
 MAX_CHARACTERS_PER_WORD = 100
 
 _MAX_BYTES_PER_CHARACTER = 4
-_COMBINING_CLASSES = 256
-# What `tokenizers` trims from the end of a line: Unicode's White_Space. Python's
-# own `rstrip()` would also take the separators U+001C to U+001F.
-_WHITESPACE = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
-    "\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-)
 
 
 class BertTokenizer(Tokenizer):
@@ -30,9 +32,10 @@ class BertTokenizer(Tokenizer):
     The ids are those of the `tokenizers` package (`BertNormalizer`,
     `BertPreTokenizer`, `WordPiece`) for every string: bytes that are not UTF-8
     count as U+FFFD, a word of more than 100 characters is `[UNK]`, and a special
-    token in the text is plain text. The tokenizer consists of TensorFlow and TF Text
-    ops, so it runs eagerly, in `tf.data`, in a `tf.function` and in a SavedModel. The
-    process's locale and the Unicode versions of those libraries do not matter.
+    token in the text is plain text, unless it is an added token. The tokenizer consists
+    of TensorFlow and TF Text ops, so it runs eagerly, in `tf.data`, in a `tf.function`
+    and in a SavedModel. The process's locale and the Unicode versions of those
+    libraries do not matter.
 
     Each code point is looked up in one table. The words that come out go through
     TF Text's linear-time WordPiece.
@@ -43,10 +46,14 @@ class BertTokenizer(Tokenizer):
         lowercase: bool. Whether to lower-case the text. Defaults to `True`.
         strip_accents: bool or `None`. Whether to remove accents. `None` is the
             same as `lowercase`, as in BERT. Defaults to `None`.
+        handle_chinese_chars: bool. Whether a Chinese character is a word of its own.
+            Defaults to `True`.
+        added_tokens: Sequence of `AddedToken`, or of their form in JSON. Tokens that
+            are found in the text itself. Defaults to `()`.
 
     Raises:
         UserError: If the vocabulary cannot be read, lacks one of `[PAD]`, `[UNK]`,
-            `[CLS]` and `[SEP]`, or has a token twice.
+            `[CLS]` and `[SEP]`, or has a token twice, or an added token is not valid.
 
     Example:
 
@@ -69,28 +76,33 @@ class BertTokenizer(Tokenizer):
         vocabulary: str | os.PathLike[str] | Sequence[str],
         lowercase: bool = True,
         strip_accents: bool | None = None,
+        handle_chinese_chars: bool = True,
+        added_tokens: Sequence[AddedToken | dict[str, Any]] = (),
     ):
         if isinstance(vocabulary, str | os.PathLike):
             source = f"vocabulary {os.fspath(vocabulary)}"
-            self.vocabulary = _read_vocabulary(vocabulary)
+            self.vocabulary = read_vocabulary(vocabulary)
         else:
             source = "vocabulary"
             self.vocabulary = list(vocabulary)
         self.lowercase = bool(lowercase)
         self.strip_accents = bool(lowercase if strip_accents is None else strip_accents)
+        self.handle_chinese_chars = bool(handle_chinese_chars)
+        self.added_tokens = added_tokens_of(added_tokens, len(self.vocabulary))
 
-        ids = _unique_ids(self.vocabulary, source)
+        ids = unique_ids(self.vocabulary, source)
         self.pad_token_id = _required_id("[PAD]", ids, source)
         self.unk_token_id = _required_id("[UNK]", ids, source)
         self.cls_token_id = _required_id("[CLS]", ids, source)
         self.sep_token_id = _required_id("[SEP]", ids, source)
         self.mask_token_id = ids.get("[MASK]")
 
-        table = unicode_tables.code_point_table(self.lowercase, self.strip_accents)
+        self._normalizer = BertNormalizer(
+            self.lowercase, self.strip_accents, self.handle_chinese_chars
+        )
+        # Splits words alone, for what is normalized already.
+        self._splitter = BertNormalizer(False, False, False)
         with tf.init_scope(), tf.device("CPU"):
-            self._pages = tf.constant(table.pages)
-            self._rows = tf.constant(table.rows)
-            self._codes = tf.RaggedTensor.from_row_splits(table.codes, table.row_splits)
             self._wordpiece = _wordpiece(self.vocabulary, source)
 
     def normalize(self, text: Any) -> tf.Tensor:
@@ -130,24 +142,33 @@ class BertTokenizer(Tokenizer):
             )
         return self._tokenize(_as_strings(text), max_length)
 
-    def get_config(self) -> dict[str, bool]:
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, without the vocabulary."""
-        return {"lowercase": self.lowercase, "strip_accents": self.strip_accents}
+        return {"lowercase": self.lowercase, **self.settings()}
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the part of `get_config()` that KerasHub's files do not hold."""
+        return {
+            "strip_accents": self.strip_accents,
+            "handle_chinese_chars": self.handle_chinese_chars,
+            "added_tokens": [token._asdict() for token in self.added_tokens],
+        }
 
     @classmethod
-    def from_keras_hub(cls, tokenizer: Any) -> "BertTokenizer":
+    def from_keras_hub(cls, tokenizer: Any, **settings: Any) -> "BertTokenizer":
         """Takes vocabulary and settings over from KerasHub's tokenizer.
 
         Args:
             tokenizer: A `keras_hub.tokenizers.WordPieceTokenizer`.
+            **settings: What `settings()` gave. Where they are missing, KerasHub's own
+                setting counts, but one that strips no accents: KerasHub leaves it off
+                for Hugging Face checkpoints, where it follows the letter case.
         """
-        return cls(
-            tokenizer.get_vocabulary(),
-            lowercase=tokenizer.lowercase,
-            # KerasHub leaves it off for Hugging Face checkpoints, where it follows
-            # the letter case.
-            strip_accents=tokenizer.strip_accents or None,
-        )
+        known = {
+            "lowercase": tokenizer.lowercase,
+            "strip_accents": tokenizer.strip_accents or None,
+        }
+        return cls(tokenizer.get_vocabulary(), **(known | settings))
 
     def to_keras_hub(self) -> Any:
         """Returns a `keras_hub.models.BertTokenizer`, which knows the file format."""
@@ -168,22 +189,13 @@ class BertTokenizer(Tokenizer):
         Raises:
             UserError: If a token cannot stand on a line of its own.
         """
-        for index, token in enumerate(self.vocabulary):
-            if "\n" in token or token != token.rstrip(_WHITESPACE):
-                raise UserError(
-                    f"cannot save token {index} of the vocabulary, {token!r}: a "
-                    "vocab.txt holds no line break and no space at a token's end"
-                )
-        text = "".join(token + "\n" for token in self.vocabulary)
-        Path(path).write_bytes(text.encode("utf-8"))
+        write_vocabulary(self.vocabulary, path)
 
     # Compiled once, for all callers: run op by op they would take about 20 ms.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def _normalize(self, text: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU"):
-            points = self._code_points(text)
-            written = points != unicode_tables.WORD_BREAK
-            return _encode(tf.ragged.boolean_mask(points, written))
+            return self._normalizer.normalize(text)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)],
@@ -191,32 +203,18 @@ class BertTokenizer(Tokenizer):
     )
     def _tokenize(self, text: tf.Tensor, max_length: tf.Tensor) -> tf.RaggedTensor:
         with tf.device("CPU"):
-            points = self._code_points(text)
-            is_break = points.values == unicode_tables.WORD_BREAK
-            spaced = points.with_values(tf.where(is_break, ord(" "), points.values))
-            words = tf.strings.split(_encode(spaced), " ")
-            known = words.with_values(_without_long_words(words.values))
-            ids = self._wordpiece.tokenize(known).merge_dims(1, 2)
+            ids = tokenize_around(
+                text,
+                self.added_tokens,
+                lambda pieces: self._ids(self._normalizer.words(pieces)),
+                self._normalizer.normalize,
+                lambda pieces: self._ids(self._splitter.words(pieces)),
+            )
             return self._enclose(ids[:, : max_length - 2])
 
-    def _code_points(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Normalized code points, with `WORD_BREAK` on both sides of punctuation."""
-        characters = tf.strings.unicode_decode(text, "UTF-8")
-        codes = self._look_up(characters.values)
-        sources = tf.gather(characters.values, codes.value_rowids())
-        is_source = _code_points(codes.values) == unicode_tables.ITSELF
-        resolved = tf.where(
-            is_source, codes.values - unicode_tables.ITSELF + sources, codes.values
-        )
-        splits = tf.gather(codes.row_splits, characters.row_splits)
-        normalized = tf.RaggedTensor.from_row_splits(resolved, splits, validate=False)
-        return _order_marks(normalized) if self.strip_accents else normalized
-
-    def _look_up(self, points: tf.Tensor) -> tf.RaggedTensor:
-        page_size = unicode_tables.PAGE_SIZE
-        page = tf.gather(self._pages, points // page_size)
-        row = tf.gather(self._rows, page * page_size + points % page_size)
-        return tf.gather(self._codes, row)
+    def _ids(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
+        known = words.with_values(_without_long_words(words.values))
+        return self._wordpiece.tokenize(known).merge_dims(1, 2)
 
     def _enclose(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
         column = tf.ones([ids.nrows(), 1], tf.int32)
@@ -234,73 +232,9 @@ def _as_strings(text: Any) -> tf.Tensor:
     return strings
 
 
-def _code_points(codes: tf.Tensor) -> tf.Tensor:
-    return tf.bitwise.bitwise_and(codes, unicode_tables.CODE_POINT_MASK)
-
-
-def _order_marks(codes: tf.RaggedTensor) -> tf.RaggedTensor:
-    """Puts the marks that stripping left into Unicode's canonical order."""
-    classes = tf.bitwise.right_shift(codes.values, unicode_tables.COMBINING_SHIFT)
-
-    def in_order() -> tf.Tensor:
-        # Marks sort between two code points of class 0, and within a text.
-        runs = tf.cumsum(tf.cast(classes == 0, tf.int64)) + codes.value_rowids()
-        keys = runs * _COMBINING_CLASSES + tf.cast(classes, tf.int64)
-        return tf.gather(codes.values, tf.argsort(keys, stable=True))
-
-    # Such marks are rare, and sorting costs more than all the rest.
-    values = tf.cond(tf.reduce_any(classes > 0), in_order, lambda: codes.values)
-    points = codes.with_values(_code_points(values))
-    return tf.ragged.boolean_mask(points, points != unicode_tables.BARRIER)
-
-
-def _encode(points: tf.RaggedTensor) -> tf.Tensor:
-    return tf.strings.unicode_encode(points, "UTF-8")
-
-
 def _without_long_words(words: tf.Tensor) -> tf.Tensor:
     lengths = tf.strings.length(words, unit="UTF8_CHAR")
     return tf.where(lengths > MAX_CHARACTERS_PER_WORD, "[UNK]", words)
-
-
-def _read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot read the vocabulary {path}: {error.strerror}"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"vocabulary {path} is not UTF-8 (byte {error.start}); expected a "
-            "vocab.txt, one token a line"
-        ) from None
-    # `str.splitlines` would also split at U+2028 and the like.
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.rstrip(_WHITESPACE) for line in lines]
-
-
-def _unique_ids(vocabulary: list[str], source: str) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for index, token in enumerate(vocabulary):
-        if not _is_unicode(token):
-            raise UserError(
-                f"{source}: expected a string of valid Unicode on line {index + 1}; "
-                f"received {token!r}"
-            )
-        if token and token in ids:
-            raise UserError(
-                f"{source}: the token {token!r} is there twice, on lines "
-                f"{ids[token] + 1} and {index + 1}; remove one"
-            )
-        ids[token] = index
-    return ids
-
-
-def _is_unicode(token: Any) -> bool:
-    return isinstance(token, str) and not any(0xD800 <= ord(c) < 0xE000 for c in token)
 
 
 def _required_id(token: str, ids: dict[str, int], source: str) -> int:

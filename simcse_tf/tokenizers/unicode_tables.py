@@ -26,6 +26,8 @@ WORD_BREAK = 1  # nothing, but a word ends here
 
 PAGE_SIZE = 256
 
+_SPACE = 0x20
+
 # Lower-casing and accent stripping, on or off.
 SETTINGS = ((True, True), (True, False), (False, True), (False, False))
 
@@ -49,12 +51,16 @@ class CodePointTable(NamedTuple):
 
 
 @functools.cache
-def code_point_table(lowercase: bool, strip_accents: bool) -> CodePointTable:
+def code_point_table(
+    lowercase: bool, strip_accents: bool, handle_chinese_chars: bool = True
+) -> CodePointTable:
     """Loads the table for one setting of BERT's normalizer.
 
     Args:
         lowercase: bool. Whether the text is lower-cased.
         strip_accents: bool. Whether accents are removed.
+        handle_chinese_chars: bool. Whether Chinese characters get spaces around them.
+            Defaults to `True`.
 
     Returns:
         `CodePointTable`.
@@ -69,12 +75,25 @@ def code_point_table(lowercase: bool, strip_accents: bool) -> CodePointTable:
     ```
     """
     with np.load(FILE) as arrays:
-        return CodePointTable(
+        table = CodePointTable(
             *(
                 arrays[array_name(field, lowercase, strip_accents)]
                 for field in CodePointTable._fields
             )
         )
+    return table if handle_chinese_chars else _without_spaces_around(table)
+
+
+def _without_spaces_around(table: CodePointTable) -> CodePointTable:
+    """The table in which Chinese characters are letters like all others."""
+    begins, ends = table.row_splits[:-1], table.row_splits[1:]
+    # White space is one space. More codes than one begin with it around a Chinese
+    # character alone.
+    chinese = (ends - begins > 1) & (table.codes[begins - (begins == ends)] == _SPACE)
+    kept = np.ones(table.codes.size, bool)
+    kept[begins[chinese]] = kept[ends[chinese] - 1] = False
+    row_splits = np.concatenate([[0], np.cumsum(kept)])[table.row_splits]
+    return table._replace(codes=table.codes[kept], row_splits=row_splits)
 
 
 def array_name(field: str, lowercase: bool, strip_accents: bool) -> str:

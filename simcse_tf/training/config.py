@@ -3,13 +3,20 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
-from simcse_tf.encoders.pooling import POOLINGS
+from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
     MLM_PROBABILITY,
@@ -26,10 +33,14 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-if TYPE_CHECKING:
-    Pooling = str
-else:
-    Pooling = Literal[POOLINGS]
+
+
+def _known_pooling(pooling: str) -> str:
+    poolers_of(pooling)
+    return pooling
+
+
+Pooling = Annotated[str, AfterValidator(_known_pooling)]
 
 
 class ModelConfig(Section):

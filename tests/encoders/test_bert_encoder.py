@@ -7,13 +7,15 @@ from simcse_tf import SimCSE
 from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.dropout import seeded_dropout
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
-from simcse_tf.encoders.pooling import POOLINGS, layers_read
+from simcse_tf.encoders.pooling import layers_read
 from simcse_tf.encoding.batches import CPU_LIMITS
 from simcse_tf.encoding.batches import batches as encoding_batches
 from simcse_tf.encoding.bulk import encode
 from simcse_tf.encoding.tokens import Tokens
 from simcse_tf.objectives.views import embed_views, stack_views
 
+# One of each kind: first tokens of the last layer, one layer, several layers.
+POOLINGS = ("cls", "avg", "avg_first_last")
 MIXED_LENGTHS = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
 
 
@@ -36,10 +38,18 @@ def both(model):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("exact_gelu", [False, True])
-def test_plain_operations_equal_the_keras_layers(small_preset, pooling, exact_gelu):
+@pytest.mark.parametrize(
+    ("activation", "epsilon"), [(None, None), ("gelu", 1e-3), ("relu", 0.1)]
+)
+def test_plain_operations_equal_the_keras_layers(
+    small_preset, pooling, activation, epsilon
+):
     model = SimCSE.from_preset(
-        str(small_preset), pooling=pooling, head_init="random", exact_gelu=exact_gelu
+        str(small_preset),
+        pooling=pooling,
+        head_init="random",
+        activation=activation,
+        layer_norm_epsilon=epsilon,
     )
     np.testing.assert_allclose(*both(model), atol=2e-6)
 
@@ -142,7 +152,7 @@ def test_long_sentences_are_fewer_in_a_batch():
     assert max(map(len, batches)) == 64
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", [*POOLINGS, "max+lasttoken"])
 def test_a_training_pass_without_dropout_has_the_layers_gradients(
     small_preset, pooling
 ):
@@ -150,7 +160,8 @@ def test_a_training_pass_without_dropout_has_the_layers_gradients(
         str(small_preset), pooling=pooling, head_init="random", dropout=0.0
     )
     views = [model.preprocess(MIXED_LENGTHS), model.preprocess(MIXED_LENGTHS[::-1])]
-    direction = tf.random.stateless_normal([2, len(MIXED_LENGTHS), 16], [1, 2])
+    shape = [2, len(MIXED_LENGTHS), model.embedding_dim]
+    direction = tf.random.stateless_normal(shape, [1, 2])
 
     def gradients(encode):
         with tf.GradientTape() as tape:

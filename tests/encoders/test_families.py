@@ -1,90 +1,125 @@
-"""A second backbone family is its tokenizer, its encoder and one line."""
+"""A backbone family is its tokenizer, its encoder and one line."""
 
 import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.families import FAMILY_NAMES, make_family_preset
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import families
 from simcse_tf.encoders.bert import BertEncoder
-from simcse_tf.encoders.families import FAMILIES, Family, encoder_of, tokenizer_of
+from simcse_tf.encoders.families import (
+    FAMILIES,
+    Family,
+    encoder_of,
+    save_tokenizer,
+    tokenizer_of,
+)
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
+from simcse_tf.encoders.transformer import PlainEncoder
 from simcse_tf.encoding.bulk import encode
 from simcse_tf.exporting import signatures
+from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.tokenizers.bert import BertTokenizer
 
 
-class DoubleTokenizer(BertTokenizer):
-    """What a file in `tokenizers/` would hold."""
-
-    def to_keras_hub(self):
-        return keras_hub.models.DistilBertTokenizer(self.vocabulary, self.lowercase)
-
-
-class DoubleEncoder(KerasLayersEncoder):
-    """What a file in `encoders/` would hold."""
-
-
-DOUBLE = Family(
-    keras_hub.models.DistilBertBackbone,
-    keras_hub.models.DistilBertTokenizer,
-    DoubleTokenizer,
-    DoubleEncoder,
-)
-
-
-@pytest.fixture
-def preset(small_preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(families, "FAMILIES", [*FAMILIES, DOUBLE])
-    vocabulary = SimCSE.from_preset(str(small_preset)).tokenizer.vocabulary
-    backbone = keras_hub.models.DistilBertBackbone(
-        vocabulary_size=len(vocabulary),
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=16,
-        intermediate_dim=32,
-        max_sequence_length=64,
-    )
-    backbone.save_to_preset(str(tmp_path / "double"))
-    tokenizer = DoubleTokenizer(vocabulary).to_keras_hub()
-    tokenizer.save_to_preset(str(tmp_path / "double"))
-    return str(tmp_path / "double")
-
-
 @pytest.mark.slow
-def test_a_family_trains_saves_encodes_and_exports(preset, tmp_path):
-    model = SimCSE.from_preset(preset, pooling="avg", max_length=32)
-    assert type(model.embedder.encoder) is DoubleEncoder
-    assert type(model.tokenizer) is DoubleTokenizer
-    model.compile("adam")
-    history = model.fit(SENTENCES, batch_size=8, epochs=3, verbose=0).history
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_a_family_trains_saves_encodes_and_exports(name, tmp_path):
+    make_family_preset(name, tmp_path / "preset")
+    model = SimCSE.from_preset(
+        str(tmp_path / "preset"), pooling="cls", head_init="random", max_length=32
+    )
+    assert isinstance(model.embedder.encoder, PlainEncoder)
+    model.compile("adam", objective=Contrastive() + MaskedLM(0.1))
+    before = [variable.numpy() for variable in model.trainable_variables]
+    history = model.fit(SENTENCES, batch_size=8, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        assert np.abs(variable.numpy() - old).max() > 0, variable.path
 
     expected = model.predict(SENTENCES, verbose=0)
     np.testing.assert_allclose(encode(model, SENTENCES), expected, atol=2e-6)
     served = signatures.embedder(model)(tf.constant(SENTENCES))
     np.testing.assert_allclose(served, expected, atol=2e-6)
+    static = SimCSE(
+        model.backbone, model.tokenizer, static_shapes=True, **model.settings()
+    )
+    static.head.set_weights(model.head.get_weights())
+    layers = static(static.preprocess(tf.constant(SENTENCES)))
+    np.testing.assert_allclose(layers, expected, atol=2e-6)
+
+    model.save_to_preset(str(tmp_path / "saved"))
+    loaded = SimCSE.from_preset(str(tmp_path / "saved"))
+    assert type(loaded.tokenizer) is type(model.tokenizer)
+    again = loaded(loaded.preprocess(tf.constant(SENTENCES)))
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+    configured = SimCSE.from_config(model.get_config())
+    assert configured.tokenize(SENTENCES) == model.tokenize(SENTENCES)
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_keras_hub_knows_a_saved_tokenizer_as_the_backbones(name, tmp_path):
+    """Its models are loaded with KerasHub alone too."""
+    make_family_preset(name, tmp_path)
+    tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(tmp_path))
+    backbone = keras_hub.models.Backbone.from_preset(str(tmp_path))
+    assert type(tokenizer).backbone_cls is type(backbone)
+
+
+class NewTokenizer(BertTokenizer):
+    """What a file in `tokenizers/` would hold."""
+
+    def to_keras_hub(self):
+        return keras_hub.models.ElectraTokenizer(self.vocabulary, self.lowercase)
+
+
+class NewEncoder(KerasLayersEncoder):
+    """What a file in `encoders/` would hold."""
+
+
+NEW = Family(
+    keras_hub.models.ElectraBackbone,
+    keras_hub.models.ElectraTokenizer,
+    NewTokenizer,
+    NewEncoder,
+)
+
+
+@pytest.fixture
+def new_preset(small_preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(families, "FAMILIES", [*FAMILIES, NEW])
+    vocabulary = SimCSE.from_preset(str(small_preset)).tokenizer.vocabulary
+    backbone = keras_hub.models.ElectraBackbone(
+        vocab_size=len(vocabulary),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        embedding_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=64,
+    )
+    backbone.save_to_preset(str(tmp_path / "new"))
+    save_tokenizer(NewTokenizer(vocabulary), backbone, str(tmp_path / "new"))
+    return str(tmp_path / "new")
+
+
+def test_one_line_adds_a_family(small_preset, new_preset, tmp_path):
+    bert = SimCSE.from_preset(str(small_preset)).backbone
+    model = SimCSE.from_preset(new_preset, pooling="avg")
     model.save_to_preset(str(tmp_path / "saved"))
     for loaded in (
+        model,
         SimCSE.from_preset(str(tmp_path / "saved")),
         SimCSE.from_config(model.get_config()),
     ):
-        assert type(loaded.tokenizer) is DoubleTokenizer
-        assert type(loaded.embedder.encoder) is DoubleEncoder
-    loaded = SimCSE.from_preset(str(tmp_path / "saved"))
-    np.testing.assert_allclose(
-        loaded.predict(SENTENCES, verbose=0), expected, atol=1e-6
-    )
-
-
-def test_one_function_chooses_the_encoder(small_preset, preset):
-    bert = SimCSE.from_preset(str(small_preset)).backbone
-    other = SimCSE.from_preset(preset, pooling="avg").backbone
+        assert type(loaded.tokenizer) is NewTokenizer
+        assert type(loaded.embedder.encoder) is NewEncoder
     assert type(encoder_of(bert)) is BertEncoder
-    assert type(encoder_of(other)) is DoubleEncoder
     assert type(encoder_of(bert, static_shapes=True)) is BertEncoder
 
 

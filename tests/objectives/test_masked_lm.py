@@ -10,17 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from support.models import MINILM, SENTENCES
+from support.transformers import ARCHITECTURES, Reference
 
 from simcse_tf import SimCSE
+from simcse_tf.checkpoints.masked_lm_head import set_masked_lm_head
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders import presets
+from simcse_tf.encoders.families import encoder_of
+from simcse_tf.encoders.keras_layers import configure_layers
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import (
     NOT_PREDICTED,
     MaskedLM,
     mask_tokens,
+    masked_lm_head,
     masked_lm_loss,
 )
+from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.training.optimizer import adam
 
 PAD, CLS, SEP, MASK, VOCABULARY = 0, 1, 2, 3, 1000
@@ -148,5 +154,24 @@ def test_the_head_of_a_hugging_face_checkpoint_is_taken(tmp_path):
 def test_a_vocabulary_without_mask_is_told(tiny_preset):
     model = SimCSE.from_preset(str(tiny_preset))
     model.tokenizer.mask_token_id = None
-    with pytest.raises(UserError, match=r"needs a \[MASK\]"):
+    with pytest.raises(UserError, match=r"needs a mask token"):
         model.compile("adam", objective=Contrastive() + MaskedLM(0.1))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_familys_head_predicts_what_that_of_transformers_does(name):
+    reference = Reference(name)
+    backbone = reference.backbone()
+    configure_layers(backbone, reference.architecture.activation)
+    tokenizer = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    head = masked_lm_head(backbone, tokenizer)
+    assert set_masked_lm_head(head, reference.masked_lm)
+    assert not set_masked_lm_head(head, {})
+    encoder = encoder_of(backbone)
+    [states] = encoder.hidden_states(encoder.weights(), reference.features(backbone))
+    is_token = reference.masks[0, 0, :2] > 0
+    places = np.arange(states.shape[1])[None].repeat(2, axis=0)
+    received = head(states[:2], places).numpy()
+    np.testing.assert_allclose(
+        received[is_token], reference.logits[is_token], atol=1e-4
+    )

@@ -27,6 +27,7 @@ def make_preset(path: Path, layers: int) -> Path:
     import keras_hub
 
     from simcse_tf.encoders import presets
+    from simcse_tf.encoders.families import save_tokenizer
 
     keras.utils.set_random_seed(7)
     tokenizer = presets.load_tokenizer(presets.resolve(MINILM))
@@ -40,7 +41,7 @@ def make_preset(path: Path, layers: int) -> Path:
         max_sequence_length=64,
     )
     backbone.save_to_preset(str(path))
-    presets.save_tokenizer(tokenizer, str(path))
+    save_tokenizer(tokenizer, backbone, str(path))
     return path
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.tokenizers.added_tokens import AddedToken
 from simcse_tf.tokenizers.bert import BertTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,17 @@ SETTINGS = [
     {"lowercase": lowercase, "strip_accents": strip_accents}
     for lowercase in (True, False)
     for strip_accents in (True, False)
+] + [
+    {"lowercase": True, "strip_accents": True, "handle_chinese_chars": False},
+    {"lowercase": False, "strip_accents": False, "handle_chinese_chars": False},
+]
+ADDED = [
+    AddedToken("[CLS]", 2),
+    AddedToken("[MASK]", 4, lstrip=True),
+    AddedToken("COVID-19", 9, normalized=True),
+    AddedToken("naïve", 10, rstrip=True, normalized=True),
+    AddedToken("中!", 11, lstrip=True, normalized=True),
+    AddedToken("İ", 12),
 ]
 
 # Marks that the reference keeps, for its categories are older than they are: their
@@ -68,7 +80,13 @@ def vocabulary() -> list[str]:
     )
 
 
-def reference(vocabulary, lowercase=True, strip_accents=None):
+def reference(
+    vocabulary,
+    lowercase=True,
+    strip_accents=None,
+    handle_chinese_chars=True,
+    added_tokens=(),
+):
     model = tokenizers.models.WordPiece(
         {token: index for index, token in enumerate(vocabulary)},
         unk_token="[UNK]",
@@ -77,11 +95,16 @@ def reference(vocabulary, lowercase=True, strip_accents=None):
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=True,
+        handle_chinese_chars=handle_chinese_chars,
         strip_accents=strip_accents,
         lowercase=lowercase,
     )
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    for token in added_tokens:
+        content, index, *flags = token
+        named = dict(zip(token._fields[2:], flags, strict=True))
+        tokenizer.add_tokens([tokenizers.AddedToken(content, **named)])
+        assert tokenizer.token_to_id(content) == index
     return tokenizer
 
 
@@ -292,6 +315,65 @@ def test_special_tokens_in_a_text_are_plain_text(pairs):
     assert [pair.differences(texts) for pair in pairs] == [[]] * len(pairs)
 
 
+@pytest.fixture(scope="module", params=SETTINGS, ids=map(str, SETTINGS))
+def pair_with_added_tokens(request):
+    vocabulary = [*SMALL, *(token.content for token in ADDED[2:]), "中", "a", "##a"]
+    return Pair(vocabulary, **request.param, added_tokens=ADDED)
+
+
+texts_with_added_tokens = st.lists(
+    st.lists(
+        st.one_of(
+            st.sampled_from([token.content for token in ADDED]),
+            st.sampled_from(["covid-19", "CovId-19s", "NAIVE", "nai\u0308ve", "[cls]"]),
+            st.sampled_from(
+                [" ", "\u3000", "\t", "\u034f", "a", "playing", "café", "中"]
+            ),
+            st.text(alphabet="aİi\u0307\u0301 -!中é", max_size=4),
+        ),
+        max_size=6,
+    ).map("".join),
+    max_size=4,
+)
+
+
+@pytest.mark.slow
+@given(texts_with_added_tokens)
+@settings(max_examples=150, deadline=None)
+def test_added_tokens_are_found_as_by_the_reference(pair_with_added_tokens, texts):
+    ours, theirs = pair_with_added_tokens.ours, pair_with_added_tokens.theirs
+    assert ours(texts, NO_LIMIT).to_list() == reference_ids(theirs, texts)
+
+
+def test_added_tokens_are_cut_and_enclosed_like_others():
+    tokenizer = BertTokenizer(SMALL, added_tokens=[AddedToken("[SEP]", 3)])
+    texts = ["playing[SEP]play", "[SEP]", "[sep]"]
+    assert tokenizer(texts, 6).to_list() == [
+        [2, 5, 6, 3, 5, 3],
+        [2, 3, 3],
+        [2, 1, 1, 1, 3],
+    ]
+    assert tokenizer(texts, 5).to_list()[0] == [2, 5, 6, 3, 3]
+
+
+def test_the_configuration_makes_the_same_tokenizer_again():
+    tokenizer = BertTokenizer(
+        SMALL,
+        lowercase=True,
+        strip_accents=False,
+        handle_chinese_chars=False,
+        added_tokens=[AddedToken("[SEP]", 3)],
+    )
+    config = json.loads(json.dumps(tokenizer.get_config()))
+    again = BertTokenizer(tokenizer.vocabulary, **config)
+    through_keras_hub = BertTokenizer.from_keras_hub(
+        tokenizer.to_keras_hub(), **tokenizer.settings()
+    )
+    assert again.get_config() == tokenizer.get_config()
+    assert through_keras_hub.get_config() == tokenizer.get_config()
+    assert through_keras_hub.vocabulary == SMALL
+
+
 def test_a_row_is_cut_before_its_sep():
     tokenizer = BertTokenizer(SMALL)
     texts = ["playing playing", "play", ""]
@@ -434,7 +516,12 @@ def test_token_ids_size_and_config_describe_the_tokenizer():
     assert tokenizer.mask_token_id == 4
     assert tokenizer.special_token_ids == (0, 2, 3)
     assert BertTokenizer(SMALL[:4]).mask_token_id is None
-    assert tokenizer.get_config() == {"lowercase": False, "strip_accents": False}
+    assert tokenizer.get_config() == {
+        "lowercase": False,
+        "strip_accents": False,
+        "handle_chinese_chars": True,
+        "added_tokens": [],
+    }
     assert BertTokenizer(SMALL).get_config() == {
         "lowercase": True,
         "strip_accents": True,

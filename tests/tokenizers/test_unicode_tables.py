@@ -36,9 +36,10 @@ def test_the_file_is_small():
     assert unicode_tables.FILE.stat().st_size < 200_000
 
 
+@pytest.mark.parametrize("chinese", [True, False])
 @pytest.mark.parametrize("setting", unicode_tables.SETTINGS)
-def test_every_code_point_has_a_row(setting):
-    table = unicode_tables.code_point_table(*setting)
+def test_every_code_point_has_a_row(setting, chinese):
+    table = unicode_tables.code_point_table(*setting, chinese)
     page_size = unicode_tables.PAGE_SIZE
     assert table.pages.shape == (0x110000 // page_size,)
     assert table.rows.size == (table.pages.max() + 1) * page_size

@@ -88,14 +88,14 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
         [
             "training.batch_size=64",
             "training.clip_norm=null",
-            "model.pooling=avg",
+            "model.pooling=avg+max",
             "data.shuffle=false",
             "data.train=a=b.txt",
         ],
     )
     assert config.training.batch_size == 64
     assert config.training.clip_norm is None
-    assert config.model.pooling == "avg"
+    assert config.model.pooling == "avg+max"
     assert config.data.shuffle is False
     assert config.data.train == "a=b.txt"
 
@@ -113,7 +113,8 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
         (["training.batch_size=1"], r"training\.batch_size: .*2, received 1"),
         (["training.batch_size=true"], r"training\.batch_size: .*integer"),
         (["model.dropout=1.0"], r"model\.dropout: .*less than 1"),
-        (["model.pooling=max"], r"model\.pooling: .*'avg_top2'.*received \"max\""),
+        (["model.pooling=top"], r"model\.pooling: .*avg_top2.*'top'"),
+        (["model.pooling=cls+avg"], r"model\.pooling: .*cls_before_pooler"),
         (["objective.temperature=0"], r"objective\.temperature: .*greater than 0"),
         (["objective.temperature=NaN"], r"objective\.temperature: .*finite"),
         (["data.train="], r"data\.train: .*1 character"),
@@ -169,6 +170,10 @@ def test_the_configs_that_come_along_are_valid_and_name_known_presets(path):
         ("unsup-large", 64, 1e-5, 1, False),
         ("sup", 512, 5e-5, 3, True),
         ("sup-large", 512, 1e-5, 3, True),
+        ("unsup-roberta", 512, 1e-5, 1, False),
+        ("unsup-roberta-large", 512, 3e-5, 1, False),
+        ("sup-roberta", 512, 5e-5, 3, True),
+        ("sup-roberta-large", 512, 1e-5, 3, True),
     ],
 )
 def test_the_papers_runs_have_the_papers_numbers(

@@ -1,0 +1,229 @@
+"""Tokens that are looked up in the text itself, before it is split into words."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from simcse_tf.core.errors import UserError
+
+# A byte that stands nowhere in UTF-8.
+_MARK = b"\xff"
+# Unicode's White_Space, which is what the `tokenizers` package trims.
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
+    "\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+# With so many buckets no two tokens share one.
+_BUCKETS = 2**62
+
+
+class AddedToken(NamedTuple):
+    """A token that is found in a text wherever its content stands there.
+
+    Attributes:
+        content: string. What stands in the text.
+        id: int. The token's id.
+        lstrip: bool. Whether white space before the token belongs to it.
+        rstrip: bool. Whether white space behind the token belongs to it.
+        normalized: bool. Whether the normalized text is searched for the normalized
+            content, instead of the text as it came.
+
+    Example:
+
+    ```python
+    AddedToken("[MASK]", id=103)._asdict()  # its form in JSON
+    ```
+    """
+
+    content: str
+    id: int
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
+
+
+def added_tokens_of(
+    tokens: Sequence[AddedToken | dict[str, Any]], vocabulary_size: int
+) -> tuple[AddedToken, ...]:
+    """Checks the added tokens of a tokenizer.
+
+    Args:
+        tokens: Sequence of `AddedToken`, or of their form in JSON.
+        vocabulary_size: int. The number of ids.
+
+    Returns:
+        tuple of `AddedToken`.
+
+    Raises:
+        UserError: If a token is empty, is not valid Unicode, or has no id of the
+            vocabulary.
+
+    Example:
+
+    ```python
+    added_tokens_of([{"content": "[MASK]", "id": 4}], vocabulary_size=30_522)
+    ```
+    """
+    checked = []
+    for token in tokens:
+        try:
+            added = AddedToken(**token) if isinstance(token, dict) else token
+        except TypeError:
+            raise UserError(
+                f"added_tokens: expected the keys {', '.join(AddedToken._fields)}; "
+                f"received {token!r}"
+            ) from None
+        content = added.content
+        if not isinstance(content, str) or not content or not _is_searchable(content):
+            raise UserError(
+                "added_tokens: expected a text of valid Unicode, not empty; "
+                f"received {content!r}"
+            )
+        if not isinstance(added.id, int) or not 0 <= added.id < vocabulary_size:
+            raise UserError(
+                f"added_tokens: expected an id below {vocabulary_size} for "
+                f"{content!r}; received {added.id!r}"
+            )
+        checked.append(added)
+    return tuple(checked)
+
+
+def tokenize_around(
+    text: tf.Tensor,
+    tokens: Sequence[AddedToken],
+    plain: Callable[[tf.Tensor], tf.RaggedTensor],
+    normalize: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    plain_normalized: Callable[[tf.Tensor], tf.RaggedTensor] | None = None,
+) -> tf.RaggedTensor:
+    """Gives added tokens their ids, and tokenizes the texts between them.
+
+    The ids are those of the `tokenizers` package: the leftmost match counts, and of
+    those that start there the longest. What stands between two tokens is tokenized as
+    a text of its own. The tokens to be found in the normalized text are looked for
+    after the others, in what is left.
+
+    Args:
+        text: String tensor of shape `[n]`.
+        tokens: Sequence of `AddedToken`. Of two with the same content the first
+            counts.
+        plain: Callable. Turns a string tensor of shape `[m]` into ids, a
+            `tf.RaggedTensor` of dtype int32 and shape `[m, None]`, with nothing around
+            them. An empty text has no ids.
+        normalize: Callable or `None`. What `plain` does to the text first: string
+            tensor of shape `[m]` in and out. `None` if it does nothing.
+        plain_normalized: Callable or `None`. The rest of `plain`, for a text that is
+            normalized already. `None` if `normalize` is.
+
+    Returns:
+        `tf.RaggedTensor` of dtype int32 and shape `[n, None]`.
+
+    Example:
+
+    ```python
+    def plain(texts):
+        return tf.strings.length(tf.strings.split(texts))
+
+    tokens = [AddedToken("[MASK]", id=99)]
+    tokenize_around(tf.constant(["so a [MASK] it is"]), tokens, plain)
+    # <tf.RaggedTensor [[2, 1, 99, 2, 2]]>
+    ```
+    """
+    raw = [token for token in tokens if not token.normalized]
+    late = [token for token in tokens if token.normalized]
+
+    def late_around(pieces: tf.Tensor) -> tf.RaggedTensor:
+        if normalize is None or plain_normalized is None:
+            return _around(pieces, late, plain)
+        return _around(
+            normalize(pieces), _with_contents(late, normalize), plain_normalized
+        )
+
+    return _around(text, raw, late_around if late else plain)
+
+
+def _with_contents(
+    tokens: list[AddedToken], normalize: Callable[[tf.Tensor], tf.Tensor]
+) -> list[AddedToken]:
+    """The tokens with their contents normalized, as the text is."""
+    with tf.init_scope():
+        contents = normalize(tf.constant([token.content for token in tokens])).numpy()
+    for token, content in zip(tokens, contents, strict=True):
+        if not content:
+            raise UserError(
+                f"added_tokens: nothing is left of {token.content!r} once it is "
+                "normalized; expected normalized=False"
+            )
+    return [
+        token._replace(content=content.decode())
+        for token, content in zip(tokens, contents, strict=True)
+    ]
+
+
+def _around(
+    text: tf.Tensor,
+    tokens: list[AddedToken],
+    plain: Callable[[tf.Tensor], tf.RaggedTensor],
+) -> tf.RaggedTensor:
+    if not tokens:
+        return plain(text)
+    longest_first = sorted((token.content for token in tokens), key=len, reverse=True)
+    pattern = "|".join(map(re.escape, longest_first))
+    # `\C` is any byte, also one that is not UTF-8.
+    found = tf.strings.regex_full_match(text, rf"\C*(?:{pattern})\C*")
+
+    def around() -> tf.RaggedTensor:
+        return _around_matches(text, pattern, tokens, plain)
+
+    # Such texts are rare, and taking them apart costs more than the search.
+    return tf.cond(tf.reduce_any(found), around, lambda: plain(text))
+
+
+def _around_matches(
+    text: tf.Tensor,
+    pattern: str,
+    tokens: list[AddedToken],
+    plain: Callable[[tf.Tensor], tf.RaggedTensor],
+) -> tf.RaggedTensor:
+    unicode = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")
+    marked = tf.strings.regex_replace(unicode, f"({pattern})", _MARK + rb"\1" + _MARK)
+    pieces = tf.strings.split(marked, _MARK)
+    place = tf.ragged.range(pieces.row_lengths()).values
+    is_token = place % 2 == 1
+    index = tf.where(is_token, _index(pieces.values, tokens), len(tokens))
+
+    between = tf.where(is_token, "", pieces.values)
+    for token_strips, space, step in (
+        ([token.rstrip for token in tokens], f"^[{WHITE_SPACE}]+", 1),
+        ([token.lstrip for token in tokens], f"[{WHITE_SPACE}]+$", -1),
+    ):
+        if any(token_strips):
+            strips = tf.gather(tf.constant([*token_strips, False]), index)
+            trimmed = tf.strings.regex_replace(between, space, "")
+            # A row begins and ends with a text, so no token's neighbour is in another.
+            between = tf.where(tf.roll(strips, step, axis=0), trimmed, between)
+
+    ids = tf.gather(tf.constant([token.id for token in tokens] + [0]), index)
+    token_ids = tf.RaggedTensor.from_row_lengths(
+        tf.boolean_mask(ids, is_token), tf.cast(is_token, tf.int64)
+    )
+    row = tf.concat([plain(between), token_ids], axis=1)
+    splits = tf.gather(row.row_splits, pieces.row_splits)
+    return tf.RaggedTensor.from_row_splits(row.values, splits, validate=False)
+
+
+def _index(pieces: tf.Tensor, tokens: list[AddedToken]) -> tf.Tensor:
+    """The first token with a piece's content; any number for other pieces."""
+    first = {token.content: index for index, token in reversed([*enumerate(tokens)])}
+    keys = tf.strings.to_hash_bucket_fast(tf.constant([*first]), _BUCKETS)
+    order = tf.argsort(keys)
+    hashed = tf.strings.to_hash_bucket_fast(pieces, _BUCKETS)
+    position = tf.searchsorted(tf.gather(keys, order), hashed)
+    indices = tf.gather(tf.constant([*first.values()]), order)
+    return tf.gather(indices, tf.minimum(position, len(first) - 1))
+
+
+def _is_searchable(content: str) -> bool:
+    # A broken byte counts as U+FFFD, but the search meets the byte.
+    return not any(0xD800 <= ord(c) < 0xE000 or c == "\ufffd" for c in content)
