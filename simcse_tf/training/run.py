@@ -25,7 +25,7 @@ from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder, Pairs
-from simcse_tf.model.compilation import JitCompile, padded_lengths
+from simcse_tf.model.compilation import JitCompile
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
@@ -34,6 +34,7 @@ from simcse_tf.training import callbacks, checkpoint, run_directory
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.config import Config, ObjectiveConfig
+from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
@@ -93,8 +94,8 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     _check_same_step(output, progress.step)
     if chief:
         run_directory.begin(output, config)
-        _report(data, config, resume, progress.step)
-        _report_compilation(model)
+        report_data(data, resume, progress.step)
+        report_compilation(model)
     fit(model, data, config, progress)
     scores = _final_scores(config, model, data.test) if chief else {}
     # A worker that left before the others would count as lost.
@@ -306,29 +307,6 @@ def _check_same_step(output: Path, step: int) -> None:
         raise UserError(
             f"--resume: the workers found checkpoints of steps "
             f"{', '.join(map(str, found))} in {output}: all of them need the same files"
-        )
-
-
-def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
-    source = data.source
-    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
-    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
-    print(
-        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
-        f"{data.last_step} in all"
-    )
-    if done:
-        print(f"resuming after step {done}")
-    elif resume:
-        print("no checkpoint yet: the run starts from the beginning")
-
-
-def _report_compilation(model: SimCSE) -> None:
-    if model.step_is_compiled:
-        lengths = ", ".join(map(str, padded_lengths(model.max_length)))
-        print(
-            "XLA compiles the step once for each length of batches that occurs "
-            f"({lengths} tokens): up to a minute on a GPU the first time"
         )
 
 
