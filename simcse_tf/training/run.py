@@ -31,10 +31,10 @@ from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training import callbacks, checkpoint, run_directory
+from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.config import Config, ObjectiveConfig
-from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
