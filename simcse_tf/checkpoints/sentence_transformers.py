@@ -315,7 +315,10 @@ def _read_prompts(path: Path) -> SentenceModules:
 
 
 def _with_another_pooling(
-    found: SentenceModules, directory: Path, listed: list[tuple[str, Path]], pooling: str
+    found: SentenceModules,
+    directory: Path,
+    listed: list[tuple[str, Path]],
+    pooling: str,
 ) -> SentenceModules:
     """Leaves out what is behind the encoder, and says so."""
     try:

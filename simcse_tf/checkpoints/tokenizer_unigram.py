@@ -196,6 +196,7 @@ def unigram_files(
             "precompiled_charsmap": tokenizer.charsmap,
         }
         normalizers = [precompiled, *normalizers]
+    words = [[*w] for w in zip(tokenizer.vocabulary, tokenizer.scores, strict=False)]
     parts = {
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": pre_tokenizer,
@@ -203,15 +204,12 @@ def unigram_files(
         "model": {
             "type": "Unigram",
             "unk_id": tokenizer.unk_token_id,
-            "vocab": [
-                [*piece]
-                for piece in zip(tokenizer.vocabulary, tokenizer.scores, strict=False)
-            ],
+            "vocab": words,
             "byte_fallback": False,
         },
     }
     is_of_class = tokenizer.spaces == _OF_CLASS and tokenizer.unk_token_id == 3
-    if is_of_class and tokenizer.vocabulary[-1] == "<mask>":
+    if is_of_class and words[-1][0] == "<mask>":
         (directory / _FILE).write_bytes(tokenizer.to_sentencepiece())
     name = "XLMRobertaTokenizer" if is_of_class else "PreTrainedTokenizerFast"
     return parts, {"tokenizer_class": name}

@@ -107,7 +107,7 @@ def tokenize_around(
     Args:
         text: String tensor of shape `[n]`.
         tokens: Sequence of `AddedToken`. Of two with the same content the first
-            counts.
+            counts, but contents that only normalizing makes the same are refused.
         plain: Callable. Turns a string tensor of shape `[m]` into ids, a
             `tf.RaggedTensor` of dtype int32 and shape `[m, None]`, with nothing around
             them. An empty text has no ids.
@@ -118,6 +118,9 @@ def tokenize_around(
 
     Returns:
         `tf.RaggedTensor` of dtype int32 and shape `[n, None]`.
+
+    Raises:
+        UserError: If normalizing leaves nothing of a token, or makes two the same.
 
     Example:
 
@@ -149,11 +152,18 @@ def _with_contents(
     """The tokens with their contents normalized, as the text is."""
     with tf.init_scope():
         contents = normalize(tf.constant([token.content for token in tokens])).numpy()
+    first: dict[bytes, AddedToken] = {}
     for token, content in zip(tokens, contents, strict=True):
         if not content:
             raise UserError(
                 f"added_tokens: nothing is left of {token.content!r} once it is "
                 "normalized; expected normalized=False"
+            )
+        # The `tokenizers` package finds one of them by chance.
+        if first.setdefault(content, token).id != token.id:
+            raise UserError(
+                f"added_tokens: {first[content].content!r} and {token.content!r} are "
+                "the same once they are normalized; expected one of them"
             )
     return [
         token._replace(content=content.decode())

@@ -73,7 +73,7 @@ class Tokenizer(Protocol):
         ...
 
     def settings(self) -> dict[str, Any]:
-        """Returns the part of `get_config()` that KerasHub's files do not hold.
+        """Returns what KerasHub's files do not hold of vocabulary and `get_config()`.
 
         `type(tokenizer).from_keras_hub(tokenizer.to_keras_hub(),
         **tokenizer.settings())` is the same tokenizer again.

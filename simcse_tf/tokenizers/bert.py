@@ -14,6 +14,7 @@ from simcse_tf.tokenizers.added_tokens import (
     tokenize_around,
 )
 from simcse_tf.tokenizers.base import Tokenizer
+from simcse_tf.tokenizers.batch import batch_of, check_max_length
 from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
 from simcse_tf.tokenizers.wordpiece_vocabulary import (
     read_vocabulary,
@@ -117,7 +118,7 @@ class BertTokenizer(Tokenizer):
         Raises:
             UserError: If `text` does not have one dimension.
         """
-        return self._normalize(_as_strings(text))
+        return self._normalize(batch_of(text))
 
     def __call__(self, text: Any, max_length: int) -> tf.RaggedTensor:
         """Tokenizes a batch of texts.
@@ -135,12 +136,8 @@ class BertTokenizer(Tokenizer):
             UserError: If `max_length` is not an int of at least 2, or `text`
                 does not have one dimension.
         """
-        if not isinstance(max_length, int) or max_length < 2:
-            raise UserError(
-                "max_length must be an int of at least 2, for [CLS] and [SEP]; "
-                f"received {max_length!r}"
-            )
-        return self._tokenize(_as_strings(text), max_length)
+        check_max_length(max_length, "[CLS]", "[SEP]")
+        return self._tokenize(batch_of(text), max_length)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, without the vocabulary."""
@@ -221,15 +218,6 @@ class BertTokenizer(Tokenizer):
         return tf.concat(
             [column * self.cls_token_id, ids, column * self.sep_token_id], axis=1
         )
-
-
-def _as_strings(text: Any) -> tf.Tensor:
-    strings = tf.convert_to_tensor(text, tf.string)
-    if strings.shape.rank != 1:
-        raise UserError(
-            f"text must be a batch of strings of shape [n]; received {strings.shape}"
-        )
-    return strings
 
 
 def _without_long_words(words: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,9 @@ from simcse_tf.tokenizers.added_tokens import (
     tokenize_around,
 )
 from simcse_tf.tokenizers.base import Tokenizer
+from simcse_tf.tokenizers.batch import batch_of, check_max_length
 from simcse_tf.tokenizers.byte_level_words import WordSplitter
+from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
 
 
 class RobertaTokenizer(Tokenizer):
@@ -72,10 +74,10 @@ class RobertaTokenizer(Tokenizer):
         self.add_prefix_space = bool(add_prefix_space)
         self.added_tokens = added_tokens_of(added_tokens, len(self.vocabulary))
 
-        ids = _unique_ids(self.vocabulary)
-        self.pad_token_id = _required_id("<pad>", ids)
-        self.cls_token_id = _required_id("<s>", ids)
-        self.sep_token_id = _required_id("</s>", ids)
+        ids = unique_ids(self.vocabulary)
+        self.pad_token_id = required_id("<pad>", ids, "RoBERTa")
+        self.cls_token_id = required_id("<s>", ids, "RoBERTa")
+        self.sep_token_id = required_id("</s>", ids, "RoBERTa")
         self.mask_token_id = ids.get("<mask>")
 
         pairs = [_pair(index, merge, ids) for index, merge in enumerate(self.merges)]
@@ -104,18 +106,8 @@ class RobertaTokenizer(Tokenizer):
             UserError: If `max_length` is not an int of at least 2, or `text`
                 does not have one dimension.
         """
-        if not isinstance(max_length, int) or max_length < 2:
-            raise UserError(
-                "max_length must be an int of at least 2, for <s> and </s>; "
-                f"received {max_length!r}"
-            )
-        strings = tf.convert_to_tensor(text, tf.string)
-        if strings.shape.rank != 1:
-            raise UserError(
-                "text must be a batch of strings of shape [n]; "
-                f"received {strings.shape}"
-            )
-        return self._tokenize(strings, max_length)
+        check_max_length(max_length, "<s>", "</s>")
+        return self._tokenize(batch_of(text), max_length)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, without the vocabulary."""
@@ -227,29 +219,6 @@ def tokens_by_id(ids: Mapping[str, int]) -> list[str]:
         tokens.get(index, f"<id {index}>")
         for index in range(max(tokens, default=-1) + 1)
     ]
-
-
-def _unique_ids(vocabulary: list[str]) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for index, token in enumerate(vocabulary):
-        if not isinstance(token, str) or any(0xD800 <= ord(c) < 0xE000 for c in token):
-            raise UserError(
-                f"vocabulary: expected a string of valid Unicode at {index}; "
-                f"received {token!r}"
-            )
-        if token in ids:
-            raise UserError(
-                f"vocabulary: the token {token!r} is there twice, at {ids[token]} and "
-                f"{index}; remove one"
-            )
-        ids[token] = index
-    return ids
-
-
-def _required_id(token: str, ids: dict[str, int]) -> int:
-    if token not in ids:
-        raise UserError(f"vocabulary: no {token} in it; RoBERTa needs that token")
-    return ids[token]
 
 
 def _pair(index: int, merge: str, ids: dict[str, int]) -> tuple[str, str]:

@@ -23,12 +23,17 @@ class PagedTable:
     """
 
     def __init__(self, values: np.ndarray):
-        pages, page_of = np.unique(
-            values.reshape(-1, PAGE_SIZE), axis=0, return_inverse=True
-        )
+        # A dict is a hundred times as fast as sorting the pages.
+        number: dict[bytes, int] = {}
+        pages: list[np.ndarray] = []
+        page_of = []
+        for page in values.reshape(-1, PAGE_SIZE):
+            page_of.append(number.setdefault(page.tobytes(), len(number)))
+            if len(pages) < len(number):
+                pages.append(page)
         with tf.init_scope(), tf.device("CPU"):
-            self._page_of = tf.constant(page_of.reshape(-1).astype(np.int32))
-            self._pages = tf.constant(pages.reshape(-1))
+            self._page_of = tf.constant(page_of, tf.int32)
+            self._pages = tf.constant(np.concatenate(pages))
 
     def __call__(self, points: tf.Tensor) -> tf.Tensor:
         """Looks up the value of each code point.

@@ -2,7 +2,7 @@
 
 fairseq, and everybody after it, counts the ids another way than the file: `<s>`,
 `<pad>`, `</s>` and `<unk>` come first, the file's pieces from the fourth on follow, and
-`<mask>` is the last.
+`<mask>` is the last. What a user has added behind it does not stand in the file.
 """
 
 from collections.abc import Sequence
@@ -80,14 +80,15 @@ def write_model(model: UnigramModel) -> bytes:
     """Makes the file of a SentencePiece model.
 
     Args:
-        model: `UnigramModel`. Scores are rounded to float32, and those of the special
-            tokens left out.
+        model: `UnigramModel`. Scores are rounded to float32. Those of the special
+            tokens are left out, and so are the tokens behind `<mask>`.
 
     Returns:
         bytes.
 
     Raises:
-        UserError: If the vocabulary does not begin and end with the special tokens.
+        UserError: If the vocabulary lacks the special tokens in their places, or a
+            token between them has no score.
 
     Example:
 
@@ -95,13 +96,18 @@ def write_model(model: UnigramModel) -> bytes:
     read_model(write_model(model)) == model  # True, for scores in float32
     ```
     """
-    tokens = model.vocabulary
+    tokens = model.vocabulary[: len(model.vocabulary) - len(tail_of(model.vocabulary))]
     first, last = len(FIRST_TOKENS), len(tokens) - 1
     if tuple(tokens[:first]) != FIRST_TOKENS or tokens[first:][-1:] != [LAST_TOKEN]:
         raise UserError(
             "vocabulary: a SentencePiece model of XLM-RoBERTa begins with "
             f"{', '.join(FIRST_TOKENS)} and ends with {LAST_TOKEN}; received "
             f"{tokens[:first]} and {tokens[-1:]}"
+        )
+    if len(model.scores) < last:
+        raise UserError(
+            "scores: a SentencePiece model of XLM-RoBERTa has one for each of the "
+            f"{last} tokens before {LAST_TOKEN}; received {len(model.scores)}"
         )
     file = ModelProto()
     file.trainer_spec.model_type = TrainerSpec.UNIGRAM
@@ -118,6 +124,26 @@ def write_model(model: UnigramModel) -> bytes:
         )
     )
     return file.SerializeToString()
+
+
+def tail_of(vocabulary: list[str]) -> list[str]:
+    """The tokens behind `<mask>`, which the file of a model does not hold.
+
+    Args:
+        vocabulary: list of string. The tokens.
+
+    Returns:
+        list of string.
+
+    Example:
+
+    ```python
+    tail_of(["<s>", "<pad>", "</s>", "<unk>", "▁a", "<mask>", "mine"])  # ["mine"]
+    ```
+    """
+    if LAST_TOKEN not in vocabulary:
+        return []
+    return vocabulary[vocabulary.index(LAST_TOKEN) + 1 :]
 
 
 def file_scores(scores: Sequence[float]) -> list[float]:

@@ -16,6 +16,7 @@ from simcse_tf.tokenizers.added_tokens import (
     tokenize_around,
 )
 from simcse_tf.tokenizers.base import Tokenizer
+from simcse_tf.tokenizers.batch import batch_of, check_max_length
 from simcse_tf.tokenizers.metaspace import (
     METASPACE,
     SPACES,
@@ -31,9 +32,11 @@ from simcse_tf.tokenizers.sentencepiece_model import (
     UnigramModel,
     file_scores,
     read_model,
+    tail_of,
     write_model,
 )
 from simcse_tf.tokenizers.viterbi import Viterbi
+from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
 
 _SPECIAL_TOKENS = (*FIRST_TOKENS, LAST_TOKEN)
 # An unknown character is that much worse than the worst piece.
@@ -105,11 +108,13 @@ class XLMRobertaTokenizer(Tokenizer):
             )
         self._spaces = SPACES[spaces]
 
-        ids = _unique_ids(self.vocabulary)
-        self.pad_token_id = _required_id("<pad>", ids)
-        self.unk_token_id = _required_id("<unk>", ids)
-        self.cls_token_id = _required_id("<s>", ids)
-        self.sep_token_id = _required_id("</s>", ids)
+        ids = unique_ids(self.vocabulary)
+        if "" in ids:
+            raise UserError("vocabulary: expected tokens that are not empty")
+        self.pad_token_id = required_id("<pad>", ids, "XLM-RoBERTa")
+        self.unk_token_id = required_id("<unk>", ids, "XLM-RoBERTa")
+        self.cls_token_id = required_id("<s>", ids, "XLM-RoBERTa")
+        self.sep_token_id = required_id("</s>", ids, "XLM-RoBERTa")
         self.mask_token_id = ids.get("<mask>")
         self.scores = _checked_scores(scores, len(self.vocabulary), self.unk_token_id)
 
@@ -146,18 +151,8 @@ class XLMRobertaTokenizer(Tokenizer):
             UserError: If `max_length` is not an int of at least 2, or `text`
                 does not have one dimension.
         """
-        if not isinstance(max_length, int) or max_length < 2:
-            raise UserError(
-                "max_length must be an int of at least 2, for <s> and </s>; "
-                f"received {max_length!r}"
-            )
-        strings = tf.convert_to_tensor(text, tf.string)
-        if strings.shape.rank != 1:
-            raise UserError(
-                "text must be a batch of strings of shape [n]; "
-                f"received {strings.shape}"
-            )
-        return self._tokenize(strings, max_length)
+        check_max_length(max_length, "<s>", "</s>")
+        return self._tokenize(batch_of(text), max_length)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, without the vocabulary."""
@@ -169,21 +164,31 @@ class XLMRobertaTokenizer(Tokenizer):
         }
 
     def settings(self) -> dict[str, Any]:
-        """Returns the part of `get_config()` that KerasHub's files do not hold."""
+        """Returns what KerasHub's files do not hold: settings, and a `"tail"`.
+
+        The tail is of the tokens behind `<mask>`, if there are any.
+        """
         settings = self.get_config()
         del settings["charsmap"]
-        pieces = self.scores[len(FIRST_TOKENS) : len(self.vocabulary) - 1]
+        tail = tail_of(self.vocabulary)
+        if tail:
+            settings["tail"] = tail
+        last = len(self.vocabulary) - len(tail) - 1
+        pieces = self.scores[len(FIRST_TOKENS) : last]
         # Scores that SentencePiece has trained are float32.
         if file_scores(pieces) == self.scores:
             del settings["scores"]
         return settings
 
     @classmethod
-    def from_sentencepiece(cls, file: bytes, **settings: Any) -> "XLMRobertaTokenizer":
+    def from_sentencepiece(
+        cls, file: bytes, tail: Sequence[str] = (), **settings: Any
+    ) -> "XLMRobertaTokenizer":
         """Takes vocabulary, scores and normalization from a SentencePiece model.
 
         Args:
             file: bytes. What stands in `sentencepiece.bpe.model`.
+            tail: sequence of strings. Tokens to put behind `<mask>`. Defaults to none.
             **settings: Further arguments of the constructor.
 
         Raises:
@@ -192,7 +197,7 @@ class XLMRobertaTokenizer(Tokenizer):
         model = read_model(file)
         charsmap = base64.b64encode(model.charsmap).decode() or None
         config = {"scores": model.scores, "charsmap": charsmap, **settings}
-        return cls(model.vocabulary, **config)
+        return cls([*model.vocabulary, *tail], **config)
 
     @classmethod
     def from_keras_hub(cls, tokenizer: Any, **settings: Any) -> "XLMRobertaTokenizer":
@@ -208,7 +213,7 @@ class XLMRobertaTokenizer(Tokenizer):
         """Returns a `keras_hub.models.XLMRobertaTokenizer`, which has a file format.
 
         Raises:
-            UserError: If the vocabulary does not begin and end with the special tokens.
+            UserError: If the model has no form as a file of SentencePiece.
         """
         import keras_hub
 
@@ -217,8 +222,11 @@ class XLMRobertaTokenizer(Tokenizer):
     def to_sentencepiece(self) -> bytes:
         """Returns what `sentencepiece.bpe.model` holds: the file of a model.
 
+        The tokens behind `<mask>` are not in it.
+
         Raises:
-            UserError: If the vocabulary does not begin and end with the special tokens.
+            UserError: If the vocabulary lacks the special tokens in their places, or a
+                token between them has no score.
         """
         charsmap = _bytes(self.charsmap) if self.charsmap else b""
         return write_model(UnigramModel(self.vocabulary, self.scores, charsmap))
@@ -321,34 +329,3 @@ def _checked_scores(scores: Sequence[float], most: int, unknown: int) -> list[fl
             f"all above 0; received {min(checked)} to {max(checked)}"
         )
     return checked
-
-
-def _unique_ids(vocabulary: list[str]) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for index, token in enumerate(vocabulary):
-        if not _is_token(token):
-            raise UserError(
-                f"vocabulary: expected a string of valid Unicode, not empty, at "
-                f"{index}; received {token!r}"
-            )
-        if token in ids:
-            raise UserError(
-                f"vocabulary: the token {token!r} is there twice, at {ids[token]} and "
-                f"{index}; remove one"
-            )
-        ids[token] = index
-    return ids
-
-
-def _is_token(token: Any) -> bool:
-    return (
-        isinstance(token, str)
-        and token != ""
-        and not any(0xD800 <= ord(c) < 0xE000 for c in token)
-    )
-
-
-def _required_id(token: str, ids: dict[str, int]) -> int:
-    if token not in ids:
-        raise UserError(f"vocabulary: no {token} in it; XLM-RoBERTa needs that token")
-    return ids[token]

@@ -3,10 +3,13 @@
 import io
 import json
 
+import keras_hub
+import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
 
+from simcse_tf import SimCSE
 from simcse_tf.checkpoints.tokenizer_files import read_tokenizer, write_tokenizer
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers.added_tokens import AddedToken
@@ -234,40 +237,65 @@ def test_vocabulary_and_merges_alone_are_enough(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["XLMRobertaTokenizer", "PreTrainedTokenizerFast"])
 @pytest.mark.parametrize("spaces", PIPELINES)
-def test_unigram_gives_the_ids_of_its_library(
-    tmp_path, sentencepiece_model, spaces, name
-):
+def test_unigram_gives_the_ids_of_its_library(tmp_path, sentencepiece_model, spaces):
     reference = unigram(sentencepiece_model, spaces)
     reference.add_tokens(ADDED)
-    save(reference, tmp_path, tokenizer_class=name)
-    tokenizer = read_tokenizer(tmp_path, "bert")
+    tokenizer = read_tokenizer(save(reference, tmp_path), "bert")
     assert ours(tokenizer) == theirs(reference)
     (tmp_path / "ours").mkdir()
     write_tokenizer(tokenizer, tmp_path / "ours", LIMIT)
     written = tokenizers.Tokenizer.from_file(str(tmp_path / "ours" / JSON))
     assert theirs(written) == theirs(reference)
-    again = read_tokenizer(tmp_path / "ours", "xlm-roberta")
-    assert again.vocabulary == tokenizer.vocabulary
-    assert again.get_config() == tokenizer.get_config()
+    for directory in (
+        tmp_path / "ours",
+        save(reference, tmp_path, tokenizer_class="XLMRobertaTokenizer"),
+    ):
+        again = read_tokenizer(directory, "xlm-roberta")
+        assert again.vocabulary == tokenizer.vocabulary
+        assert again.get_config() == tokenizer.get_config()
+
+
+@pytest.mark.slow
+def test_tokens_that_a_user_added_survive_a_preset(tmp_path, sentencepiece_model):
+    reference = unigram(sentencepiece_model)
+    reference.add_tokens(ADDED)
+    tokenizer = read_tokenizer(save(reference, tmp_path), "xlm-roberta")
+    backbone = keras_hub.models.XLMRobertaBackbone(
+        vocabulary_size=tokenizer.vocabulary_size,
+        num_layers=1,
+        num_heads=1,
+        hidden_dim=8,
+        intermediate_dim=8,
+        max_sequence_length=LIMIT,
+    )
+    model = SimCSE(backbone, tokenizer, pooling="avg")
+    model.save_to_preset(tmp_path / "preset")
+    again = SimCSE.from_preset(str(tmp_path / "preset"))
+    assert again.tokenizer.vocabulary == tokenizer.vocabulary
+    assert again.tokenizer.get_config() == tokenizer.get_config()
+    assert ours(again.tokenizer) == theirs(reference)
+    np.testing.assert_array_equal(again.predict(TEXTS), model.predict(TEXTS))
 
 
 def test_the_older_form_of_metaspace_is_read(tmp_path, sentencepiece_model):
     reference = unigram(sentencepiece_model, "split")
-    save(reference, tmp_path)
+    newer = read_tokenizer(save(reference, tmp_path), "xlm-roberta")
     older = {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}
     edit(
         tmp_path / JSON,
         {"pre_tokenizer.pretokenizers": [{"type": "WhitespaceSplit"}, older]},
     )
-    assert ours(read_tokenizer(tmp_path, "xlm-roberta")) == theirs(reference)
+    tokenizer = read_tokenizer(tmp_path, "xlm-roberta")
+    assert tokenizer.get_config() == newer.get_config()
 
 
 def test_the_file_of_sentencepiece_alone_is_enough(tmp_path, sentencepiece_model):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(sentencepiece_model)
-    expected = theirs(unigram(sentencepiece_model))
-    assert ours(read_tokenizer(tmp_path, "xlm-roberta")) == expected
+    from_file = read_tokenizer(tmp_path, "xlm-roberta")
+    from_json = read_tokenizer(save(unigram(sentencepiece_model), tmp_path), "bert")
+    assert from_file.vocabulary == from_json.vocabulary
+    assert from_file.get_config() == from_json.get_config()
 
 
 def test_special_tokens_of_xlm_roberta_are_written_as_such(
@@ -275,16 +303,17 @@ def test_special_tokens_of_xlm_roberta_are_written_as_such(
 ):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(sentencepiece_model)
     tokenizer = read_tokenizer(tmp_path, "xlm-roberta")
-    config = {**tokenizer.get_config(), "added_tokens": (), "spaces": "split"}
-    plain = type(tokenizer)(tokenizer.vocabulary, **config)
+    mine = AddedToken("<q>", tokenizer.vocabulary_size)
+    config = {**tokenizer.get_config(), "added_tokens": [mine], "spaces": "split"}
+    plain = type(tokenizer)([*tokenizer.vocabulary, mine.content], **config)
     (tmp_path / "ours").mkdir()
     write_tokenizer(plain, tmp_path / "ours", LIMIT)
     again = read_tokenizer(tmp_path / "ours", "xlm-roberta")
-    assert again.added_tokens == tokenizer.added_tokens
+    assert again.added_tokens == (*tokenizer.added_tokens, mine)
     # The file beside it holds the same model.
     (tmp_path / "ours" / JSON).unlink()
     from_file = read_tokenizer(tmp_path / "ours", "xlm-roberta")
-    assert from_file.vocabulary == tokenizer.vocabulary
+    assert from_file.vocabulary == plain.vocabulary
     assert from_file.scores == tokenizer.scores
 
 

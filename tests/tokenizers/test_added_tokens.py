@@ -29,7 +29,7 @@ TOKENS = [
 ]
 LATE = [
     AddedToken("AbC", BYTES + 10, lstrip=True, normalized=True),
-    AddedToken("aBc", BYTES + 11, normalized=True),
+    AddedToken("bBc", BYTES + 11, normalized=True),
     AddedToken("<S>", BYTES + 12, rstrip=True, normalized=True),
     AddedToken("a<s", BYTES + 13, normalized=True),
 ]
@@ -189,6 +189,13 @@ def test_a_token_of_which_normalization_leaves_nothing_is_refused():
     nothing = tf.zeros_like
     with pytest.raises(UserError, match="nothing is left of 'accent'"):
         tokenize_around(tf.constant(["a"]), tokens, plain, nothing, plain)
+
+
+def test_tokens_that_normalization_makes_the_same_are_refused():
+    tokens = [AddedToken(c, i, normalized=True) for i, c in enumerate(("AbC", "aBc"))]
+    lower = tf.strings.lower
+    with pytest.raises(UserError, match="'AbC' and 'aBc' are the same once"):
+        tokenize_around(tf.constant(["abc"]), tokens, plain, lower, plain)
 
 
 def test_the_form_in_json_reads_back():

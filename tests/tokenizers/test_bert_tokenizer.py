@@ -500,6 +500,8 @@ def test_token_ids_size_and_config_describe_the_tokenizer():
     assert BertTokenizer(SMALL).get_config() == {
         "lowercase": True,
         "strip_accents": True,
+        "handle_chinese_chars": True,
+        "added_tokens": [],
     }
     again = BertTokenizer(tokenizer.vocabulary, **tokenizer.get_config())
     assert again.get_config() == tokenizer.get_config()

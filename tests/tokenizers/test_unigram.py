@@ -287,6 +287,26 @@ def test_config_and_keras_hub_give_the_same_tokenizer_again(ours, model_file):
     ).to_list() == [np.asarray(hub(text)).tolist() for text in texts]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scored", [0, 1])
+def test_tokens_behind_mask_survive_keras_hub(scored):
+    vocabulary = [*SMALL, "▁Bär", "<q>"]
+    tokenizer = XLMRobertaTokenizer(
+        vocabulary,
+        [*SMALL_SCORES, *[-1.5] * scored],
+        added_tokens=[AddedToken("<q>", 9), AddedToken("<s>", 0)],
+    )
+    stored = json.loads(json.dumps(tokenizer.settings()))
+    assert ("scores" in stored) == bool(scored)
+    back = XLMRobertaTokenizer.from_keras_hub(tokenizer.to_keras_hub(), **stored)
+    assert back.vocabulary == vocabulary
+    assert back.get_config() == tokenizer.get_config()
+    texts = ["hello Bär<q>", "<s>he"]
+    bear = [8] if scored else [4, 3]
+    expected = [[0, 5, 6, *bear, 9, 2], [0, 0, 5, 2]]
+    assert back(texts, 16).to_list() == tokenizer(texts, 16).to_list() == expected
+
+
 def test_scores_that_are_not_float32_survive(ours):
     scores = [score * 1.1 for score in ours.scores]
     tokenizer = XLMRobertaTokenizer(ours.vocabulary, scores, ours.charsmap)
@@ -340,6 +360,8 @@ def test_broken_files_and_other_vocabularies_are_refused(model_file):
         XLMRobertaTokenizer.from_sentencepiece(model.SerializeToString())
     with pytest.raises(UserError, match="ends with <mask>"):
         XLMRobertaTokenizer(SMALL[:-1], SMALL_SCORES[:-1]).to_sentencepiece()
+    with pytest.raises(UserError, match="the 7 tokens before <mask>; received 6"):
+        XLMRobertaTokenizer(SMALL, SMALL_SCORES[:-2]).to_sentencepiece()
 
 
 @pytest.mark.parametrize("max_length", [1, 2.0])

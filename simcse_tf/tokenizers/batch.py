@@ -1,0 +1,57 @@
+"""Checks of what a tokenizer is called with."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from simcse_tf.core.errors import UserError
+
+
+def batch_of(text: Any) -> tf.Tensor:
+    """A batch of texts as a tensor.
+
+    Args:
+        text: String tensor of shape `[n]`, or what converts to one.
+
+    Returns:
+        String tensor of shape `[n]`.
+
+    Raises:
+        UserError: If `text` does not have one dimension.
+
+    Example:
+
+    ```python
+    batch_of(["A sentence."])  # <tf.Tensor: shape=(1,), dtype=string>
+    ```
+    """
+    strings = tf.convert_to_tensor(text, tf.string)
+    if strings.shape.rank != 1:
+        raise UserError(
+            f"text must be a batch of strings of shape [n]; received {strings.shape}"
+        )
+    return strings
+
+
+def check_max_length(max_length: Any, first: str, last: str) -> None:
+    """Refuses a length without room for the tokens that enclose a row.
+
+    Args:
+        max_length: int. The most ids in a row.
+        first: string. The token that begins a row.
+        last: string. The token that ends it.
+
+    Raises:
+        UserError: If `max_length` is not an int of at least 2.
+
+    Example:
+
+    ```python
+    check_max_length(32, "[CLS]", "[SEP]")
+    ```
+    """
+    if not isinstance(max_length, int) or max_length < 2:
+        raise UserError(
+            f"max_length must be an int of at least 2, for {first} and {last}; "
+            f"received {max_length!r}"
+        )
