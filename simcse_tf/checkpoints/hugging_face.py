@@ -159,6 +159,13 @@ def _in_lower_case(tokenizer: Tokenizer, source: Path) -> Tokenizer:
         )
     if config["lowercase"]:
         return tokenizer
+    for token in tokenizer.added_tokens:
+        if token.normalized and token.content != token.content.lower():
+            raise UserError(
+                f"{source}: do_lower_case beside the added token {token.content!r}, "
+                "which releases of the tokenizers package find differently: expected "
+                "it in lower case"
+            )
     # Case alone: what else happens to the text stays as it was.
     return BertTokenizer(tokenizer.vocabulary, **{**config, "lowercase": True})
 

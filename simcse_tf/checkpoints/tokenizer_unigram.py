@@ -52,7 +52,8 @@ def read_unigram(source: TokenizerSource) -> XLMRobertaTokenizer:
 
     White space is treated as `tokenizer.json` says, or as transformers 4 makes one.
     Version 5 splits texts at white space whatever the file says. The difference shows
-    in texts that end in white space or hold U+2581, and in no others.
+    in texts that end in white space or hold U+2581 or U+0085, and in no others. A text
+    ends before an added token, too.
 
     Args:
         source: The tokenizer's files.
