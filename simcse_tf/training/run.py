@@ -22,6 +22,7 @@ from simcse_tf.distributed.strategy import (
     strategy_of,
 )
 from simcse_tf.encoders.base import longest_input
+from simcse_tf.encoding.arguments import say_how_read
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder, Pairs
@@ -94,6 +95,7 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     _check_same_step(output, progress.step)
     if chief:
         run_directory.begin(output, config)
+        say_how_read(model, config.model.preset)
         report_data(data, resume, progress.step)
         report_compilation(model)
     fit(model, data, config, progress)
