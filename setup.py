@@ -31,8 +31,12 @@ INSTALL_REQUIRES = [
     "aiohttp>=3.10,<4",
     "numpy>=1.26,<3",
     "scipy>=1.13,<2",
-    "safetensors>=0.4.3,<1",
-    "huggingface_hub>=0.30,<3",
+    # Its NumPy reader has bfloat16 from 0.6 on.
+    "safetensors>=0.6,<1",
+    "ml_dtypes>=0.4,<1",
+    # Flax's checkpoints.
+    "msgpack>=1.0,<2",
+    "huggingface_hub>=0.34,<3",
     # KerasHub's Hugging Face loader imports it; 0.25 does not ask for it.
     'sentencepiece>=0.2,<1; python_version < "3.11"',
     # tensorflow-datasets 4.9 imports it through etils and does not ask for it.
@@ -48,8 +52,6 @@ EXTRAS_REQUIRE = {
         "jinja2>=3.1,<4",
         "nltk>=3.9,<4",
     ],
-    # `export --push`.
-    "hub": ["huggingface_hub>=0.34,<3"],
     # `simcse_tf.integrations.mteb`. It brings PyTorch, so it is not in the lock.
     "mteb": ["mteb>=2,<3"],
     "dev": [

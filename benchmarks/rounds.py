@@ -56,8 +56,13 @@ class Contestant:
             stderr=self._log,
             text=True,
         )
-        # The first answer, its warm-up, is read before another one starts.
-        self.warm_up = self._read(READY_SECONDS)
+        self.warm_up: dict = {}
+
+    def ready(self) -> None:
+        """Waits for its first answer, that of its warm-up."""
+        if not self.warm_up:
+            self.warm_up = self._read(READY_SECONDS)
+            print(f"ready: {self.name}", file=sys.stderr)
 
     def round(self) -> dict:
         """What it answers, and how many cores it kept busy."""
@@ -91,14 +96,23 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
+def seconds_since_start() -> float:
+    """Since this process was started, its imports included."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
 def compete(
-    starts: Sequence[tuple], rounds: int
+    starts: Sequence[tuple], rounds: int, at_once: bool = False
 ) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """Starts contestants and lets them work in turn, each round in another order.
 
     Args:
         starts: Arguments of `Contestant` for each.
         rounds: int.
+        at_once: bool. Whether all start side by side, where that is long and the
+            warm-ups do not disturb each other.
 
     Returns:
         What each answered first, and in every round.
@@ -107,7 +121,10 @@ def compete(
     try:
         for start in starts:
             contestants.append(Contestant(*start))
-            print(f"ready: {contestants[-1].name}", file=sys.stderr)
+            if not at_once:
+                contestants[-1].ready()
+        for contestant in contestants:
+            contestant.ready()
         results: dict[str, list[dict]] = {each.name: [] for each in contestants}
         for number in range(rounds):
             first = number % len(contestants)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.encoding.bulk import encode
@@ -33,14 +34,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     parser.add_argument("--input", required=True, metavar="FILE.txt")
     parser.add_argument("--output", required=True, metavar="OUT.npy")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument(
+        "--batch-size", type=int, help="at most; by default 64, on a GPU 2048"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     add_reading_flags(parser)
     arguments = parser.parse_args(argv)
-    if arguments.batch_size < 1:
+    if arguments.batch_size is not None and arguments.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
     scan(arguments.input)
 
+    keep_compiled()
     one_core_an_operation()
     share_heaps()
     from simcse_tf.model.simcse import SimCSE

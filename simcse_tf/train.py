@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.training.config import load_config
 from simcse_tf.training.run_data import open_run
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
+    keep_compiled()
     if arguments.logical_devices is not None:
         _split_cpu(arguments.logical_devices, config.training.strategy)
     # A mistake is reported before TensorFlow is imported, but not where other workers

@@ -2,8 +2,9 @@
 
 Small models with random weights, written by sentence-transformers and transformers and
 embedded by them, one for each thing in which the field's checkpoints differ. Run it in
-two environments, with sentence-transformers 6 and 5 (see `benchmarks/peers`), on the
-same directory, and then pack what they wrote:
+two environments, with sentence-transformers 6 (and sentencepiece) and with
+sentence-transformers 5, transformers 4 and Flax, on the same directory, and then pack
+what they wrote:
 
     PEERS_6/bin/python tools/make_foreign_checkpoints.py make WORK
     PEERS_5/bin/python tools/make_foreign_checkpoints.py make WORK

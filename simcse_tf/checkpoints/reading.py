@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from simcse_tf.encoders.pooling import WITH_HEAD
+
 _POOLINGS = {"avg": "mean", "cls_before_pooler": "[CLS]"}
 
 
@@ -26,19 +28,28 @@ def describe(file: str, settings: Mapping[str, Any], notes: Iterable[str] = ()) 
     # "model.safetensors read as: mean pooling, l2-normalized, no prompt"
     ```
     """
-    pooling = settings["pooling"]
-    said = [
-        "cls pooling with the head"
-        if pooling == "cls"
-        else "+".join(_POOLINGS.get(each, each) for each in pooling.split("+"))
-        + " pooling"
-    ]
+    said = [titled(settings["pooling"])]
     said += [
         f"dense layer to {layer['units']} ({layer['activation']})"
         for layer in settings.get("dense") or ()
     ]
     said += ["l2-normalized", _prompt(settings)]
     return f"{file} read as: {', '.join([*said, *notes])}"
+
+
+def titled(pooling: str) -> str:
+    """A pooling in the field's words.
+
+    Example:
+
+    ```python
+    titled("avg+max")  # "mean+max pooling"
+    ```
+    """
+    if pooling == WITH_HEAD:
+        return f"{WITH_HEAD} pooling with the head"
+    names = "+".join(_POOLINGS.get(each, each) for each in pooling.split("+"))
+    return f"{names} pooling"
 
 
 def _prompt(settings: Mapping[str, Any]) -> str:

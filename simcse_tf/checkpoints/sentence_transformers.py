@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from simcse_tf.checkpoints.dense_module import DenseModule, is_cls_head, read_dense
+from simcse_tf.checkpoints.reading import titled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.encoders.pooling import WITH_HEAD
 
 # Our names of the poolings, in the order in which older releases concatenate them.
 POOLING_MODES = {
@@ -131,14 +133,8 @@ def read_modules(directory: Path, pooling: str | None = None) -> SentenceModules
     found = replace(prompts, encoder=_encoder(directory, listed))
     found = _with_transformer(found)
     if pooling is not None:
-        return _without_modules(found, listed)
-    for kind, path in listed[1:]:
-        found = _with_module(found, kind, path)
-    if found.pooling is None and (directory / "modules.json").is_file():
-        raise UserError(f"{directory / 'modules.json'} has no Pooling module")
-    if found.pooling == "cls_before_pooler" and is_cls_head(found.dense):
-        return replace(found, pooling="cls")
-    return found
+        return _with_another_pooling(found, directory, listed, pooling)
+    return _with_modules(found, directory, listed)
 
 
 def _listed(directory: Path) -> list[tuple[str, Path]]:
@@ -187,6 +183,18 @@ def _encoder(directory: Path, listed: list[tuple[str, Path]]) -> Path:
             "it into the model first"
         )
     return path
+
+
+def _with_modules(
+    found: SentenceModules, directory: Path, listed: list[tuple[str, Path]]
+) -> SentenceModules:
+    for kind, path in listed[1:]:
+        found = _with_module(found, kind, path)
+    if found.pooling is None and (directory / "modules.json").is_file():
+        raise UserError(f"{directory / 'modules.json'} has no Pooling module")
+    if found.pooling == "cls_before_pooler" and is_cls_head(found.dense):
+        return replace(found, pooling=WITH_HEAD)
+    return found
 
 
 def _with_module(found: SentenceModules, kind: str, path: Path) -> SentenceModules:
@@ -306,15 +314,29 @@ def _read_prompts(path: Path) -> SentenceModules:
     )
 
 
-def _without_modules(
-    found: SentenceModules, listed: list[tuple[str, Path]]
+def _with_another_pooling(
+    found: SentenceModules,
+    directory: Path,
+    listed: list[tuple[str, Path]],
+    pooling: str,
 ) -> SentenceModules:
+    """Leaves out what is behind the encoder, and says so."""
+    try:
+        own = _with_modules(found, directory, listed)
+    except UserError:
+        # It computes what we do not, and shall not.
+        own = found
+    if own.pooling == pooling == WITH_HEAD:
+        # Its head is a Dense module.
+        return own
+    notes = found.notes
+    if own.pooling not in (None, pooling):
+        notes += (f"its {titled(own.pooling)} replaced",)
     others = [_class_of(kind) for kind, _ in listed[1:]]
     left_out = [name for name in others if name not in ("Pooling", "Normalize")]
     if left_out:
-        note = f"its {' and '.join(left_out)} left out"
-        found = replace(found, notes=(*found.notes, note))
-    return found
+        notes += (f"its {' and '.join(left_out)} left out",)
+    return replace(found, notes=notes)
 
 
 def _optional(path: Path) -> Mapping[str, Any]:

@@ -26,6 +26,8 @@ class Encoder(ABC):
             `simcse_tf.encoders.pooling.layers_read` names them.
         first_token: bool. Whether only the first token of the last of these layers
             is wanted. The encoder may then leave out work. Defaults to `False`.
+        static_shapes: bool. Whether shapes must follow from those of the features
+            alone, as XLA and TPUs ask. Defaults to `False`.
 
     Example:
 
@@ -41,6 +43,7 @@ class Encoder(ABC):
         backbone: keras_hub.models.Backbone,
         layers: Sequence[int],
         first_token: bool = False,
+        static_shapes: bool = False,
     ): ...
 
     @abstractmethod

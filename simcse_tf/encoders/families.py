@@ -77,8 +77,7 @@ def encoder_of(
             TPUs ask. Defaults to `False`.
 
     Returns:
-        The family's encoder, or `KerasLayersEncoder` for static shapes and for a
-        backbone without a family.
+        The family's encoder, or `KerasLayersEncoder` for a backbone without a family.
 
     Raises:
         ValueError: If the backbone has no such layers.
@@ -89,9 +88,9 @@ def encoder_of(
     encoder = encoder_of(keras_hub.models.Backbone.from_preset("bert_tiny_en_uncased"))
     ```
     """
-    family = None if static_shapes else _family_of(backbone)
+    family = _family_of(backbone)
     encoder = KerasLayersEncoder if family is None else family.encoder
-    return encoder(backbone, layers, first_token)
+    return encoder(backbone, layers, first_token, static_shapes)
 
 
 def tokenizer_of(keras_tokenizer: Any, source: str, **settings: Any) -> Tokenizer:

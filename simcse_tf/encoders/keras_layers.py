@@ -1,7 +1,7 @@
-"""An encoder of KerasHub's own layers: for any backbone, and for XLA and TPUs.
+"""An encoder of KerasHub's own layers: for any backbone.
 
-The layers compute on padded batches whose shapes are static, so that XLA can compile
-them. `transformer.py` does the same in less time where shapes may depend on the data.
+The layers compute on padded batches, and XLA can compile them. `transformer.py` does
+the same in less time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,8 @@ class EncoderLayer(NamedTuple):
 class KerasLayersEncoder(Encoder):
     """The forward pass as KerasHub defines it. See `Encoder` for the arguments.
 
+    Its shapes are static, whether that is asked for or not.
+
     Raises:
         ValueError: If layers before the last are wanted and the backbone has no
             `TransformerEncoder` layers.
@@ -53,6 +55,7 @@ class KerasLayersEncoder(Encoder):
         backbone: keras_hub.models.Backbone,
         layers: Sequence[int],
         first_token: bool = False,
+        static_shapes: bool = False,
     ):
         check_keras_dropout()
         self._model = hidden_state_model(backbone, layers)

@@ -59,9 +59,17 @@ class Packing:
         self._pad_head_indices = pad_indices[:, None, :] * heads + head[:, None]
         self._split_indices: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
 
-    def first_tokens(self) -> tf.Tensor:
+    def of_positions(self, table: tf.Tensor) -> tf.Tensor:
+        """The row of a table for each token's position in its sentence."""
+        return tf.gather(table, self.positions)
+
+    def sentence_starts(self) -> tf.Tensor:
         """The first token of each token's sentence, int32 `(tokens,)`."""
         return tf.gather(self.pad_indices[:, 0], self._unpad_indices // self._length)
+
+    def first_tokens(self, hidden_states: tf.Tensor) -> tf.Tensor:
+        """From `(tokens, dim)` to `(rows, dim)`: each sentence's first token."""
+        return tf.gather(hidden_states, self.pad_indices[:, 0])
 
     def pad(self, hidden_states: tf.Tensor) -> tf.Tensor:
         """From `(tokens, dim)` to `(rows, length, dim)`."""

@@ -52,9 +52,10 @@ class RobertaEncoder(DistilBertEncoder):
     ```
     """
 
-    def positions(self, packing: Packing) -> tf.Tensor:
+    def embed_positions(self, packing: Packing, table: tf.Tensor) -> tf.Tensor:
         is_pad = tf.cast(packing.token_ids == PAD, tf.int32)
         count = tf.cumsum(is_pad)
         # A sentence's first token is never one of them.
-        before_sentence = tf.gather(count, packing.first_tokens())
-        return (packing.positions - count + before_sentence) * (1 - is_pad)
+        before_sentence = tf.gather(count, packing.sentence_starts())
+        positions = (packing.positions - count + before_sentence) * (1 - is_pad)
+        return tf.gather(table, positions)

@@ -1,7 +1,7 @@
 """A transformer as plain operations: what the Keras layers compute, in less time."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_hub
@@ -12,6 +12,7 @@ from simcse_tf.encoders.dropout import Dropout, no_dropout, seeded_dropout
 from simcse_tf.encoders.keras_layers import EncoderLayer, parts_of, transformer_layers
 from simcse_tf.encoders.ops import activate, dense, layer_norm
 from simcse_tf.encoders.packing import Packing, padded, unpadded
+from simcse_tf.encoders.static import Grid
 
 
 class PlainEncoder(Encoder):
@@ -24,13 +25,15 @@ class PlainEncoder(Encoder):
     but attention, so sentences of any lengths go together. With `first_token` the last
     layer computes keys and values of all tokens, and all else of first tokens alone.
 
-    Its shapes depend on the data, so XLA cannot compile it: see `KerasLayersEncoder`.
+    With `static_shapes` it computes on the padded grid, in training too, and XLA can
+    compile it.
 
     Args:
         backbone: A `keras_hub.models.Backbone` that embeds tokens by tables, a layer
             normalization and dropout.
         layers: See `Encoder`.
         first_token: See `Encoder`.
+        static_shapes: See `Encoder`.
 
     Example:
 
@@ -45,6 +48,7 @@ class PlainEncoder(Encoder):
         backbone: keras_hub.models.Backbone,
         layers: Sequence[int],
         first_token: bool = False,
+        static_shapes: bool = False,
     ):
         count = len(transformer_layers(backbone))
         self._wanted = [layer % count for layer in layers]
@@ -52,6 +56,7 @@ class PlainEncoder(Encoder):
         self._layers = [parts_of(layer) for layer in read]
         self._backbone = backbone
         self._first_token = first_token
+        self._static_shapes = static_shapes
         self._heads = backbone.num_heads
         self._dtype = tf.as_dtype(backbone.dtype_policy.compute_dtype)
 
@@ -67,16 +72,17 @@ class PlainEncoder(Encoder):
             positions and, where the family has it, of the segments.
         """
 
-    def positions(self, packing: Packing) -> tf.Tensor:
+    def embed_positions(self, packing: Packing, table: tf.Tensor) -> tf.Tensor:
         """The row of the table of positions that each token gets.
 
         Args:
             packing: The batch's tokens.
+            table: Floating tensor of shape `(positions, dim)`.
 
         Returns:
-            int32 tensor of shape `(tokens,)`.
+            Floating tensor of shape `(tokens, dim)`.
         """
-        return packing.positions
+        return packing.of_positions(table)
 
     def weights(self) -> Weights:
         return {
@@ -93,12 +99,17 @@ class PlainEncoder(Encoder):
         self, weights: Weights, features: Features, seed: tf.Tensor | None = None
     ) -> list[tf.Tensor]:
         if seed is None:
-            return self._run(weights, padded(features, self._heads), no_dropout)
+            return self._run(weights, self._packing(features, padded), no_dropout)
         # One seed for the embeddings, and three for each layer: attention, its output
         # and the feed-forward layer.
         seeds = tf.unstack(tf.random.split(seed, 1 + 3 * len(self._layers)))
-        packing = unpadded(features, self._heads)
+        packing = self._packing(features, unpadded)
         return self._run(weights, packing, seeded_dropout(iter(seeds)))
+
+    def _packing(
+        self, features: Features, dynamic: Callable[[Features, int], Packing]
+    ) -> Packing:
+        return (Grid if self._static_shapes else dynamic)(features, self._heads)
 
     def _run(
         self, weights: Weights, packing: Packing, dropout: Dropout
@@ -133,7 +144,7 @@ class PlainEncoder(Encoder):
         embedded = tf.gather(token, packing.token_ids)
         if segment:
             embedded += segment[0][0]
-        embedded += tf.gather(position, self.positions(packing))
+        embedded += self.embed_positions(packing, position)
         norm = self._backbone.embeddings_layer_norm
         embedded = layer_norm(
             tf.cast(embedded, self._dtype), weights["norm"], norm.epsilon, self._dtype
@@ -157,7 +168,7 @@ class PlainEncoder(Encoder):
         if first_token:
             key_value = dense(inputs, (kernel[:, width:], shift[width:]))
             key, value = packing.split_heads(key_value, 2)
-            inputs = tf.gather(inputs, packing.pad_indices[:, 0])
+            inputs = packing.first_tokens(inputs)
             query = dense(inputs, (kernel[:, :width], shift[:width]))
             query = tf.reshape(query, [-1, self._heads, 1, size])
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,9 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+from simcse_tf.encoding.batches import (
+    CPU_LIMITS,
+    GPU_LIMITS,
+    Batch,
+    batches,
+    whole_batches,
+)
+from simcse_tf.encoding.tokens import Tokens, distinct_tokens
 
+if TYPE_CHECKING:
     from simcse_tf.evaluation.caching import Encoder
     from simcse_tf.model.simcse import SimCSE
 
@@ -24,21 +32,22 @@ _Result = TypeVar("_Result")
 # Sentences sorted and tokenized at a time: enough for batches of similar length, few
 # enough that memory does not depend on how many there are in all.
 BLOCK = 16384
-# Batches side by side: a single one leaves cores idle between its operations.
-_THREADS = os.cpu_count() or 1
-# The most tokens of a batch, padding included. In a larger batch a token costs no
-# less, and memory grows.
-_MAX_TOKENS = 4096
+CORES = os.cpu_count() or 1
+# On a GPU: one batch computes, one is on its way there, and one on its way back.
+GPU_BATCHES = 3
+# From here on it pays to let XLA compile the few shapes of batches, some seconds each.
+COMPILE_FROM = 100_000
 
 
 def encode(
     model: SimCSE,
     sentences: Texts,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     max_length: int | None = None,
     progress: bool = False,
     out: np.ndarray | None = None,
     normalize: bool = True,
+    jit_compile: bool | None = None,
 ) -> np.ndarray:
     """Embeds sentences faster than `predict`.
 
@@ -49,8 +58,8 @@ def encode(
     Args:
         model: A `simcse_tf.SimCSE`.
         sentences: Sequence of `n` strings.
-        batch_size: int. Sentences encoded at a time, fewer where they are long.
-            Defaults to `64`.
+        batch_size: Optional int. Sentences encoded at a time, fewer where they are
+            long. Defaults to `None`: 64, and 2,048 on a GPU.
         max_length: Optional int. Tokens a sentence is cut at, in place of the
             model's own.
         progress: bool. Whether to show a progress bar on stderr. Defaults to
@@ -58,6 +67,9 @@ def encode(
         out: Optional float32 array of shape `(n, embedding_dim)` to write to, e.g.
             a memory map.
         normalize: bool. Whether rows are scaled to unit length. Defaults to `True`.
+        jit_compile: Optional bool. Whether XLA compiles whole batches, which takes
+            some seconds a shape. Defaults to `None`: on a GPU, from 100,000 sentences
+            on.
 
     Returns:
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
@@ -70,11 +82,19 @@ def encode(
     """
     if out is None:
         out = np.empty((len(sentences), model.embedding_dim), np.float32)
+    if jit_compile is None:
+        jit_compile = pays_to_compile(model, len(sentences))
     starts = range(0, len(sentences), BLOCK)
     blocks = (sentences[start : start + BLOCK] for start in starts)
     with progress_bar(len(sentences), progress) as bar:
         embedded = encode_blocks(
-            model, blocks, batch_size, max_length, normalize, bar.update
+            model,
+            blocks,
+            batch_size,
+            max_length,
+            normalize,
+            bar.update,
+            jit_compile,
         )
         for start, rows in zip(starts, embedded, strict=True):
             out[start : start + len(rows)] = rows
@@ -84,10 +104,11 @@ def encode(
 def encode_blocks(
     model: SimCSE,
     blocks: Iterable[Texts],
-    batch_size: int = 64,
+    batch_size: int | None = None,
     max_length: int | None = None,
     normalize: bool = True,
     advance: Callable[[int], Any] = lambda sentences: None,
+    jit_compile: bool = False,
 ) -> Iterator[np.ndarray]:
     """`encode` of a stream, in memory that does not depend on its length.
 
@@ -95,10 +116,11 @@ def encode_blocks(
         model: A `simcse_tf.SimCSE`.
         blocks: Iterable of sequences of strings, some thousands each. The next one
             is tokenized while one is computed.
-        batch_size: int. As for `encode`.
+        batch_size: Optional int. As for `encode`.
         max_length: Optional int. As for `encode`.
         normalize: bool. As for `encode`.
         advance: Called with the number of sentences done since it was last called.
+        jit_compile: bool. As for `encode`. Defaults to `False`.
 
     Yields:
         float32 array of shape `(n, embedding_dim)` for every block of `n` strings.
@@ -111,23 +133,66 @@ def encode_blocks(
     ```
     """
     max_length = max_length or model.max_length
-    infer = model.inference(normalize)
+    from simcse_tf.model.compilation import on_accelerator
+    from simcse_tf.model.text_inputs import encoded_texts
 
-    def embed(tokens: tf.RaggedTensor) -> np.ndarray:
-        embeddings: np.ndarray = infer(model.pad(tokens)).numpy()
-        return embeddings
+    gpu = on_accelerator()
+    limits = GPU_LIMITS if gpu else CPU_LIMITS
+    limits = limits._replace(sentences=batch_size or limits.sentences)
+    embed = _embedding(model, normalize, jit_compile)
+    plan = whole_batches if jit_compile else batches
+    # One core tokenizes while the others compute, or all of them for a GPU.
+    with (
+        ThreadPoolExecutor(GPU_BATCHES if gpu else CORES) as pool,
+        ThreadPoolExecutor(CORES if gpu else 1) as tokenizers,
+    ):
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        tokenized = _one_ahead(
-            pool, lambda block: _distinct_tokens(model, block, max_length), blocks
-        )
-        for tokens, places in tokenized:
+        def tokenize(block: Texts) -> tuple[Tokens, np.ndarray]:
+            return distinct_tokens(model, encoded_texts(block), max_length, tokenizers)
+
+        for tokens, places in _one_ahead(pool, tokenize, blocks):
             repeats = np.bincount(places)
             embeddings = np.empty((len(repeats), model.embedding_dim), np.float32)
-            for rows, embedded in _embedded(pool, embed, tokens, batch_size):
-                embeddings[rows] = embedded
-                advance(int(repeats[rows].sum()))
+            planned = list(plan(tokens.lengths, limits))
+            done = pool.map(functools.partial(embed, tokens), planned)
+            for batch, embedded in zip(planned, done, strict=True):
+                embeddings[batch.rows] = embedded
+                advance(int(repeats[batch.rows].sum()))
             yield embeddings[places]
+
+
+def pays_to_compile(model: SimCSE, sentences: int) -> bool:
+    """Whether to let XLA compile the batches of so many sentences.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        sentences: int.
+
+    Example:
+
+    ```python
+    pays_to_compile(model, 1_000_000)  # True on a GPU
+    ```
+    """
+    from simcse_tf.model.compilation import on_accelerator
+
+    return model.static_shapes and on_accelerator() and sentences >= COMPILE_FROM
+
+
+def _embedding(
+    model: SimCSE, normalize: bool, jit_compile: bool
+) -> Callable[[Tokens, Batch], np.ndarray]:
+    """Embeds the rows of a batch."""
+    infer = model.inference(normalize)
+    # XLA compiles shapes that come again and again.
+    infer_whole = model.inference(normalize, True) if jit_compile else infer
+
+    def embed(tokens: Tokens, batch: Batch) -> np.ndarray:
+        compute = infer_whole if batch.is_whole else infer
+        embeddings: np.ndarray = compute(*tokens.padded(batch)).numpy()
+        return embeddings[: len(batch.rows)]
+
+    return embed
 
 
 def blocks_of(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -171,32 +236,6 @@ def progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
         desc="encoding",
         disable=not progress,
     )
-
-
-def _embedded(
-    pool: Executor,
-    embed: Callable[[tf.RaggedTensor], np.ndarray],
-    tokens: tf.RaggedTensor,
-    batch_size: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of `tokens` and their embeddings, batches of similar length side by side."""
-    import tensorflow as tf
-
-    batches = list(_batches(tokens.row_lengths().numpy(), batch_size))
-    done = pool.map(lambda rows: embed(tf.gather(tokens, rows)), batches)
-    return zip(batches, done, strict=True)
-
-
-def _batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows of similar length, each once; the longest first."""
-    # What does not fit in memory fails at once.
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, lengths[order[start]])
-        rows = min(batch_size, max(1, _MAX_TOKENS // longest))
-        yield order[start : start + rows]
-        start += rows
 
 
 def _one_ahead(
@@ -289,15 +328,3 @@ def load_encoder(
     if progress:
         say_how_read(loaded, model, length)
     return encoder(loaded, length, progress, normalize)
-
-
-def _distinct_tokens(
-    model: SimCSE, block: Texts, max_length: int
-) -> tuple[tf.RaggedTensor, np.ndarray]:
-    """The tokens of a block's distinct sentences, and which of them each one is."""
-    import tensorflow as tf
-
-    from simcse_tf.model.text_inputs import string_tensor
-
-    distinct, places = tf.unique(string_tensor(block))
-    return model.tokens(distinct, max_length), places.numpy()

@@ -12,14 +12,21 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import read_raw_lines
-from simcse_tf.encoding.bulk import blocks_of, encode_blocks, progress_bar
+from simcse_tf.encoding.bulk import (
+    blocks_of,
+    encode_blocks,
+    pays_to_compile,
+    progress_bar,
+)
 from simcse_tf.encoding.partial_array import partial_array
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
 
 
-def encode_file(model: SimCSE, path: str, output: str, batch_size: int = 64) -> int:
+def encode_file(
+    model: SimCSE, path: str, output: str, batch_size: int | None = None
+) -> int:
     """Writes a NumPy file with one row a line, whole or not at all.
 
     Memory does not depend on the number of lines. After an interruption, the next call
@@ -29,7 +36,7 @@ def encode_file(model: SimCSE, path: str, output: str, batch_size: int = 64) -> 
         model: A `simcse_tf.SimCSE`.
         path: string. A text file; an empty line is an empty sentence.
         output: string. The `.npy` file: float32, `(n, embedding_dim)`.
-        batch_size: int. As for `encode`.
+        batch_size: Optional int. As for `encode`.
 
     Returns:
         int. `n`, the number of lines.
@@ -45,6 +52,9 @@ def encode_file(model: SimCSE, path: str, output: str, batch_size: int = 64) -> 
     ```
     """
     lines, digest = scan(path)
+    jit_compile = pays_to_compile(model, lines)
+    if jit_compile:
+        print("encode: XLA compiles each shape of batches first", file=sys.stderr)
     key = f"{digest} {_fingerprint(model)}"
     shape = (lines, model.embedding_dim)
     try:
@@ -57,7 +67,11 @@ def encode_file(model: SimCSE, path: str, output: str, batch_size: int = 64) -> 
             blocks = blocks_of(islice(read_raw_lines(path), done, None))
             with progress_bar(lines, True, done) as bar:
                 for rows in encode_blocks(
-                    model, blocks, batch_size, advance=bar.update
+                    model,
+                    blocks,
+                    batch_size,
+                    advance=bar.update,
+                    jit_compile=jit_compile,
                 ):
                     array.append(rows)
     except BlockingIOError:

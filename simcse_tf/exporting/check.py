@@ -1,6 +1,7 @@
 """Checks that an export is whole, and answers as the model that it was made from."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -105,7 +106,8 @@ def check(directory: Path) -> Soundness:
     tolerance = TOLERANCES[manifest.model.precision]
     differences: dict[str, list[float]] = {name: [] for name in manifest.signatures}
     for name, inputs, recorded in _recorded(directory):
-        received = functions[name](**inputs)
+        with exact_products():
+            received = functions[name](**inputs)
         differences[name] += [
             _compare(f"{output} of {name}", received[output].numpy(), wanted, tolerance)
             for output, wanted in recorded.items()
@@ -114,6 +116,28 @@ def check(directory: Path) -> Soundness:
         raise UserError(f"no warmup request for {_listed(silent)} in {WARMUP_FILE}")
     found = list(chain.from_iterable(differences.values()))
     return Soundness(manifest, len(found), max(found))
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Within the block products of float32 are float32's on a GPU too.
+
+    It computes them in TF32 otherwise, where answers depend on a batch's shape by more
+    than `TOLERANCES`.
+
+    Example:
+
+    ```python
+    with exact_products():
+        embeddings = model.predict(sentences)
+    ```
+    """
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def summary(directory: Path, soundness: Soundness) -> str:

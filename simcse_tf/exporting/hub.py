@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.extras import require
 
 
 def check_push(name: str) -> None:
@@ -21,7 +20,6 @@ def check_push(name: str) -> None:
     check_push("org/mine")
     ```
     """
-    require("huggingface_hub", extra="hub")
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]

@@ -189,7 +189,9 @@ def _model_rows(facts: CardFacts) -> list[tuple[str, Any]]:
         ("parameters", f"{facts.parameters:,}"),
     ]
     if facts.special_tokens:
-        rows.append(("special tokens in a text", facts.special_tokens.replace("<", "&lt;")))
+        rows.append(
+            ("special tokens in a text", facts.special_tokens.replace("<", "&lt;"))
+        )
     for name, prompt in facts.prompts.items():
         always = ", before every text" if name == facts.default_prompt else ""
         if prompt:

@@ -71,7 +71,7 @@ def export(
     export(SimCSE.from_preset("runs/mine/best"), "exports/simcse")  # exports/simcse/1
     ```
     """  # noqa: E501
-    from simcse_tf.exporting.check import check
+    from simcse_tf.exporting.check import check, exact_products
     from simcse_tf.exporting.signatures import signatures
     from simcse_tf.exporting.warmup_requests import write_warmup
 
@@ -87,7 +87,8 @@ def export(
             report_stage(progress, f"tracing {', '.join(each.name for each in wanted)}")
             _write_graph(model, wanted, directory)
             report_stage(progress, "recording the model's answers")
-            write_warmup(directory, model, wanted)
+            with exact_products():
+                write_warmup(directory, model, wanted)
             _write_manifest(model, source, directory)
             report_stage(progress, "loading it and comparing")
             try:

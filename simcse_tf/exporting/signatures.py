@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simcse_tf import quantization
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.exporting.bucketing import embed_in_buckets
 from simcse_tf.model.inference import constant_weights
@@ -124,10 +125,13 @@ def embedder(model: SimCSE) -> Any:
     ```
     """
     constants = constant_weights(model)
+    # Not the model's own where that has static shapes: it may be served on CPUs.
+    served = Embedder(
+        model.backbone, model.pooling, model.head, model.head_in_inference
+    )
 
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        weights = model.embedder.weights() | constants
-        return model.embedder.embed(model.pad(tokens), weights)
+        return served.embed(model.pad(tokens), served.weights() | constants)
 
     def embed_texts(text: tf.Tensor) -> tf.Tensor:
         distinct, places = tf.unique(text)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from simcse_tf.encoders.base import Features, Weights
-from simcse_tf.encoders.ops import l2_normalize
+from simcse_tf.encoders.base import Weights
+from simcse_tf.model.compilation import compiled, on_accelerator
 
 if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
 
+# Function of padded token ids and of their lengths.
+Embed: TypeAlias = Callable[[np.ndarray, np.ndarray], tf.Tensor]
+
 
 class Inference:
-    """Embeds tokenized sentences, with the weights at the time that `now` is called.
+    """Embeds token ids, with the weights at the time that `now` is called.
 
     Weights are arguments of the graph, so one graph serves a model while it trains.
+    No operation of a call runs outside the graph, so threads may share it: eager
+    operations of several threads race on a GPU.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -27,51 +32,62 @@ class Inference:
 
     ```python
     embed = Inference(model).now()
-    embed(model.preprocess(["A man plays."]))  # float32, (1, dim)
+    embed(np.array([[101, 1037, 102]], np.int32), np.array([3]))  # float32, (1, dim)
     ```
     """
 
     def __init__(self, model: SentenceEncoder):
         self._model = model
         self._constants: Weights = {}
-        self._graph: Any = None
+        self._graphs: dict[tuple[bool, bool], Any] = {}
+        self._weights = tf.function(lambda: model.embedder.weights(), autograph=False)
 
-    def now(self, normalize: bool = True) -> Callable[[Features], tf.Tensor]:
+    def now(self, normalize: bool = True, jit_compile: bool = False) -> Embed:
         """A function from token ids to embeddings, with the weights as they are now.
 
         Args:
             normalize: bool. Whether to l2-normalize the embeddings. Defaults to
                 `True`.
+            jit_compile: bool. Whether XLA compiles it, once for each shape of token
+                ids; the model then needs static shapes. Defaults to `False`.
 
         Returns:
-            Function of what `SimCSE.preprocess` returns. It returns a float32 tensor
-            of shape `(n, dim)`.
+            Function of token ids, an int32 array `(n, length)`, and of how many of
+            each row are tokens, an int32 array `(n,)`. It returns a float32 tensor of
+            shape `(n, dim)`.
         """
-        embedder = self._model.embedder
-        constants = constant_weights(self._model)
-        if self._graph is None or not _equal(constants, self._constants):
-            self._constants, self._graph = constants, self._trace(constants)
-        graph, weights = self._graph, embedder.weights()
-        # The first call optimizes the graph. Several threads would each do it.
-        token = tf.ones([1, 1], tf.int32)
-        graph(weights, dict.fromkeys(self._model.backbone.input, token))
+        constants = {} if on_accelerator() else constant_weights(self._model)
+        if not _equal(constants, self._constants):
+            self._constants, self._graphs = constants, {}
+        key = (normalize, jit_compile)
+        if key not in self._graphs:
+            self._graphs[key] = self._trace(constants, normalize, jit_compile)
+        graph, weights = self._graphs[key], self._weights()
 
-        def embed(features: Features) -> tf.Tensor:
-            embeddings = graph(weights, features)
-            return l2_normalize(embeddings) if normalize else embeddings
+        def embed(token_ids: np.ndarray, lengths: np.ndarray) -> tf.Tensor:
+            with tf.device("CPU"):
+                inputs = tf.constant(token_ids), tf.constant(lengths)
+            return graph(weights, *inputs)
 
+        if not jit_compile:
+            # The first call optimizes the graph. Several threads would each do it.
+            embed(np.ones([1, 1], np.int32), np.ones([1], np.int32))
         return embed
 
-    def _trace(self, constants: Weights) -> Any:
-        embedder = self._model.embedder
-        weights = tf.nest.map_structure(tf.TensorSpec.from_tensor, embedder.weights())
-        tokens = tf.TensorSpec([None, None], tf.int32)
+    def _trace(self, constants: Weights, normalize: bool, jit_compile: bool) -> Any:
+        model = self._model
 
-        def embed(weights: Weights, features: Features) -> tf.Tensor:
-            return embedder.embed(features, weights | constants, normalize=False)
+        def embed(weights: Weights, token_ids: tf.Tensor, lengths: tf.Tensor) -> Any:
+            features = model.features(token_ids, lengths)
+            return model.embedder.embed(
+                features, weights | constants, normalize=normalize
+            )
 
-        features = dict.fromkeys(self._model.backbone.input, tokens)
-        return tf.function(embed, [weights, features], autograph=False)
+        if jit_compile:
+            return compiled(embed)
+        weights = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._weights())
+        inputs = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+        return tf.function(embed, [weights, *inputs], autograph=False)
 
 
 def constant_weights(model: SentenceEncoder) -> Weights:
@@ -99,4 +115,5 @@ def constant_weights(model: SentenceEncoder) -> Weights:
 
 
 def _equal(one: Weights, other: Weights) -> bool:
-    return all(map(np.array_equal, tf.nest.flatten(one), tf.nest.flatten(other)))
+    ones, others = tf.nest.flatten(one), tf.nest.flatten(other)
+    return len(ones) == len(others) and all(map(np.array_equal, ones, others))

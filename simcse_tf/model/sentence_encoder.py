@@ -1,6 +1,6 @@
 """A sentence encoder as a Keras model: strings in, embeddings out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -20,7 +20,8 @@ from simcse_tf.encoders.heads import dense_head, mlp_head, parse_dense
 from simcse_tf.encoders.keras_layers import configure_layers, freeze_unread_layers
 from simcse_tf.encoders.pooling import WITH_HEAD, layers_read
 from simcse_tf.model import preset_io
-from simcse_tf.model.inference import Inference
+from simcse_tf.model.compilation import on_accelerator
+from simcse_tf.model.inference import Embed, Inference
 from simcse_tf.model.text_model import TextModel
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -41,7 +42,7 @@ class SentenceEncoder(TextModel):
         dense: Sequence of dictionaries. Defaults to `()`.
         prompt: string. Defaults to `""`.
         prompts: Optional dictionary. Defaults to `None`: none.
-        static_shapes: Optional bool. Defaults to `None`: on TPUs.
+        static_shapes: Optional bool. Defaults to `None`: on GPUs and TPUs.
 
     Raises:
         UserError: If a setting is unknown or does not fit the others, or
@@ -82,7 +83,9 @@ class SentenceEncoder(TextModel):
         self.dense = [layer._asdict() for layer in parse_dense(dense)]
         self.prompt = prompt
         self.prompts = dict(prompts or {})
-        self.static_shapes = _on_tpu() if static_shapes is None else static_shapes
+        if static_shapes is None:
+            static_shapes = on_accelerator()
+        self.static_shapes = static_shapes
         # What the model was loaded from, if it was, and how a foreign one was read.
         self.preset: str | None = None
         self.reading: str | None = None
@@ -127,7 +130,7 @@ class SentenceEncoder(TextModel):
         Returns:
             float32 tensor of shape `(n, embedding_dim)`.
         """
-        seed = self._draw_seeds(1)[0] if training else None
+        seed = self._split_seed(self._draw_seed(), 1)[0] if training else None
         return self.embedder.embed(inputs, seed=seed, normalize=normalize)
 
     def predict_step(self, data: Any) -> tf.Tensor:
@@ -136,17 +139,18 @@ class SentenceEncoder(TextModel):
         features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self.embedder.embed(features)
 
-    def inference(self, normalize: bool = True) -> Callable[[Features], tf.Tensor]:
+    def inference(self, normalize: bool = True, jit_compile: bool = False) -> Embed:
         """`call` without dropout, traced once: faster than `predict`.
 
         Args:
-            normalize: bool. Whether to l2-normalize the embeddings. Defaults to
-                `True`.
+            normalize: bool. See `Inference.now`. Defaults to `True`.
+            jit_compile: bool. See `Inference.now`. Defaults to `False`.
 
         Returns:
-            Function of what `preprocess` returns, with the weights as they are now.
+            Function of padded token ids and of their lengths, with the weights as they
+            are now.
         """
-        return self._inference.now(normalize)
+        return self._inference.now(normalize, jit_compile)
 
     def _make_head(self) -> keras.layers.Layer | None:
         width = pooled_dim(self.backbone, self.pooling)
@@ -160,9 +164,12 @@ class SentenceEncoder(TextModel):
             )
         return dense_head(parse_dense(self.dense), width, self.dtype_policy)
 
-    def _draw_seeds(self, count: int) -> list[tf.Tensor]:
-        """Seeds for this step, different ones on every replica."""
-        seed = tf.cast(self.seed_generator.next(), tf.int32)
+    def _draw_seed(self) -> tf.Tensor:
+        """The seed of this step."""
+        return tf.cast(self.seed_generator.next(), tf.int32)
+
+    def _split_seed(self, seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+        """Seeds from that of a step, different ones on every replica."""
         seed = tf.random.fold_in(seed, collectives.replica_offset(1))
         return tf.unstack(tf.random.split(seed, count))
 
@@ -293,9 +300,3 @@ def _checked_length(max_length: int, backbone: keras_hub.models.Backbone) -> int
             f"received {max_length}"
         )
     return max_length
-
-
-def _on_tpu() -> bool:
-    # A TPU compiles the step for one shape.
-    strategy = tf.distribute.get_strategy()
-    return isinstance(strategy, tf.distribute.TPUStrategy)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
+from simcse_tf.model.compilation import JitCompile, compiled, is_compiled
 from simcse_tf.model.sentence_encoder import SentenceEncoder
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
@@ -65,9 +66,8 @@ class SimCSE(SentenceEncoder):
         temperature: float. Short for the objective `Contrastive(temperature)`, which
             `compile` may replace. Defaults to `0.05`.
         hard_negative_weight: float. See `Contrastive`. Defaults to `0.0`.
-        static_shapes: Optional bool. Whether shapes must not depend on the data, so
-            that XLA can compile the step (`compile(jit_compile=True)`). Defaults to
-            `None`: on TPUs.
+        static_shapes: Optional bool. Whether batches are padded to a few lengths, so
+            that XLA can compile the step. Defaults to `None`: on GPUs and TPUs.
 
     Raises:
         UserError: If a setting is unknown or does not fit the others, or
@@ -104,8 +104,6 @@ class SimCSE(SentenceEncoder):
                 f"`encoders` must be one of {', '.join(ENCODERS)}. "
                 f"Received: {encoders!r}"
             )
-        # Batches come in many lengths, each of which XLA would compile anew.
-        self.supports_jit = self.static_shapes
         self.encoders = encoders
         self.positive_encoder = self._copy() if encoders == "dual" else None
         if self.positive_encoder is not None:
@@ -124,6 +122,7 @@ class SimCSE(SentenceEncoder):
         *args: Any,
         objective: Objective | None = None,
         micro_batch_size: int | None = None,
+        jit_compile: JitCompile = "auto",
         **kwargs: Any,
     ) -> None:
         """Configures training as `keras.Model.compile` does.
@@ -135,14 +134,20 @@ class SimCSE(SentenceEncoder):
             micro_batch_size: Optional int. How many examples of a replica's batch,
                 which it must divide, are encoded at a time: the same step in less
                 memory and more time. Defaults to `None`: all of them.
+            jit_compile: bool or string. Whether XLA compiles the step: on one device
+                all of it, on several what each computes alone. Defaults to `"auto"`:
+                with static shapes on a GPU, unless the objective's shapes are not.
             **kwargs: See `keras.Model.compile`.
 
         Raises:
-            UserError: If the model cannot be trained with the objective.
+            UserError: If the model cannot be trained with the objective, or XLA
+                cannot compile it.
         """
-        super().compile(*args, **kwargs)
+        # Keras would compile all that happens in a step, int32 variables too.
+        super().compile(*args, jit_compile=False, **kwargs)
         self.micro_batch_size = micro_batch_size
         self.objective = objective or self.objective
+        self._compile_step(jit_compile)
         with self.distribute_strategy.scope():
             self.objective.build(self)
             self.objective_layers.clear()
@@ -157,13 +162,36 @@ class SimCSE(SentenceEncoder):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         views = stack_views(batch)
+        loss, token_loss = self._step(views, self._draw_seed())
+        examples = tf.shape(views["token_ids"])[1]
+        return self._logs(loss + token_loss, examples, self.objective.logs(token_loss))
+
+    def _compile_step(self, jit_compile: JitCompile) -> None:
+        """Decides what XLA compiles of a step."""
+        self._step, self._embed = self._update, self._embed_views
+        self._jit_compile_argument = jit_compile
+        self.step_is_compiled = is_compiled(
+            jit_compile, self.static_shapes, self.objective.static_shapes
+        )
+        if not self.step_is_compiled:
+            return
+        with self.distribute_strategy.scope():
+            distributed = tf.distribute.has_strategy()
+        if distributed:
+            # What replicas compute together is between the compiled parts.
+            self._embed = compiled(self._embed_views)
+        else:
+            self._step = compiled(self._update)
+
+    def _update(self, views: Views, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes a step; returns the loss of the embeddings and that of the tokens."""
         examples = tf.shape(views["token_ids"])[1]
         rows = self.micro_batch_size or examples
-        dropout_seed, *token_seeds = self._draw_seeds(3)
+        dropout_seed, *token_seeds = self._split_seed(seed, 3)
 
         def encode(index: Any) -> tf.Tensor:
             seed = tf.random.fold_in(dropout_seed, index)
-            return self._embed_views(micro_batch(views, index, rows), seed)
+            return self._embed(micro_batch(views, index, rows), seed)
 
         step = Step(
             encode,
@@ -181,7 +209,7 @@ class SimCSE(SentenceEncoder):
         # must concern the whole batch, and be the same on every replica.
         gradients = collectives.sum_over_replicas(gradients)
         self.optimizer.apply(gradients, self.trainable_variables)
-        return self._logs(loss + token_loss, examples, self.objective.logs(token_loss))
+        return loss, token_loss
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -223,6 +251,7 @@ class SimCSE(SentenceEncoder):
             **super().get_compile_config(),
             "objective": keras.saving.serialize_keras_object(self.objective),
             "micro_batch_size": self.micro_batch_size,
+            "jit_compile": self._jit_compile_argument,
         }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

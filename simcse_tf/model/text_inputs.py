@@ -24,6 +24,27 @@ def string_tensor(texts: Any) -> tf.Tensor:
     """
     if isinstance(texts, tf.Tensor) and texts.dtype == tf.string:
         return texts
+    encoded = encoded_texts(texts)
+    return tf.constant(encoded, tf.string, shape=(len(encoded),))
+
+
+def encoded_texts(texts: Any) -> list[bytes]:
+    """Strings as UTF-8.
+
+    Args:
+        texts: As for `string_tensor`.
+
+    Raises:
+        TypeError: As `string_tensor`.
+
+    Example:
+
+    ```python
+    encoded_texts(["A man plays.", b"Two dogs run."])
+    ```
+    """
+    if isinstance(texts, tf.Tensor):
+        texts = texts.numpy()
     if isinstance(texts, str | bytes):
         raise TypeError(f"Expected a list of strings. Received one string: {texts!r}")
     texts = np.asarray(texts, dtype=object).ravel().tolist()
@@ -33,11 +54,10 @@ def string_tensor(texts: Any) -> tf.Tensor:
                 f"Expected strings. Received {text!r} of type {type(text).__name__}"
             )
     # A lone surrogate has no UTF-8 form. Its bytes pass, and become U+FFFD later.
-    encoded = [
+    return [
         text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         for text in texts
     ]
-    return tf.constant(encoded, tf.string, shape=(len(encoded),))
 
 
 def column_batches(x: Any, batch_size: int, shuffle: bool = False) -> tf.data.Dataset:

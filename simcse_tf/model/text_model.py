@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
 from simcse_tf.objectives.views import COLUMNS
 from simcse_tf.tokenizers.base import Tokenizer
@@ -24,7 +25,7 @@ class TextModel(keras.Model):
         tokenizer: The backbone's tokenizer.
         max_length: int. Longer token sequences are cut.
         prompt: string. Put before every text.
-        static_shapes: bool. Whether all batches are padded to `max_length`.
+        static_shapes: bool. Whether batches are padded to one of a few lengths.
 
     Example:
 
@@ -87,23 +88,49 @@ class TextModel(keras.Model):
 
         Returns:
             Dictionary of int32 tensors of shape `(n, length of the longest)`, or
-            `(n, max_length)` with static shapes: the backbone's inputs.
+            the next of `padded_lengths` with static shapes: the backbone's inputs.
         """
-        length = self.max_length if self.static_shapes else None
-        return self.pad(self.tokens(text), length)
+        [features] = self._preprocess([text])
+        return features
 
-    def pad(self, tokens: tf.RaggedTensor, length: int | None = None) -> Any:
+    def _preprocess(self, columns: Sequence[Any]) -> list[Any]:
+        """Tokenizes columns; with static shapes all are padded to one length."""
+        tokens = [self.tokens(column) for column in columns]
+        length = self._static_length(tokens) if self.static_shapes else None
+        return [self.pad(each, length) for each in tokens]
+
+    def _static_length(self, tokens: Sequence[tf.RaggedTensor]) -> Any:
+        lengths = padded_lengths(self.max_length)
+        if len(lengths) == 1:
+            return lengths[0]
+        longest = tf.reduce_max(tf.concat([t.row_lengths() for t in tokens], axis=0))
+        lengths = tf.constant(lengths, tf.int64)
+        return lengths[tf.searchsorted(lengths, longest[None])[0]]
+
+    def pad(self, tokens: tf.RaggedTensor, length: Any = None) -> Any:
         """Pads token ids.
 
         Args:
             tokens: int32 ragged tensor of shape `(n, None)`.
-            length: Optional int. Defaults to that of the longest row.
+            length: Optional int or int scalar. Defaults to that of the longest row.
 
         Returns:
             What `preprocess` returns.
         """
-        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id, shape=(None, length))
-        lengths = tokens.row_lengths()
+        shape = tf.stack([-1, length]) if tf.is_tensor(length) else (None, length)
+        token_ids = tokens.to_tensor(self.tokenizer.pad_token_id, shape=shape)
+        return self.features(token_ids, tokens.row_lengths())
+
+    def features(self, token_ids: tf.Tensor, lengths: tf.Tensor) -> Any:
+        """The backbone's inputs for token ids that are padded.
+
+        Args:
+            token_ids: int32 tensor of shape `(n, length)`.
+            lengths: int tensor of shape `(n,)`. How many of each row are tokens.
+
+        Returns:
+            What `preprocess` returns.
+        """
         features = {
             "token_ids": token_ids,
             # int32 and not bool: `tf.distribute` cannot sum bool tensors.
@@ -125,11 +152,31 @@ class TextModel(keras.Model):
         """
         return self._traced_tokens(string_tensor(texts), self.max_length).to_list()
 
+    def token_ids(
+        self, texts: Sequence[bytes], max_length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of sentences, one after the other, for any number of threads.
+
+        Args:
+            texts: Sequence of `n` UTF-8 strings.
+            max_length: int. Longer token sequences are cut.
+
+        Returns:
+            int32 array of shape `(tokens,)`, and how many each sentence has, `(n,)`.
+        """
+        tokens = self._traced_tokens(string_tensor(texts), max_length)
+        return tokens.values.numpy(), np.diff(tokens.row_splits.numpy())
+
     @functools.cached_property
     def _traced_tokens(self) -> Any:
         # A `tf.data` pipeline copies the vocabulary whenever it is started, which
         # would cost `predict` more than a short list's embeddings do.
-        return tf.function(self.tokens, reduce_retracing=True)
+        return tf.function(self._tokens_on_cpu, reduce_retracing=True)
+
+    def _tokens_on_cpu(self, text: tf.Tensor, max_length: int) -> tf.RaggedTensor:
+        # Strings are there. A GPU would get small operations on indices, one by one.
+        with tf.device("CPU"):
+            return self.tokens(text, max_length)
 
     def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
         """Tokenizes one training batch.
@@ -150,10 +197,7 @@ class TextModel(keras.Model):
                 f"Expected 1 to 3 columns ({', '.join(COLUMNS)}). "
                 f"Received: {len(columns)}"
             )
-        return {
-            name: self.preprocess(column)
-            for name, column in zip(COLUMNS, columns, strict=False)
-        }
+        return dict(zip(COLUMNS, self._preprocess(columns), strict=False))
 
     def fit(
         self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any
@@ -210,9 +254,10 @@ class TextModel(keras.Model):
         ```
         """
         if not isinstance(x, tf.data.Dataset):
-            tokens = self._traced_tokens(string_tensor(x), self.max_length)
-            if not tokens.nrows():
+            text = string_tensor(x)
+            if not len(text):
                 return np.zeros((0, self.embedding_dim), np.float32)
+            tokens = self._traced_tokens(text, self.max_length)
             x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
             x = x.map(self.pad, tf.data.AUTOTUNE)
         elif isinstance(x.element_spec, tf.TensorSpec):

@@ -50,6 +50,9 @@ class Objective(ABC):
     same_mask = False
     """Whether the views of a step share one dropout mask."""
 
+    static_shapes = True
+    """Whether its shapes follow from the batch's alone, so that XLA can compile it."""
+
     def build(self, model: Trainable) -> None:  # noqa: B027  most need none
         """Makes the layers that are trained beside the encoder, before a first step.
 
@@ -129,6 +132,7 @@ class Sum(Objective):
         self.first = first
         self.second = second
         self.same_mask = first.same_mask or second.same_mask
+        self.static_shapes = first.static_shapes and second.static_shapes
 
     def build(self, model: Trainable) -> None:
         self.first.build(model)

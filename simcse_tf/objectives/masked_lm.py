@@ -48,6 +48,8 @@ class MaskedLM(Objective):
         - [Devlin et al. 2019](https://arxiv.org/abs/1810.04805), section 3.1
     """
 
+    static_shapes = False
+
     def __init__(self, weight: float, probability: float = MLM_PROBABILITY):
         self.weight = weight
         self.probability = probability

@@ -67,9 +67,14 @@ def micro_batch(views: Any, index: Any, rows: Any) -> Any:
     micro_batch(tf.ones([2, 8, 5]), index=1, rows=4).shape  # (2, 4, 5)
     ```
     """
-    return tf.nest.map_structure(
-        lambda tensor: tensor[:, index * rows : (index + 1) * rows], views
-    )
+
+    def part(tensor: tf.Tensor) -> tf.Tensor:
+        # With sizes and not ends, as XLA needs to know the part's shape.
+        views, _, *others = tf.unstack(tf.shape(tensor))
+        begin = tf.stack([0, index * rows, *[0] * len(others)])
+        return tf.slice(tensor, begin, tf.stack([views, rows, *others]))
+
+    return tf.nest.map_structure(part, views)
 
 
 def as_one_batch(views: Views) -> Views:

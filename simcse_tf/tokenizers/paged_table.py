@@ -25,7 +25,8 @@ class PagedTable:
     def __init__(self, values: np.ndarray):
         # A dict is a hundred times as fast as sorting the pages.
         number: dict[bytes, int] = {}
-        pages, page_of = [], []
+        pages: list[np.ndarray] = []
+        page_of = []
         for page in values.reshape(-1, PAGE_SIZE):
             page_of.append(number.setdefault(page.tobytes(), len(number)))
             if len(pages) < len(number):

@@ -95,6 +95,7 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Positive | None = 1.0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    compile: Literal["auto", "xla", "none"] = "auto"
     strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"
     tpu: str | None = None
     evaluate_every: Count = 125
@@ -156,6 +157,12 @@ class Config(Section):
             raise ValueError(
                 "objective.mlm_weight: expected 0 with model.encoders dual, received "
                 f"{self.objective.mlm_weight}"
+            )
+        if self.objective.mlm_weight and self.training.compile == "xla":
+            raise ValueError(
+                "training.compile: XLA compiles steps of static shapes, and how many "
+                "tokens objective.mlm_weight hides depends on the data; expected auto "
+                "or none, received xla"
             )
         if self.evaluation.geometry_every and not self.data.evaluation:
             raise ValueError(

@@ -22,14 +22,17 @@ from simcse_tf.distributed.strategy import (
     strategy_of,
 )
 from simcse_tf.encoders.base import longest_input
+from simcse_tf.encoding.arguments import say_how_read
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder, Pairs
+from simcse_tf.model.compilation import JitCompile
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training import callbacks, checkpoint, run_directory
+from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.config import Config, ObjectiveConfig
@@ -37,6 +40,8 @@ from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.sigterm import sigterm, stopped
+
+_JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
 
 def train(
@@ -90,7 +95,9 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     _check_same_step(output, progress.step)
     if chief:
         run_directory.begin(output, config)
-        _report(data, config, resume, progress.step)
+        say_how_read(model, config.model.preset)
+        report_data(data, resume, progress.step)
+        report_compilation(model)
     fit(model, data, config, progress)
     scores = _final_scores(config, model, data.test) if chief else {}
     # A worker that left before the others would count as lost.
@@ -118,8 +125,12 @@ def build_model(config: Config, last_step: int) -> SimCSE:
     ```
     """
     keras.utils.set_random_seed(config.training.seed)
+    jit_compile = _JIT_COMPILE[config.training.compile]
     model = SimCSE.from_preset(
-        dtype=config.training.precision, **config.model.settings()
+        dtype=config.training.precision,
+        # Else as the device has it.
+        static_shapes=True if jit_compile is True else None,
+        **config.model.settings(),
     )
     schedule = LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
@@ -129,6 +140,7 @@ def build_model(config: Config, last_step: int) -> SimCSE:
         optimizer,
         objective=objective_of(config.objective),
         micro_batch_size=config.training.micro_batch_size,
+        jit_compile=jit_compile,
     )
     return model
 
@@ -298,20 +310,6 @@ def _check_same_step(output: Path, step: int) -> None:
             f"--resume: the workers found checkpoints of steps "
             f"{', '.join(map(str, found))} in {output}: all of them need the same files"
         )
-
-
-def _report(data: RunData, config: Config, resume: bool, done: int) -> None:
-    source = data.source
-    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
-    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
-    print(
-        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
-        f"{data.last_step} in all"
-    )
-    if done:
-        print(f"resuming after step {done}")
-    elif resume:
-        print("no checkpoint yet: the run starts from the beginning")
 
 
 def _final_scores(

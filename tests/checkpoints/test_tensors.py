@@ -3,6 +3,7 @@
 import json
 import struct
 
+import msgpack
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -54,10 +55,13 @@ def entry(**changes):
         (b"", "no whole safetensors file"),
         (b"\xff" * 8, "no whole safetensors file"),
         (safetensors(b"{"), "no whole safetensors file"),
-        (safetensors({"a": entry()}, bytes(7)), "a: the file does not hold all of it"),
-        (safetensors({"a": entry(shape=[3])}, bytes(8)), "does not hold all of it"),
-        (safetensors({"a": entry(shape=[-2])}, bytes(8)), "expected dtype, shape"),
-        (safetensors({"a": entry(dtype="F8_E4M3")}, bytes(8)), "a is F8_E4M3"),
+        (safetensors({"a": entry()}, bytes(7)), "no whole safetensors file"),
+        (safetensors({"a": entry(shape=[3])}, bytes(8)), "no whole safetensors file"),
+        (safetensors({"a": entry(shape=[-2])}, bytes(8)), "no whole safetensors file"),
+        (
+            safetensors({"a": entry(dtype="F8_E4M3", data_offsets=[0, 2])}, bytes(2)),
+            "a is F8_E4M3",
+        ),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
     ],
 )
@@ -89,19 +93,12 @@ def test_the_parts_of_a_checkpoint_are_read_together(tmp_path):
 
 def packed(value) -> bytes:
     """msgpack as Flax writes it."""
-    if isinstance(value, dict):
-        items = [packed(key) + packed(each) for key, each in value.items()]
-        return b"\xde" + struct.pack(">H", len(items)) + b"".join(items)
-    if isinstance(value, str):
-        return b"\xd9" + bytes([len(value.encode())]) + value.encode()
-    if isinstance(value, bool | int):
-        return b"\xc3" if value is True else b"\xcd" + struct.pack(">H", value)
-    data = value.tobytes()
-    content = (
-        b"\x93" + bytes([0x90 + value.ndim, *value.shape]) + packed(value.dtype.name)
-    )
-    content += b"\xc6" + struct.pack(">I", len(data)) + data
-    return b"\xc9" + struct.pack(">Ib", len(content), 1) + content
+
+    def array(each: np.ndarray) -> msgpack.ExtType:
+        content = (each.shape, each.dtype.name, each.tobytes())
+        return msgpack.ExtType(1, msgpack.packb(content))
+
+    return msgpack.packb(value, default=array)
 
 
 def test_flax_parameters_get_pytorchs_names_and_kernels(tmp_path):
@@ -139,7 +136,7 @@ def test_flax_parameters_get_pytorchs_names_and_kernels(tmp_path):
         with pytest.raises(UserError, match="no whole file of Flax"):
             read_flax(path)
     path.write_bytes(b"\x91" * 100_000)
-    with pytest.raises(UserError, match="nested too deeply"):
+    with pytest.raises(UserError, match="no whole file of Flax"):
         read_flax(path)
 
 

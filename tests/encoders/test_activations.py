@@ -25,6 +25,7 @@ EXPECTED = {
     "silu": lambda x: x * expit(x),
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "softplus": lambda x: np.log1p(np.exp(x)),
+    "softsign": lambda x: x / (1 + np.abs(x)),
     "sigmoid": expit,
     "tanh": np.tanh,
 }

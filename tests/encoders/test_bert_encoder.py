@@ -7,7 +7,11 @@ from simcse_tf import SimCSE
 from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.dropout import seeded_dropout
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
-from simcse_tf.encoding.bulk import _batches, encode
+from simcse_tf.encoders.pooling import layers_read
+from simcse_tf.encoding.batches import CPU_LIMITS
+from simcse_tf.encoding.batches import batches as encoding_batches
+from simcse_tf.encoding.bulk import encode
+from simcse_tf.encoding.tokens import Tokens
 from simcse_tf.objectives.views import embed_views, stack_views
 
 # One of each kind: first tokens of the last layer, one layer, several layers.
@@ -17,9 +21,9 @@ MIXED_LENGTHS = [text * (1 + 7 * i % 5) for i, text in enumerate(SENTENCES)]
 
 def with_keras_layers(model):
     """The same model, computed by KerasHub's layers."""
-    other = SimCSE(
-        model.backbone, model.tokenizer, static_shapes=True, **model.settings()
-    )
+    other = SimCSE(model.backbone, model.tokenizer, **model.settings())
+    layers = layers_read(model.pooling)
+    other.embedder.encoder = KerasLayersEncoder(model.backbone, layers)
     if model.head is not None:
         other.head.set_weights(model.head.get_weights())
     return other
@@ -118,13 +122,13 @@ def test_weights_that_changed_are_read_anew(small_preset, dtype):
 def test_what_occurs_twice_is_computed_once(small_preset, monkeypatch):
     model = SimCSE.from_preset(str(small_preset))
     rows = []
-    pad = model.pad
+    padded = Tokens.padded
 
-    def counting(tokens):
-        rows.append(int(tokens.nrows()))
-        return pad(tokens)
+    def counting(tokens, batch):
+        rows.append(len(batch.rows))
+        return padded(tokens, batch)
 
-    monkeypatch.setattr(model, "pad", counting)
+    monkeypatch.setattr(Tokens, "padded", counting)
     repeated = [*SENTENCES, *reversed(SENTENCES), SENTENCES[0]]
     received = encode(model, repeated)
     assert sum(rows) == len(set(SENTENCES))
@@ -142,7 +146,7 @@ def test_several_blocks_give_what_one_gives(small_preset, monkeypatch):
 
 def test_long_sentences_are_fewer_in_a_batch():
     lengths = np.array([3, 512, 40, 512, 300] * 60)
-    batches = list(_batches(lengths, 64))
+    batches = [batch.rows for batch in encoding_batches(lengths, CPU_LIMITS)]
     assert sorted(np.concatenate(batches)) == list(range(300))
     assert max(len(rows) * lengths[rows].max() for rows in batches) <= 4096
     assert max(map(len, batches)) == 64

@@ -120,8 +120,7 @@ def test_one_line_adds_a_family(small_preset, new_preset, tmp_path):
         assert type(loaded.tokenizer) is NewTokenizer
         assert type(loaded.embedder.encoder) is NewEncoder
     assert type(encoder_of(bert)) is BertEncoder
-    assert type(encoder_of(bert, static_shapes=True)) is KerasLayersEncoder
-    assert type(encoder_of(model.backbone, static_shapes=True)) is KerasLayersEncoder
+    assert type(encoder_of(bert, static_shapes=True)) is BertEncoder
 
 
 def test_a_tokenizer_of_no_family_is_refused():

@@ -21,14 +21,16 @@ def reference(request):
     return Reference(request.param)
 
 
-@pytest.mark.parametrize("static_shapes", [False, True])
+@pytest.mark.parametrize("form", ["packed", "grid", "keras layers"])
 @pytest.mark.parametrize("training", [False, True])
-def test_hidden_states_are_those_of_transformers(reference, static_shapes, training):
+def test_hidden_states_are_those_of_transformers(reference, form, training):
     backbone = reference.backbone()
     configure_layers(backbone, reference.architecture.activation)
-    encoder = encoder_of(backbone, (0, -1), static_shapes=static_shapes)
-    expected_class = KerasLayersEncoder if static_shapes else PlainEncoder
-    assert isinstance(encoder, expected_class)
+    if form == "keras layers":
+        encoder = KerasLayersEncoder(backbone, (0, -1))
+    else:
+        encoder = encoder_of(backbone, (0, -1), static_shapes=form == "grid")
+        assert isinstance(encoder, PlainEncoder)
     received = encoder.hidden_states(
         encoder.weights(),
         reference.features(backbone),

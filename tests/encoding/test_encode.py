@@ -14,6 +14,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encode import encode
 from simcse_tf.encode import main as encode_main
 from simcse_tf.encoding.partial_array import PartialArray, partial_array
+from simcse_tf.encoding.tokens import Tokens
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +86,16 @@ def test_a_failure_leaves_the_old_output_and_is_resumed(
     (tmp_path / "in.txt").write_text("\n".join(lines))
     monkeypatch.setattr("simcse_tf.encoding.bulk.BLOCK", 2)
     embedded = []
-    pad = SimCSE.pad
+    padded = Tokens.padded
 
-    def fail_at_the_third_block(self, tokens):
-        embedded.append(int(tokens.nrows()))
+    def fail_at_the_third_block(self, batch):
+        embedded.append(len(batch.rows))
         if sum(embedded) > 4:
             raise RuntimeError("in the middle")
-        return pad(self, tokens)
+        return padded(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SimCSE, "pad", fail_at_the_third_block)
+        patch.setattr(Tokens, "padded", fail_at_the_third_block)
         with pytest.raises(RuntimeError, match="in the middle"):
             command("--input", tmp_path / "in.txt")
     np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), before)
@@ -102,11 +103,13 @@ def test_a_failure_leaves_the_old_output_and_is_resumed(
 
     embedded.clear()
     monkeypatch.setattr(
-        SimCSE, "pad", lambda *args: embedded.append(args[1].nrows()) or pad(*args)
+        Tokens,
+        "padded",
+        lambda *args: embedded.append(len(args[1].rows)) or padded(*args),
     )
     rows = command("--input", tmp_path / "in.txt")
     assert "resuming after 4 of 9 lines" in capsys.readouterr().err
-    assert sum(map(int, embedded)) == 5
+    assert sum(embedded) == 5
     np.testing.assert_allclose(rows, model.predict(lines, verbose=0), atol=1e-6)
     assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
 

@@ -1,10 +1,9 @@
 import pytest
+from huggingface_hub import constants
 from support.hub import TOKEN, running_hub
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.exporting.hub import push
-
-constants = pytest.importorskip("huggingface_hub.constants")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from safetensors.numpy import load_file
 from support.families import FAMILY_NAMES, make_family_preset
 from support.hub import TOKEN, running_hub
@@ -240,7 +241,6 @@ def test_the_prompt_before_every_text_has_a_name(prompt, prompts, expected):
 
 @pytest.mark.slow
 def test_the_command_exports_and_pushes(tiny_preset, tmp_path, monkeypatch, capsys):
-    constants = pytest.importorskip("huggingface_hub.constants")
     with running_hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

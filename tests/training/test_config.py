@@ -64,6 +64,7 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "weight_decay": 0.0,
             "clip_norm": 1.0,
             "precision": "float32",
+            "compile": "auto",
             "strategy": "auto",
             "tpu": None,
             "evaluate_every": 125,
@@ -220,3 +221,9 @@ def test_keys_that_exclude_each_other_are_told(values, message):
     }
     with pytest.raises(UserError, match=message):
         parse_config(config)
+
+
+def test_xla_with_a_masked_language_model_is_refused(write):
+    both = {"objective": {"mlm_weight": 0.1}, "training": {"compile": "xla"}}
+    with pytest.raises(UserError, match="training.compile: .* expected auto or none"):
+        load_config(write({**MINIMAL, **both}))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from support import foreign
 from support.forked import run_command
 from support.models import ROOT, make_workspace
 from support.runs import metrics, same_but_for_time
@@ -109,6 +110,21 @@ def test_without_evaluation_data_the_last_model_is_the_best(short_run):
     for one, other in zip(best.trainable_weights, last.trainable_weights, strict=True):
         np.testing.assert_array_equal(one, other)
     assert not (out / "test.json").exists()
+
+
+@pytest.mark.slow
+def test_how_a_foreign_model_is_read_is_said_before_it_is_trained(tmp_path):
+    checkpoints = foreign.unpack(tmp_path / "foreign")
+    preset = checkpoints.arguments("6/bert/mean")["preset"]
+    done = train(
+        make_workspace(tmp_path, preset),
+        "training.max_steps=1",
+        "data.evaluation=null",
+    )
+
+    [line] = [line for line in done.stderr.splitlines() if preset in line]
+    assert "cls pooling with the head" in line
+    assert "its mean pooling replaced, 32 tokens" in line
 
 
 def test_max_steps_also_sets_the_length_of_the_schedule(short_run):

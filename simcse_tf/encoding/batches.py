@@ -1,0 +1,110 @@
+"""Sentences of similar length as batches, and how large a batch may be."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+# What XLA compiles is padded to these; each is compiled once for a whole batch.
+_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+class Limits(NamedTuple):
+    """How large a batch may be.
+
+    Attributes:
+        sentences: int. The most of a batch.
+        tokens: int. The most of a batch, padding included. In a larger one a token
+            costs no less, and memory grows.
+
+    Example:
+
+    ```python
+    Limits(64, 4096)
+    ```
+    """
+
+    sentences: int
+    tokens: int
+
+    def rows(self, length: int) -> int:
+        """The sentences of a batch that is padded to a length."""
+        return min(self.sentences, max(1, self.tokens // max(1, length)))
+
+
+CPU_LIMITS = Limits(64, 4096)
+# BERT-base needs less than 2 GB for such a batch in bfloat16.
+GPU_LIMITS = Limits(2048, 32768)
+
+
+class Batch(NamedTuple):
+    """Sentences that are computed together.
+
+    Attributes:
+        rows: int array. Which ones.
+        shape: Sentences and tokens that the batch is padded to.
+        is_whole: bool. Whether the shape is one of a few, which XLA may compile.
+
+    Example:
+
+    ```python
+    Batch(np.arange(3), shape=(4, 16), is_whole=True)
+    ```
+    """
+
+    rows: np.ndarray
+    shape: tuple[int, int]
+    is_whole: bool = False
+
+
+def batches(lengths: np.ndarray, limits: Limits) -> Iterator[Batch]:
+    """Batches of sentences of similar length, each once; the longest first.
+
+    Args:
+        lengths: int array of shape `(n,)`. Tokens of each sentence.
+        limits: See `Limits`.
+
+    Example:
+
+    ```python
+    [batch.rows for batch in batches(np.array([5, 9, 6]), Limits(2, 100))]
+    # [[1, 2], [0]]
+    ```
+    """
+    # What does not fit in memory fails at once.
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        rows = order[start : start + limits.rows(longest)]
+        yield Batch(rows, (len(rows), longest))
+        start += len(rows)
+
+
+def whole_batches(lengths: np.ndarray, limits: Limits) -> Iterator[Batch]:
+    """`batches` of few shapes: XLA would compile each of many.
+
+    A batch that would be more padding than sentences keeps a shape of its own.
+
+    Args:
+        lengths: As for `batches`.
+        limits: As for `batches`.
+
+    Example:
+
+    ```python
+    [batch.shape for batch in whole_batches(np.full(900, 15), Limits(512, 8192))]
+    # [(512, 16), (512, 16)]
+    ```
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        length = next((each for each in _LENGTHS if each >= longest), longest)
+        count = limits.rows(length)
+        rows = order[start : start + count]
+        is_whole = 2 * len(rows) >= count
+        shape = (count, length) if is_whole else (len(rows), longest)
+        yield Batch(rows, shape, is_whole)
+        start += len(rows)

@@ -1,0 +1,49 @@
+"""What a run says before its first step."""
+
+from simcse_tf.model.compilation import padded_lengths
+from simcse_tf.model.simcse import SimCSE
+from simcse_tf.training.run_data import RunData
+
+
+def report_data(data: RunData, resume: bool, done: int) -> None:
+    """Prints how much there is to do.
+
+    Args:
+        data: The run's data.
+        resume: bool. Whether the user asked to resume.
+        done: int. Steps that are done already.
+
+    Example:
+
+    ```python
+    report_data(data, resume=False, done=0)  # 1000 triplets; 15 steps an epoch, ...
+    ```
+    """
+    source = data.source
+    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
+    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
+    print(
+        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
+        f"{data.last_step} in all"
+    )
+    if done:
+        print(f"resuming after step {done}")
+    elif resume:
+        print("no checkpoint yet: the run starts from the beginning")
+
+
+def report_compilation(model: SimCSE) -> None:
+    """Prints that the first steps take long, where XLA compiles them.
+
+    Example:
+
+    ```python
+    report_compilation(model)  # nothing on a CPU
+    ```
+    """
+    if model.step_is_compiled:
+        lengths = ", ".join(map(str, padded_lengths(model.max_length)))
+        print(
+            "XLA compiles the step once for each length of batches that occurs "
+            f"({lengths} tokens): up to a minute on a GPU the first time"
+        )

@@ -1,0 +1,77 @@
+"""What runs outside a graph, where it would be placed on a GPU.
+
+Eager operations of several threads race on a GPU: see `encoding/tokens.py`.
+"""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.models import SENTENCES
+from tensorflow.python import pywrap_tfe
+
+from simcse_tf import SimCSE
+from simcse_tf.encode import encode
+from simcse_tf.encoding import bulk
+
+TEXTS = [f"{text} {number}" for number in range(9) for text in SENTENCES]
+
+
+@pytest.fixture
+def eager_operations(monkeypatch):
+    """The thread and the name of every operation that runs eagerly."""
+    found = []
+
+    def recorded(execute, position):
+        def record(*arguments):
+            name = arguments[position]
+            name = name.decode() if isinstance(name, bytes) else name
+            if not name.startswith("__inference_"):
+                found.append((threading.current_thread(), name))
+            return execute(*arguments)
+
+        return record
+
+    for function, position in (("TFE_Py_FastPathExecute", 1), ("TFE_Py_Execute", 2)):
+        execute = getattr(pywrap_tfe, function)
+        monkeypatch.setattr(pywrap_tfe, function, recorded(execute, position))
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_encoding_runs_nothing_outside_a_graph(
+    tiny_preset, monkeypatch, eager_operations, dtype
+):
+    for module in ("compilation", "inference"):
+        name = f"simcse_tf.model.{module}.on_accelerator"
+        monkeypatch.setattr(name, lambda: True)
+    monkeypatch.setattr(bulk, "GPU_BATCHES", 16)
+    model = SimCSE.from_preset(str(tiny_preset), dtype=dtype)
+    eager_operations.clear()
+    encode(model, TEXTS, batch_size=4)
+    assert eager_operations == []
+
+
+def test_predict_runs_nothing_outside_a_graph_on_other_threads(
+    tiny_preset, eager_operations
+):
+    model = SimCSE.from_preset(str(tiny_preset), static_shapes=True)
+    eager_operations.clear()
+    model.predict(TEXTS, batch_size=4, verbose=0)
+    assert {thread for thread, _ in eager_operations} <= {threading.main_thread()}
+
+
+def test_an_eager_operation_is_seen(eager_operations):
+    tf.gather(tf.constant([1.0, 2.0]), [1])
+    assert "GatherV2" in {name for _, name in eager_operations}
+
+
+@pytest.mark.slow
+def test_a_gpus_way_of_encoding_gives_the_same_rows(tiny_preset, monkeypatch):
+    model = SimCSE.from_preset(str(tiny_preset), static_shapes=True)
+    expected = encode(model, TEXTS)
+    monkeypatch.setattr("simcse_tf.model.compilation.on_accelerator", lambda: True)
+    np.testing.assert_allclose(encode(model, TEXTS), expected, atol=1e-6)
+    compiled = encode(model, TEXTS, batch_size=16, jit_compile=True)
+    np.testing.assert_allclose(compiled, expected, atol=1e-6)

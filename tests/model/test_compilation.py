@@ -1,0 +1,124 @@
+"""Steps that XLA compiles: the same losses, on one device and on several."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support.models import SENTENCES
+
+from simcse_tf import SimCSE
+from simcse_tf.core.errors import UserError
+from simcse_tf.model import compilation, simcse
+from simcse_tf.model.compilation import is_compiled, padded_lengths
+from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.masked_lm import MaskedLM
+from simcse_tf.training.optimizer import adam
+
+pytestmark = pytest.mark.keras
+
+TEXTS = [f"{text} {'so ' * (i % 7)}{i}" for i in range(5) for text in SENTENCES]
+TRIPLETS = TEXTS, TEXTS[::-1], TEXTS[3:] + TEXTS[:3]
+
+
+def losses(preset, *, dropout=0.0, dtype="float32", static_shapes=True, **options):
+    """Of twenty steps."""
+    keras.utils.set_random_seed(1)
+    model = SimCSE.from_preset(
+        str(preset),
+        pooling="avg",
+        dropout=dropout,
+        dtype=dtype,
+        max_length=16,
+        static_shapes=static_shapes,
+    )
+    model.compile(adam(1e-3), **options)
+    found = []
+    log = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: found.append(float(logs["loss"]))
+    )
+    model.fit(
+        TRIPLETS, batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=[log]
+    )
+    return np.array(found)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_preset):
+    """Without XLA, padding left out."""
+    return losses(tiny_preset, static_shapes=False, jit_compile=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_losses_of_twenty_steps_are_those_without_xla(
+    tiny_preset, expected, micro_batch_size
+):
+    compiled = losses(tiny_preset, jit_compile=True, micro_batch_size=micro_batch_size)
+    assert len(compiled) == 20
+    np.testing.assert_allclose(compiled, expected, atol=2e-4)
+    assert compiled[-1] < compiled[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_is_near(tiny_preset, expected, dtype):
+    compiled = losses(tiny_preset, jit_compile=True, dtype=dtype)
+    np.testing.assert_allclose(compiled, expected, atol=0.1)
+
+
+@pytest.mark.slow
+def test_dropout_follows_from_the_seed(tiny_preset):
+    one, two = (losses(tiny_preset, jit_compile=True, dropout=0.3) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+def test_several_replicas_compile_what_each_computes_alone(
+    tiny_preset, expected, monkeypatch
+):
+    """XLA does not compile for a second logical CPU: the parts are traced apart."""
+    parts = []
+
+    def traced(function):
+        parts.append(function.__name__)
+        return tf.function(function, autograph=False)
+
+    monkeypatch.setattr(simcse, "compiled", traced)
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    with tf.distribute.MirroredStrategy(devices).scope():
+        found = losses(tiny_preset, jit_compile=True)
+    assert parts == ["_embed_views"]
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_what_is_compiled(monkeypatch):
+    assert is_compiled(True, True, True)
+    assert not is_compiled(False, True, True)
+    assert not is_compiled("auto", True, True)
+    monkeypatch.setattr(compilation, "on_accelerator", lambda: True)
+    assert is_compiled("auto", True, True)
+    assert not is_compiled("auto", True, static_loss=False)
+    monkeypatch.setattr(compilation, "on_tpu", lambda: True)
+    assert not is_compiled("auto", True, True)
+
+
+def test_a_step_that_xla_cannot_compile_is_refused(tiny_preset):
+    model = SimCSE.from_preset(str(tiny_preset))
+    with pytest.raises(UserError, match="static_shapes=False has not"):
+        model.compile("adam", jit_compile=True)
+    model = SimCSE.from_preset(str(tiny_preset), static_shapes=True)
+    objective = Contrastive() + MaskedLM(0.1)
+    with pytest.raises(UserError, match="the masked language model has not"):
+        model.compile("adam", objective=objective, jit_compile=True)
+    model.compile("adam", objective=objective)
+    assert not model.step_is_compiled
+
+
+def test_all_columns_of_a_batch_are_padded_to_the_next_length(tiny_preset):
+    model = SimCSE.from_preset(str(tiny_preset), max_length=32, static_shapes=True)
+    assert padded_lengths(32) == [16, 24, 32]
+    assert padded_lengths(10) == [8, 10]
+    for words, length in ((3, 16), (14, 16), (15, 24), (40, 32)):
+        batch = model.prepare(["short", "er"], ["word " * words, "x"])
+        shapes = {batch[column]["token_ids"].shape for column in batch}
+        assert shapes == {(2, length)}
