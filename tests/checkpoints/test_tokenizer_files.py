@@ -344,6 +344,7 @@ def test_unigram_that_is_not_implemented_is_refused(
     assert str(tmp_path / file) in refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "name"),
     [(wordpiece, "BertTokenizer"), (byte_level_bpe, "RobertaTokenizer")],
