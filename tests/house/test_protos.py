@@ -10,11 +10,16 @@ from support.models import ROOT
 
 PROTOS = sorted((ROOT / "simcse_tf").rglob("*.proto"))
 PACKAGE = re.compile(r"^package ([\w.]+);$", re.M)
-MESSAGE = re.compile(r"^message (\w+) \{\n(.*?)^\}", re.M | re.S)
-FIELD = re.compile(r"^  (repeated )?([\w.]+) (\w+) = (\d+);\n", re.M)
+# The few forms that ours are written in.
+BEGIN = re.compile(r" *(message|enum) (\w+) \{$")
+FIELD = re.compile(
+    r" *(?:optional |(repeated ))?([\w.]+) (\w+) = (\d+)(?: \[default = (\S+)\])?;$"
+)
+VALUE = re.compile(r" *(\w+) = (\d+);$")
 SCALARS = {
     FieldDescriptorProto.TYPE_BOOL: "bool",
     FieldDescriptorProto.TYPE_BYTES: "bytes",
+    FieldDescriptorProto.TYPE_FLOAT: "float",
     FieldDescriptorProto.TYPE_INT32: "int32",
     FieldDescriptorProto.TYPE_INT64: "int64",
     FieldDescriptorProto.TYPE_STRING: "string",
@@ -22,34 +27,61 @@ SCALARS = {
 
 
 def written(text):
-    """The messages of a .proto file, for the few forms that ours are written in."""
-    messages = {}
-    for name, body in MESSAGE.findall(text):
-        assert FIELD.sub("", body) == "", f"{name} has a line that is not a field"
-        messages[name] = {
-            (field, int(number), kind, bool(repeated))
-            for repeated, kind, field, number in FIELD.findall(body)
-        }
-    return messages
+    """The messages and enums of a .proto file, by name."""
+    found, within = {}, []
+    for line in text[PACKAGE.search(text).end() :].splitlines():
+        if not line.strip() or line.strip().startswith(("//", "import ")):
+            continue
+        if begin := BEGIN.match(line):
+            within.append(begin[2])
+            found[".".join(within)] = set()
+        elif line.strip() == "}":
+            within.pop()
+        elif field := FIELD.match(line):
+            repeated, kind, name, number, default = field.groups()
+            found[".".join(within)].add(
+                (name, int(number), kind, bool(repeated), default or "")
+            )
+        else:
+            value = VALUE.match(line)
+            assert value, f"{line!r} is of no form that this test knows"
+            found[".".join(within)].add((value[1], int(value[2])))
+    assert not within
+    return found
 
 
 def generated(file):
     """The same of a generated module's descriptor."""
-
-    def kind(field):
-        name = field.type_name.removeprefix(".").removeprefix(f"{file.package}.")
-        return name or SCALARS[field.type]
-
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
     repeated = FieldDescriptorProto.LABEL_REPEATED
-    return {
-        message.name: {
-            (field.name, field.number, kind(field), field.label == repeated)
+
+    def kind(field, message):
+        name = field.type_name.removeprefix(".").removeprefix(f"{file.package}.")
+        # A message's own types go by their short names.
+        return name.removeprefix(f"{message}.") or SCALARS[field.type]
+
+    found = {}
+
+    def add(message, name):
+        found[name] = {
+            (
+                field.name,
+                field.number,
+                kind(field, name),
+                field.label == repeated,
+                field.default_value,
+            )
             for field in message.field
         }
-        for message in proto.message_type
-    }
+        for enum in message.enum_type:
+            found[f"{name}.{enum.name}"] = {(v.name, v.number) for v in enum.value}
+        for nested in message.nested_type:
+            add(nested, f"{name}.{nested.name}")
+
+    for message in proto.message_type:
+        add(message, message.name)
+    return found
 
 
 @pytest.mark.parametrize("path", PROTOS, ids=lambda path: path.name)
@@ -63,7 +95,7 @@ def test_generated_messages_are_those_of_the_proto_file(path):
 
 def test_generated_code_runs_with_the_oldest_protobuf_that_is_allowed():
     allowed = re.search(r'"protobuf>=([\d.]+)', (ROOT / "setup.py").read_text())[1]
-    assert len(PROTOS) == 2
+    assert len(PROTOS) == 3
     for path in PROTOS:
         code = path.with_name(f"{path.stem}_pb2.py").read_text()
         [protoc] = re.findall(r"^# Protobuf Python Version: (\S+)$", code, re.M)
