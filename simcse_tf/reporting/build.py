@@ -88,7 +88,7 @@ def report(
         models[name] = str(compared.model) if compared else compare
 
     encoders = {
-        name: _caching_encoder(model, {} if runs[name] else reading)
+        name: _caching_encoder(model, **({} if runs[name] else reading))
         for name, model in models.items()
     }
     measured = {name: measure(encode, inputs) for name, encode in encoders.items()}
@@ -138,7 +138,7 @@ def _other_name(reported: ReportedRun, compared: ReportedRun | None, given: str)
     return f"{name} (compared)" if name == reported.name else name
 
 
-def _caching_encoder(model: str, reading: Mapping[str, Any]) -> CachingEncoder:
+def _caching_encoder(model: str, **reading: Any) -> CachingEncoder:
     return CachingEncoder(
         load_encoder(model, progress=True, normalize=False, **reading)
     )

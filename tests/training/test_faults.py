@@ -266,7 +266,8 @@ def terminate_in_evaluation():
 
 
 def assert_stopped(workspace, run):
-    [line] = (workspace / "stderr").read_text().splitlines()
+    reading, line = (workspace / "stderr").read_text().splitlines()
+    assert " read as: " in reading
     step = metrics(run)[-1]["step"]
     assert line == f"stopped by SIGTERM after step {step}: pass --resume to resume"
     assert saved_step(run) == step
@@ -307,7 +308,8 @@ def fill_disk_after_a_checkpoint():
 def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_later(workspace, whole):
     run = workspace / "full"
     assert ended(start(workspace, "full", fault=fill_disk_after_a_checkpoint)) == 2
-    [line] = (workspace / "stderr").read_text().splitlines()
+    reading, line = (workspace / "stderr").read_text().splitlines()
+    assert " read as: " in reading
     assert line == (
         "error: cannot write full/best: File too large; what was saved before is "
         "whole, and --resume continues from it"
@@ -368,7 +370,8 @@ def test_other_training_data_is_another_run(workspace, whole):
     (workspace / "more.txt").write_text("\n".join(SENTENCES * 4))
     arguments = ["--resume", "--set", "data.train=more.txt"]
     assert ended(start(workspace, "whole", *arguments)) == 2
-    [line] = (workspace / "stderr").read_text().splitlines()
+    reading, line = (workspace / "stderr").read_text().splitlines()
+    assert " read as: " in reading
     assert "data.train more.txt holds 32 examples, and 25 when the run began" in line
 
 
