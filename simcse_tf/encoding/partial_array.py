@@ -37,7 +37,7 @@ class PartialArray:
         self._file = file
         self._journal = journal
         self._key = key
-        self.rows_done = self._rows_done()
+        size = os.fstat(file.fileno()).st_size
         file.seek(0)
         np.lib.format.write_array_header_1_0(
             file,
@@ -47,9 +47,12 @@ class PartialArray:
                 "shape": shape,
             },
         )
-        file.seek(
-            self.rows_done * shape[1] * np.dtype(np.float32).itemsize, os.SEEK_CUR
-        )
+        row_bytes = shape[1] * np.dtype(np.float32).itemsize
+        rows = self._rows_recorded()
+        # A kill may leave the journal of a file that is in place already, or gone.
+        is_there = file.tell() + rows * row_bytes <= size
+        self.rows_done = rows if is_there else 0
+        file.seek(self.rows_done * row_bytes, os.SEEK_CUR)
         file.truncate()
 
     def append(self, rows: np.ndarray) -> None:
@@ -65,7 +68,7 @@ class PartialArray:
         with atomic_write(self._journal) as path:
             path.write_text(json.dumps({"key": self._key, "rows": self.rows_done}))
 
-    def _rows_done(self) -> int:
+    def _rows_recorded(self) -> int:
         try:
             journal = json.loads(self._journal.read_text())
         except (OSError, ValueError):

@@ -172,6 +172,21 @@ def test_a_process_that_is_killed_is_resumed_by_the_next(
     assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
 
 
+@pytest.mark.parametrize("rows_recorded", [4, 2])
+def test_a_journal_that_outlived_its_file_costs_no_row(tmp_path, rows_recorded):
+    rows = np.arange(12, dtype="float32").reshape(4, 3)
+    out, journal = tmp_path / "o.npy", tmp_path / "o.npy.partial.json"
+    for _ in range(2):
+        with partial_array(out, (4, 3), "key") as array:
+            assert array.rows_done == 0
+            array.append(rows)
+        np.testing.assert_array_equal(np.load(out), rows)
+        assert not journal.exists()
+        # What a kill leaves between the output's last two steps, or a user who removes
+        # the partial file alone.
+        journal.write_text(json.dumps({"key": "key", "rows": rows_recorded}))
+
+
 def test_two_processes_do_not_write_one_output(command, tmp_path):
     (tmp_path / "in.txt").write_text("one\ntwo")
     output = tmp_path / "o.npy"
