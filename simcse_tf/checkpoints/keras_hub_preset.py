@@ -1,12 +1,15 @@
 """Loads a preset in KerasHub's own format."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras_hub
+import tensorflow as tf
 from keras_hub.src.utils import preset_utils
 
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
+from simcse_tf.checkpoints.own_format import SETTINGS_FILE
 from simcse_tf.checkpoints.reading import describe
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import longest_input
@@ -31,7 +34,8 @@ def load_keras_hub(
         **overrides: Constructor arguments of the backbone.
 
     Raises:
-        UserError: If KerasHub cannot load it, or its tokenizer is of no family of ours.
+        UserError: If KerasHub cannot load it, its tokenizer is of no family of ours, or
+            a handle leads to another format.
 
     Example:
 
@@ -39,6 +43,7 @@ def load_keras_hub(
     load_keras_hub("all_minilm_l6_v2_en").settings["pooling"]  # "avg"
     ```
     """
+    _check_format(preset)
     backbone = load_backbone(preset, **overrides)
     tokenizer = load_tokenizer(preset)
     limit = longest_input(backbone)
@@ -49,6 +54,22 @@ def load_keras_hub(
     }
     reading = describe(preset, settings)
     return LoadedCheckpoint(preset, backbone, tokenizer, settings, None, reading)
+
+
+def _check_format(preset: str) -> None:
+    """A handle may lead to another format, of which KerasHub would read a part."""
+    if "://" not in preset or Path(preset).is_dir():
+        return
+    try:
+        is_preset = "registered_name" in preset_utils.load_json(preset)
+        is_own = preset_utils.check_file_exists(preset, SETTINGS_FILE)
+    except (*_FAILURES, tf.errors.OpError) as error:
+        raise UserError(f"cannot load {preset}: {error}") from error
+    if is_own or not is_preset:
+        raise UserError(
+            f"{preset} is not in KerasHub's format, and it would read the encoder "
+            "alone: download it, and give the directory"
+        )
 
 
 def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:

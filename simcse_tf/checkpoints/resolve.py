@@ -7,6 +7,7 @@ from simcse_tf.checkpoints import hub
 from simcse_tf.core.errors import UserError
 
 PACKAGE_SCHEME = "package://"
+FILE_SCHEME = "file://"
 CONFIG = "config.json"
 # In a sentence-transformers directory the encoder may stand in one of its own.
 MODULES = "modules.json"
@@ -16,10 +17,10 @@ def resolve(model: str) -> str:
     """Turns a MODEL argument into a directory, or what KerasHub's `from_preset` takes.
 
     Args:
-        model: string. A local directory, `package://PACKAGE/PATH` for one inside an
-            installed package, `hf://ORG/NAME[@REVISION]` for a repository of the
-            Hugging Face hub, which is downloaded, or a KerasHub preset's name or
-            handle.
+        model: string. A local directory, also as `file://PATH`,
+            `package://PACKAGE/PATH` for one inside an installed package,
+            `hf://ORG/NAME[@REVISION]` for a repository of the Hugging Face hub, which
+            is downloaded, or a KerasHub preset's name or handle.
 
     Returns:
         string. A directory's path, or KerasHub's name or handle unchanged.
@@ -38,6 +39,7 @@ def resolve(model: str) -> str:
         return str(_package_directory(model))
     if model.startswith(hub.SCHEME):
         return str(hub.download(model))
+    model = model.removeprefix(FILE_SCHEME)
     if Path(model).is_dir():
         if not _holds_model(Path(model)):
             raise UserError(

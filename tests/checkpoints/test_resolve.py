@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from huggingface_hub import constants
 from support.download_hub import running_hub
+from support.models import MINILM, SENTENCES
 
+from simcse_tf import SimCSE
 from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
 from simcse_tf.core.errors import UserError
 
@@ -107,3 +111,38 @@ def test_without_the_hub_what_was_downloaded_is_taken(hub, tmp_path, monkeypatch
 def test_a_repositorys_name_without_the_scheme_is_refused_with_a_hint():
     with pytest.raises(UserError, match="hub is hf://org/name$"):
         resolve("org/name")
+
+
+def test_a_file_handle_is_its_directory():
+    directory = resolve(MINILM)
+    assert resolve(f"file://{directory}") == directory
+    with pytest.raises(UserError, match="no model '/nowhere'"):
+        resolve("file:///nowhere")
+
+
+@pytest.mark.parametrize("kind", ["of Hugging Face", "of ours", "of KerasHub"])
+def test_a_handle_of_another_format_is_refused(
+    kind, tiny_preset, tmp_path, monkeypatch
+):
+    # TensorFlow's files in memory stand in for a bucket.
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    handle = f"ram://models/{kind.split()[-1]}"
+    source = resolve(MINILM) if kind == "of Hugging Face" else str(tiny_preset)
+    expected = SimCSE.from_preset(str(tiny_preset))
+    if kind == "of ours":
+        expected.save_to_preset(str(tmp_path / "ours"))
+        source = str(tmp_path / "ours")
+    for directory, _, files in tf.io.gfile.walk(source):
+        for file in files:
+            to = f"{handle}/{directory.removeprefix(source)}/{file}".replace("//", "/")
+            to = to.replace("ram:/", "ram://")
+            tf.io.gfile.makedirs(to.rpartition("/")[0])
+            tf.io.gfile.copy(f"{directory}/{file}", to, overwrite=True)
+    if kind == "of KerasHub":
+        loaded = SimCSE.from_preset(handle)
+        np.testing.assert_array_equal(
+            loaded.predict(SENTENCES, verbose=0), expected.predict(SENTENCES, verbose=0)
+        )
+    else:
+        with pytest.raises(UserError, match="not in KerasHub's format"):
+            SimCSE.from_preset(handle)
