@@ -3,20 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from simcse_tf.checkpoints import tokenizer_byte_level_bpe
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import read_tokens
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
-SPECIAL_TOKENS = {
-    "bos_token": "<s>",
-    "eos_token": "</s>",
-    "unk_token": "<unk>",
-    "sep_token": "</s>",
-    "pad_token": "<pad>",
-    "cls_token": "<s>",
-    "mask_token": "<mask>",
-}
+SPECIAL_TOKENS = tokenizer_byte_level_bpe.SPECIAL_TOKENS
 _JSON = "tokenizer.json"
 _FILE = "sentencepiece.bpe.model"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from simcse_tf.checkpoints.tokenizer_files import read_tokenizer, write_tokenize
 from simcse_tf.checkpoints.weights import Tensors, tensors_of
 from simcse_tf.core.atomic import atomic_directory
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import write_json
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.exporting.manifest import training_record
 from simcse_tf.exporting.model_card import CardFacts, model_card
@@ -127,8 +127,7 @@ def write_transformer(model: SentenceEncoder, directory: Path) -> None:
     """
     pad = model.tokenizer.pad_token_id
     config = config_of(model.backbone, pad)
-    text = json.dumps(config, indent=2) + "\n"
-    (directory / "config.json").write_text(text, "utf-8")
+    write_json(directory / "config.json", config)
     tensors = tensors_of(model.backbone, pad + 1) | _pooler(model)
     # transformers refuses a file that does not name its framework.
     content = safetensors.save(tensors, {"format": "pt"})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.tokenizers.vocabulary import is_unicode
 
 # A byte that stands nowhere in UTF-8.
 _MARK = b"\xff"
@@ -256,4 +257,4 @@ def _index(parts: tf.Tensor, tokens: list[AddedToken]) -> tf.Tensor:
 
 def _is_searchable(content: str) -> bool:
     # A broken byte counts as U+FFFD, but the search meets the byte.
-    return not any(0xD800 <= ord(c) < 0xE000 or c == "\ufffd" for c in content)
+    return is_unicode(content) and "\ufffd" not in content

@@ -1,4 +1,4 @@
-"""Checks of what a tokenizer is called with."""
+"""What every tokenizer does with a batch before and after its own work."""
 
 from typing import Any
 
@@ -55,3 +55,24 @@ def check_max_length(max_length: Any, first: str, last: str) -> None:
             f"max_length must be an int of at least 2, for {first} and {last}; "
             f"received {max_length!r}"
         )
+
+
+def enclose(ids: tf.RaggedTensor, first: int, last: int) -> tf.RaggedTensor:
+    """Puts one id before and one behind every row.
+
+    Args:
+        ids: int32 ragged tensor of shape `[n, None]`.
+        first: int. The id that begins a row.
+        last: int. The id that ends it.
+
+    Returns:
+        int32 ragged tensor of shape `[n, None]`.
+
+    Example:
+
+    ```python
+    enclose(tf.ragged.constant([[7], []]), 2, 3)  # [[2, 7, 3], [2, 3]]
+    ```
+    """
+    column = tf.ones([ids.nrows(), 1], tf.int32)
+    return tf.concat([column * first, ids, column * last], axis=1)

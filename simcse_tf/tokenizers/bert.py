@@ -14,7 +14,7 @@ from simcse_tf.tokenizers.added_tokens import (
     tokenize_around,
 )
 from simcse_tf.tokenizers.base import Tokenizer
-from simcse_tf.tokenizers.batch import batch_of, check_max_length
+from simcse_tf.tokenizers.batch import batch_of, check_max_length, enclose
 from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
 from simcse_tf.tokenizers.wordpiece_vocabulary import (
     read_vocabulary,
@@ -207,17 +207,12 @@ class BertTokenizer(Tokenizer):
                 self._normalizer.normalize,
                 lambda pieces: self._ids(self._splitter.words(pieces)),
             )
-            return self._enclose(ids[:, : max_length - 2])
+            ids = ids[:, : max_length - 2]
+            return enclose(ids, self.cls_token_id, self.sep_token_id)
 
     def _ids(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
         known = words.with_values(_without_long_words(words.values))
         return self._wordpiece.tokenize(known).merge_dims(1, 2)
-
-    def _enclose(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
-        column = tf.ones([ids.nrows(), 1], tf.int32)
-        return tf.concat(
-            [column * self.cls_token_id, ids, column * self.sep_token_id], axis=1
-        )
 
 
 def _without_long_words(words: tf.Tensor) -> tf.Tensor:

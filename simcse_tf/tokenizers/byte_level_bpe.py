@@ -14,7 +14,7 @@ from simcse_tf.tokenizers.added_tokens import (
     tokenize_around,
 )
 from simcse_tf.tokenizers.base import Tokenizer
-from simcse_tf.tokenizers.batch import batch_of, check_max_length
+from simcse_tf.tokenizers.batch import batch_of, check_max_length, enclose
 from simcse_tf.tokenizers.byte_level_words import WordSplitter
 from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
 
@@ -169,10 +169,7 @@ class RobertaTokenizer(Tokenizer):
             ids = tokenize_around(
                 text, self.added_tokens, lambda texts: self._plain(texts, bpe, room)
             )[:, :room]
-            column = tf.ones([ids.nrows(), 1], tf.int32)
-            return tf.concat(
-                [column * self.cls_token_id, ids, column * self.sep_token_id], axis=1
-            )
+            return enclose(ids, self.cls_token_id, self.sep_token_id)
 
     def _plain(
         self, text: tf.Tensor, bpe: tf_text.SentencepieceTokenizer, room: tf.Tensor

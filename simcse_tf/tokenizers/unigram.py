@@ -16,7 +16,7 @@ from simcse_tf.tokenizers.added_tokens import (
     tokenize_around,
 )
 from simcse_tf.tokenizers.base import Tokenizer
-from simcse_tf.tokenizers.batch import batch_of, check_max_length
+from simcse_tf.tokenizers.batch import batch_of, check_max_length, enclose
 from simcse_tf.tokenizers.metaspace import (
     METASPACE,
     SPACES,
@@ -253,10 +253,7 @@ class XLMRobertaTokenizer(Tokenizer):
                 self._normalize_strings,
                 lambda texts: self._segment_strings(texts, room),
             )[:, :room]
-            column = tf.ones([ids.nrows(), 1], tf.int32)
-            return tf.concat(
-                [column * self.cls_token_id, ids, column * self.sep_token_id], axis=1
-            )
+            return enclose(ids, self.cls_token_id, self.sep_token_id)
 
     # Functions of their own, because each stands in several branches of `_tokenize`.
     @tf.function(

@@ -1,4 +1,4 @@
-"""Checks of the vocabularies of byte-level BPE and Unigram."""
+"""Checks of vocabularies."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def unique_ids(vocabulary: list[str]) -> dict[str, int]:
     """
     ids: dict[str, int] = {}
     for index, token in enumerate(vocabulary):
-        if not _is_unicode(token):
+        if not is_unicode(token):
             raise UserError(
                 f"vocabulary: expected a string of valid Unicode at {index}; "
                 f"received {token!r}"
@@ -64,5 +64,13 @@ def required_id(token: str, ids: dict[str, int], model: str) -> int:
     return ids[token]
 
 
-def _is_unicode(token: Any) -> bool:
+def is_unicode(token: Any) -> bool:
+    """Whether a token is a string that UTF-8 can hold.
+
+    Example:
+
+    ```python
+    is_unicode("\\ud800")  # False: half a surrogate pair
+    ```
+    """
     return isinstance(token, str) and not any(0xD800 <= ord(c) < 0xE000 for c in token)

@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.tokenizers.added_tokens import WHITE_SPACE
+from simcse_tf.tokenizers.vocabulary import is_unicode
 
 
 def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
@@ -92,7 +92,7 @@ def unique_ids(vocabulary: list[str], source: str) -> dict[str, int]:
     """
     ids: dict[str, int] = {}
     for index, token in enumerate(vocabulary):
-        if not _is_unicode(token):
+        if not is_unicode(token):
             raise UserError(
                 f"{source}: expected a string of valid Unicode on line {index + 1}; "
                 f"received {token!r}"
@@ -104,7 +104,3 @@ def unique_ids(vocabulary: list[str], source: str) -> dict[str, int]:
             )
         ids[token] = index
     return ids
-
-
-def _is_unicode(token: Any) -> bool:
-    return isinstance(token, str) and not any(0xD800 <= ord(c) < 0xE000 for c in token)

@@ -2,49 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
+
+from support.loopback import LoopbackServer, QuietHandler, running
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(LoopbackServer):
     """A directory for each repository, and the files that were asked for."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories: dict[str, Path] = {}
         self.gated: set[str] = set()
         self.fetched: list[str] = []
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+
+def running_hub() -> AbstractContextManager[Hub]:
+    return running(Hub())
 
 
-@contextmanager
-def running_hub() -> Iterator[Hub]:
-    hub = Hub()
-    thread = Thread(target=hub.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format, *args):
-        pass
 
     def do_HEAD(self):
         self.do_GET()

@@ -2,50 +2,32 @@
 
 import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
+
+from support.loopback import LoopbackServer, QuietHandler, running
 
 TOKEN = "hf_token-of-the-test"
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(LoopbackServer):
     """What was made and committed, in `repositories` and `private`."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
         self.large_files: dict[str, bytes] = {}
         # Names that the token must not write to.
         self.foreign = "others"
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+
+def running_hub() -> AbstractContextManager[Hub]:
+    return running(Hub())
 
 
-@contextmanager
-def running_hub() -> Iterator[Hub]:
-    hub = Hub()
-    thread = Thread(target=hub.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
-        thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format, *args):
-        pass
 
     def do_GET(self):
         self._answer(404, {"error": "Not found"})
