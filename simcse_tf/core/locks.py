@@ -1,0 +1,111 @@
+"""Locks between processes: who holds a file's lock works alone."""
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from simcse_tf.core.errors import UserError
+
+# What file systems without locks answer, some network ones among them.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], message: str) -> Iterator[None]:
+    """Holds the lock of a file, for one process at a time.
+
+    The kernel gives the lock back when the process ends, however it ends: a file that
+    a killed process left locks nobody out. Linux passes the lock on to an NFS server.
+    Where a file system has no locks, a line on stderr says so.
+
+    Args:
+        path: The file. It is made, with its parents, and removed at the end, with
+            those parents that were made here and hold nothing.
+        message: string. What to say, and do, if another process holds the lock. Who it
+            is is added.
+
+    Raises:
+        UserError: If another process holds it.
+        OSError: If the file cannot be made.
+
+    Example:
+
+    ```python
+    with locked("runs/mine/.lock", "another process trains in runs/mine"):
+        train()
+    ```
+    """
+    file = Path(path)
+    parents = [file.parent, *file.parent.parents]
+    made = [directory for directory in parents if not directory.exists()]
+    try:
+        descriptor = _acquire(file, message)
+        try:
+            yield
+        finally:
+            # While the lock is held: whoever opened the file before sees that it is
+            # no longer there, and makes another.
+            file.unlink(missing_ok=True)
+            os.close(descriptor)
+    finally:
+        with suppress(OSError):
+            # The innermost first.
+            for directory in made:
+                directory.rmdir()
+
+
+def _acquire(file: Path, message: str) -> int:
+    """The descriptor of the file, once it is locked and still has its name."""
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            # Its directory was removed between the two, by the process that made it.
+            continue
+        try:
+            _lock(descriptor, file, message)
+            if _has_name(descriptor, file):
+                _sign(descriptor)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, file: Path, message: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
+        raise UserError(f"{message} ({holder or 'process unknown'})") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(
+            f"{file.parent}: its file system has no locks ({error.strerror}): see to "
+            "it that no other process writes there",
+            file=sys.stderr,
+        )
+
+
+def _has_name(descriptor: int, file: Path) -> bool:
+    """Whether the open file was not removed since, by the process that held it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    # On a full disk the lock holds as well.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        text = f"process {os.getpid()} on {socket.gethostname()}"
+        os.pwrite(descriptor, text.encode(), 0)
