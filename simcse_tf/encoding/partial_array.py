@@ -1,6 +1,5 @@
 """A NumPy file written from the top: a killed process loses little of it."""
 
-import errno
 import fcntl
 import io
 import json
@@ -14,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from simcse_tf.core.atomic import atomic_write, clean_up, is_open_at, sync
+from simcse_tf.core.errors import UserError
 
 
 class PartialArray:
@@ -21,7 +21,7 @@ class PartialArray:
 
     Args:
         file: The file, open for reading and writing.
-        journal: The file that counts its rows.
+        final: What it is to become.
         key: string. Identifies what the rows are made from.
         shape: Rows and columns of the whole array.
 
@@ -36,9 +36,9 @@ class PartialArray:
     ```
     """
 
-    def __init__(self, file: BinaryIO, journal: Path, key: str, shape: tuple[int, int]):
+    def __init__(self, file: BinaryIO, final: Path, key: str, shape: tuple[int, int]):
         self._file = file
-        self._journal = journal
+        self._partial, self._journal = working_files(final)
         self._key = key
         header = _header(shape)
         row_bytes = shape[1] * np.dtype(np.float32).itemsize
@@ -50,8 +50,8 @@ class PartialArray:
         self.rows_done = rows if is_there else 0
         if not self.rows_done:
             # First of all: it must never count rows that another key wrote.
-            journal.unlink(missing_ok=True)
-            sync(journal.parent)
+            self._journal.unlink(missing_ok=True)
+            sync(final.parent)
             file.write(header)
         file.seek(len(header) + self.rows_done * row_bytes)
         file.truncate()
@@ -76,6 +76,15 @@ class PartialArray:
         """
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def discard(self) -> None:
+        """Removes what is written, which nobody can resume.
+
+        Raises:
+            OSError: If it cannot be removed.
+        """
+        self._journal.unlink(missing_ok=True)
+        self._partial.unlink(missing_ok=True)
 
     def _rows_recorded(self) -> int:
         try:
@@ -103,6 +112,7 @@ def partial_array(
     Raises:
         BlockingIOError: If another process is writing it.
         OSError: If it cannot be written.
+        UserError: If another program's file has the name of the partial one.
         ValueError: If the block has not appended all rows.
 
     Example:
@@ -117,7 +127,7 @@ def partial_array(
     clean_up(final.parent)
     partial, journal = working_files(final)
     with _locked(partial) as file:
-        array = PartialArray(file, journal, key, shape)
+        array = PartialArray(file, final, key, shape)
         yield array
         if array.rows_done != shape[0]:
             raise ValueError(f"expected {shape[0]} rows, received {array.rows_done}")
@@ -161,8 +171,9 @@ def _check_own(descriptor: int, partial: Path) -> None:
     if not stat.S_ISREG(about.st_mode) or (
         about.st_size and os.pread(descriptor, len(magic), 0) != magic[: about.st_size]
     ):
-        raise FileExistsError(
-            errno.EEXIST, f"{partial} is there and is not of encode: move it away"
+        raise UserError(
+            f"{partial}, where rows are written first, holds something else: remove it "
+            "or name another output"
         )
 
 
