@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from simcse_tf.core.atomic import is_open_at
 from simcse_tf.core.errors import UserError
 
 # What file systems without locks answer, some network ones among them.
@@ -70,7 +71,7 @@ def _acquire(file: Path, message: str) -> int:
             continue
         try:
             _lock(descriptor, file, message)
-            if _has_name(descriptor, file):
+            if is_open_at(descriptor, file):
                 _sign(descriptor)
                 return descriptor
         except BaseException:
@@ -93,14 +94,6 @@ def _lock(descriptor: int, file: Path, message: str) -> None:
             "it that no other process writes there",
             file=sys.stderr,
         )
-
-
-def _has_name(descriptor: int, file: Path) -> bool:
-    """Whether the open file was not removed since, by the process that held it."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), file.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _sign(descriptor: int) -> None:

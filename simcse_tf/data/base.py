@@ -12,6 +12,7 @@ class Source(Protocol):
     Attributes:
         columns: int. 1 for sentences, 2 for pairs, 3 for triplets.
         skipped: int. How many blank lines were left out.
+        fingerprint: string. What tells these data from others.
 
     Example:
 
@@ -24,6 +25,9 @@ class Source(Protocol):
     columns: int
     skipped: int
 
+    @property
+    def fingerprint(self) -> str: ...
+
     def __len__(self) -> int: ...
 
     def read(self, indices: Sequence[int], epoch: int) -> list[Row]:
@@ -31,5 +35,8 @@ class Source(Protocol):
 
         Those of a file are the same in every epoch; a source that draws positives
         draws others in each.
+
+        Raises:
+            UserError: If they can no longer be read, or are no longer the same.
         """
         ...

@@ -22,6 +22,7 @@ def training_batches(
     seed: int = 42,
     parts: int = 1,
     own_parts: range = range(1),
+    problems: list[UserError] | None = None,
 ) -> tf.data.Dataset:
     """The training batches of some steps.
 
@@ -40,6 +41,8 @@ def training_batches(
             to `1`.
         own_parts: range. The parts of each step to return, in their order; only
             their examples are read. Defaults to `range(1)`.
+        problems: Optional list. Gets what the source raises while it is read, which
+            TensorFlow turns into an error of its own.
 
     Returns:
         `tf.data.Dataset` of tuples of `source.columns` string tensors of shape
@@ -70,7 +73,12 @@ def training_batches(
         return order, epoch
 
     def read(order: np.ndarray, epoch: np.ndarray) -> np.ndarray:
-        return np.array(source.read(order.tolist(), int(epoch)), dtype=object)
+        try:
+            return np.array(source.read(order.tolist(), int(epoch)), dtype=object)
+        except UserError as problem:
+            if problems is not None:
+                problems.append(problem)
+            raise
 
     def columns(order: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         texts = tf.numpy_function(read, [order, epoch], tf.string)

@@ -45,6 +45,11 @@ class AugmentedSource:
     def __len__(self) -> int:
         return len(self._sentences)
 
+    @property
+    def fingerprint(self) -> str:
+        """See `simcse_tf.data.base.Source`."""
+        return self._sentences.fingerprint
+
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         anchors = [anchor for (anchor,) in self._sentences.read(indices, epoch)]
@@ -109,6 +114,11 @@ class NextSentenceSource:
 
     def __len__(self) -> int:
         return len(self._anchors)
+
+    @property
+    def fingerprint(self) -> str:
+        """See `simcse_tf.data.base.Source`."""
+        return self._sentences.fingerprint
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""

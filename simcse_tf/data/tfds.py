@@ -46,6 +46,11 @@ class TFDSSource:
         self._names = names
         self._examples = builder.as_data_source("train")
         self.columns = len(names)
+        train = builder.info.splits["train"]
+        self.fingerprint = (
+            f"{builder.info.full_name}, {train.num_examples} examples, "
+            f"{int(train.num_bytes)} bytes"
+        )
 
     def __len__(self) -> int:
         return len(self._examples)

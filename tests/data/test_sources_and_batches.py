@@ -1,14 +1,20 @@
 import csv
+import hashlib
 import io
 import json
+import os
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.batches import steps_per_epoch, training_batches
 from simcse_tf.data.sources import open_source
 
@@ -261,3 +267,61 @@ def test_a_tfds_data_set_gives_the_batches_of_its_file(tmp_path, monkeypatch):
     assert read_all(source) == rows
     [first, *_] = training_batches(source, 4, 0, 2, shuffle=False)
     assert [text.decode() for text in first[2].numpy()] == [r[2] for r in rows[:4]]
+    assert re.fullmatch(
+        r"nli_for_simcse/[\d.]+, 9 examples, \d+ bytes", source.fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.open("w").close(),
+        lambda path: path.open("r+b").truncate(10),
+        lambda path: path.write_text(path.read_text()[::-1]),
+        lambda path: path.open("a").write("more\n"),
+    ],
+    ids=["emptied", "cut", "rewritten", "longer"],
+)
+def test_a_file_that_changes_under_a_run_is_told_and_not_read(
+    write, numbers, tmp_path, change
+):
+    change(tmp_path / "n.txt")
+    problems = []
+    with pytest.raises(tf.errors.OpError):
+        list(training_batches(numbers, 5, 0, 4, problems=problems))
+    assert "n.txt was changed while it was in use" in str(problems[0])
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        numbers.read([0])
+
+
+def test_a_file_that_is_touched_or_replaced_is_read_on(numbers, tmp_path):
+    path = tmp_path / "n.txt"
+    os.utime(path)
+    assert numbers.read([3]) == [(b"3",)]
+    (tmp_path / "other").write_text("x\n" * 30)
+    (tmp_path / "other").replace(path)
+    assert numbers.read([4]) == [(b"4",)]
+    path.unlink()
+    assert numbers.read([5]) == [(b"5",)]
+
+
+def test_a_file_that_changes_while_it_is_indexed_is_told(write, monkeypatch):
+    path = write("n.txt", "one\ntwo\n")
+    lines = LocatedLines.__iter__
+
+    def write_meanwhile(self):
+        yield from lines(self)
+        Path(path).write_text("one\nTWO\n")
+
+    monkeypatch.setattr(LocatedLines, "__iter__", write_meanwhile)
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        open_source(path)
+
+
+def test_a_fingerprint_is_that_of_the_content(write, numbers):
+    path = write("other.txt", "".join(f"{i}\n" for i in range(23)))
+    assert open_source(path).fingerprint == numbers.fingerprint
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert numbers.fingerprint == f"sha256 {digest}"
+    shorter = write("other.txt", "".join(f"{i}\n" for i in range(1, 24)))
+    assert open_source(shorter).fingerprint != numbers.fingerprint
