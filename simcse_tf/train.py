@@ -1,12 +1,12 @@
 """`python -m simcse_tf.train`: a training run from a config."""
 
+import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from simcse_tf.core.cli import Parser, run
-from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
-from simcse_tf.training.config import load_config
-from simcse_tf.training.run_data import open_run
+from simcse_tf.training.sigterm import Stop, stopping
 
 
 def _split_cpu(count: int, strategy: str) -> None:
@@ -43,18 +43,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="split the CPU into N devices, to try training.strategy=mirrored",
     )
     arguments = parser.parse_args(argv)
+    # Before the imports: they take seconds.
+    with stopping() as stop:
+        _train(arguments, stop)
+
+
+def _train(arguments: argparse.Namespace, stop: Stop) -> None:
+    from simcse_tf.core.compilation_cache import keep_compiled
+    from simcse_tf.training.config import load_config
+    from simcse_tf.training.run_data import open_run
+    from simcse_tf.training.run_directory import RunDirectory
+
     config = load_config(arguments.config, arguments.set)
+    directory = RunDirectory(config.output_dir)
+    stop.advice = lambda: (
+        "pass --resume to resume"
+        if directory.has_begun()
+        else "the same command begins anew"
+    )
     keep_compiled()
     if arguments.logical_devices is not None:
         _split_cpu(arguments.logical_devices, config.training.strategy)
     # A mistake is reported before TensorFlow is imported, but not where other workers
     # would wait long for one that has not joined them.
     alone = config.training.strategy != "multi_worker"
-    data = open_run(config, arguments.resume) if alone else None
+    with open_run(config, arguments.resume) if alone else nullcontext() as data:
+        from simcse_tf.training.run import train
 
-    from simcse_tf.training.run import train
-
-    train(config, arguments.resume, data)
+        train(config, arguments.resume, data)
 
 
 if __name__ == "__main__":

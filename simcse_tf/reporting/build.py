@@ -17,6 +17,7 @@ from simcse_tf.reporting import page
 from simcse_tf.reporting.inputs import read_inputs
 from simcse_tf.reporting.measured import measure
 from simcse_tf.reporting.run import ReportedRun, read_run
+from simcse_tf.training.progress import load_progress
 from simcse_tf.training.run_directory import RunDirectory
 
 
@@ -120,11 +121,8 @@ def report(
 
 def _read_run(path: str | Path) -> ReportedRun:
     found = read_run(path)
-    # TensorFlow takes its time, which a mistake need not wait for.
-    from simcse_tf.training import checkpoint
-
     try:
-        progress = checkpoint.load_progress(str(path))
+        progress = load_progress(str(path))
     except UserError:
         # The report can do without; only --resume needs the checkpoint.
         return found

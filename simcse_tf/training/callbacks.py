@@ -14,15 +14,13 @@ import tensorflow as tf
 from simcse_tf.core.atomic import atomic_write, sync
 from simcse_tf.distributed.collectives import any_worker
 from simcse_tf.training import checkpoint
-from simcse_tf.training.checkpoint import Progress
+from simcse_tf.training.progress import Progress
+from simcse_tf.training.run_data import SELECTION_TASK
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.sigterm import stopped
 
 Scores = dict[str, float]
 Logs = dict[str, Any] | None
-
-# The paper selects checkpoints by STS-B; without it the mean decides.
-SELECTION_TASK = "STSBenchmark"
 
 
 class StepClock(keras.callbacks.Callback):

@@ -1,40 +1,23 @@
 """What a run saves: all that decides its next steps, and its best model."""
 
 import json
-import zipfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from simcse_tf.core.atomic import (
-    atomic_directory,
-    atomic_write,
-    check_room,
-    remove_directory,
-)
+from simcse_tf.checkpoints.load import load_tokenizer
+from simcse_tf.core.atomic import atomic_directory, check_room, remove_directory
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import write_json
+from simcse_tf.encoders.families import tokenizer_config
 from simcse_tf.model.preset_io import write_preset
-from simcse_tf.training.run_directory import SCORES_FILE, STATE_FILE, RunDirectory
+from simcse_tf.tokenizers.base import Tokenizer
+from simcse_tf.training.progress import Progress, link_last, load_state, save_state
+from simcse_tf.training.run_directory import SCORES_FILE, RunDirectory
 
 # A model's vocabulary, configs and HDF5's own bytes, beside its weights.
 OVERHEAD = 2**20
-
-
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        step: int. Batches seen. A step that loss scaling skips counts too.
-        examples: int. How many examples the training data holds.
-    """
-
-    step: int = 0
-    examples: int = 0
 
 
 def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
@@ -62,28 +45,9 @@ def save(run: str, model: Any, progress: Progress, keep: int = 1) -> None:
     arrays = {name: variable.numpy() for name, variable in _variables(model)}
     with atomic_directory(newest) as path:
         _write_model(model, path, sum(array.nbytes for array in arrays.values()))
-        np.savez(path / STATE_FILE, progress=json.dumps(asdict(progress)), **arrays)
-    with atomic_write(directory.last) as link:
-        link.symlink_to(newest.relative_to(directory.path))
-    _prune(newest, keep)
-
-
-def load_progress(run: str) -> Progress | None:
-    """Reads how far a run's last checkpoint had come; `None` if there is none yet.
-
-    Raises:
-        UserError: If the checkpoint cannot be read.
-
-    Example:
-
-    ```python
-    load_progress("runs/mine").step  # 500
-    ```
-    """
-    if not RunDirectory(run).last.is_symlink():
-        return None
-    with _open_state(run) as saved:
-        return Progress(**json.loads(str(saved["progress"])))
+        save_state(path, progress, arrays)
+    link_last(directory, newest)
+    _prune(directory, newest, keep)
 
 
 def restore(run: str, model: Any) -> None:
@@ -102,12 +66,17 @@ def restore(run: str, model: Any) -> None:
     restore("runs/mine", model)
     ```
     """
-    with _open_state(run) as saved:
-        variables = dict(_variables(model))
-        arrays = {name: saved[name] for name in saved.files if name != "progress"}
+    arrays, variables = load_state(run), dict(_variables(model))
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         raise UserError(f"--resume: {run}/last is the checkpoint of another model")
+    # Another vocabulary of the same size would give the weights other tokens.
+    saved = load_tokenizer(str(RunDirectory(run).newest))
+    if _as_json(saved) != _as_json(model.tokenizer):
+        raise UserError(
+            f"--resume: model.preset has another tokenizer than {run}/last: that is "
+            "another run"
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name])
 
@@ -142,21 +111,17 @@ def _write_model(model: Any, directory: Path, beside: int = 0) -> None:
     write_preset(model, directory)
 
 
-def _open_state(run: str) -> Any:
-    path = RunDirectory(run).last / STATE_FILE
-    try:
-        return np.load(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"--resume: cannot read {path}: {error}") from None
+def _as_json(tokenizer: Tokenizer) -> str:
+    return json.dumps(tokenizer_config(tokenizer), sort_keys=True)
 
 
-def _prune(newest: Path, keep: int) -> None:
+def _prune(run: RunDirectory, newest: Path, keep: int) -> None:
     """Leaves the `keep` checkpoints up to the newest.
 
     Later ones hold steps that a resumed run runs again.
     """
-    there = sorted(newest.parent.glob("step-*"))
-    kept = [path for path in there if path <= newest][-keep:]
+    there = run.saved
+    kept = there[: there.index(newest) + 1][-keep:]
     for path in there:
         if path not in kept:
             remove_directory(path)

@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,20 @@ from simcse_tf.model.simcse import SimCSE
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
-from simcse_tf.training import callbacks, checkpoint, run_directory
+from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.callbacks import RunLog
-from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.config import Config, ObjectiveConfig
 from simcse_tf.training.optimizer import LinearDecay, adam
-from simcse_tf.training.run_data import RunData, open_run
+from simcse_tf.training.progress import Progress
+from simcse_tf.training.run_data import (
+    SELECTION_TASK,
+    RunData,
+    open_run,
+    progress_of,
+)
 from simcse_tf.training.run_directory import RunDirectory, writing
+from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
 
 _JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
@@ -56,8 +62,8 @@ def train(
         config: A `simcse_tf.training.config.Config`.
         resume: bool. Whether to resume from the last checkpoint in the output
             directory. Defaults to `False`.
-        data: Optional `RunData` that `open_run` returned for this config. Defaults
-            to opening it here.
+        data: Optional `RunData` that `open_run` has opened for this config, and keeps
+            open. Defaults to opening it here.
 
     Returns:
         Test scores (Spearman times 100) of the best checkpoint by task, and their
@@ -84,9 +90,17 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     # Before anything else, since TensorFlow must not have started yet.
     strategy = strategy_of(config.training.strategy, config.training.tpu)
     _check_replicas(config, strategy.num_replicas_in_sync)
+    if data is None:
+        with open_run(config, resume, is_chief()) as data:
+            return _run(config, resume, data, strategy)
+    return _run(config, resume, data, strategy)
+
+
+def _run(
+    config: Config, resume: bool, data: RunData, strategy: tf.distribute.Strategy
+) -> dict[str, float]:
     output, chief = Path(config.output_dir), is_chief()
-    data = data or open_run(config, resume, chief)
-    progress = _progress(config, resume, len(data.source))
+    progress = progress_of(config, data, resume)
 
     with strategy.scope():
         model = build_model(config, data.last_step)
@@ -94,7 +108,7 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
     if chief:
-        run_directory.begin(output, config)
+        begin(output, config)
         say_how_read(model, config.model.preset)
         report_data(data, resume, progress.step)
         report_compilation(model)
@@ -103,16 +117,6 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
     # A worker that left before the others would count as lost.
     collectives.any_worker(False)
     return scores
-
-
-def _progress(config: Config, resume: bool, examples: int) -> Progress:
-    found = checkpoint.load_progress(config.output_dir) if resume else None
-    if found and found.examples != examples:
-        raise UserError(
-            f"--resume: data.train {config.data.train} holds {examples} examples, and "
-            f"{found.examples} when the run began: that is another run"
-        )
-    return found or Progress(examples=examples)
 
 
 def build_model(config: Config, last_step: int) -> SimCSE:
@@ -182,13 +186,18 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
     source, steps, last_step = data.source, data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
-    with sigterm() as must_stop, _run_log(config, progress) as log:
+    problems: list[UserError] = []
+    with (
+        sigterm() as must_stop,
+        _run_log(config, progress) as log,
+        _data_problems_told(problems),
+    ):
         watch = _callbacks(config, data, progress, log, must_stop)
         while progress.step < last_step:
             epoch, first = progress.step // steps, progress.step
             end = min((epoch + 1) * steps, last_step)
             batches = functools.partial(
-                _batches, model, source, config, range(first, end)
+                _batches, model, source, config, range(first, end), problems
             )
             model.fit(
                 distribute(model.distribute_strategy, batches),
@@ -210,11 +219,23 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
             raise stopped(progress)
 
 
+@contextmanager
+def _data_problems_told(problems: list[UserError]) -> Iterator[None]:
+    """Raises what was wrong with the data instead of what TensorFlow makes of it."""
+    try:
+        yield
+    except tf.errors.OpError:
+        if problems:
+            raise problems[0] from None
+        raise
+
+
 def _batches(
     model: SimCSE,
     source: Source,
     config: Config,
     steps: range,
+    problems: list[UserError],
     replicas: int,
     own: range,
 ) -> Any:
@@ -228,6 +249,7 @@ def _batches(
         config.data.seed,
         replicas,
         own,
+        problems,
     )
     return batches.map(model.prepare, tf.data.AUTOTUNE)
 
@@ -262,7 +284,7 @@ def _callbacks(
         watch.append(
             callbacks.GeometryEvaluation(
                 lambda model: geometry.stsb_geometry(
-                    _encoder(model), data.dev[callbacks.SELECTION_TASK]
+                    _encoder(model), data.dev[SELECTION_TASK]
                 ),
                 progress,
                 config.evaluation.geometry_every,

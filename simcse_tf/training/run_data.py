@@ -1,6 +1,9 @@
 """All data that a run needs, opened and checked before anything expensive."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +14,12 @@ from simcse_tf.data.batches import steps_per_epoch
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
 from simcse_tf.data.sources import open_source
 from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
-from simcse_tf.training import run_directory
 from simcse_tf.training.config import Config
+from simcse_tf.training.progress import Progress, load_progress
+from simcse_tf.training.run_start import claimed
+
+# The paper selects checkpoints by STS-B; without it the mean decides.
+SELECTION_TASK = "STSBenchmark"
 
 
 class RunData(NamedTuple):
@@ -33,8 +40,11 @@ class RunData(NamedTuple):
     test: Mapping[str, Pairs]
 
 
-def open_run(config: Config, resume: bool = False, chief: bool = True) -> RunData:
-    """Checks that a run can begin or resume in its directory, and opens its data.
+@contextmanager
+def open_run(
+    config: Config, resume: bool = False, chief: bool = True
+) -> Iterator[RunData]:
+    """Keeps other processes out of a run's directory, and opens the run's data.
 
     Args:
         config: A `simcse_tf.training.config.Config`.
@@ -47,12 +57,15 @@ def open_run(config: Config, resume: bool = False, chief: bool = True) -> RunDat
     Example:
 
     ```python
-    open_run(load_config("configs/sup.json")).last_step
+    with open_run(load_config("configs/sup.json")) as data:
+        print(data.last_step)
     ```
     """
-    if chief:
-        run_directory.check(Path(config.output_dir), config, resume)
-    return open_data(config)
+    if not chief:
+        yield open_data(config)
+        return
+    with claimed(Path(config.output_dir), config, resume):
+        yield open_data(config)
 
 
 def open_data(config: Config) -> RunData:
@@ -71,6 +84,45 @@ def open_data(config: Config) -> RunData:
     steps = steps_per_epoch(source, config.training.batch_size)
     last_step = config.training.max_steps or steps * config.training.epochs
     return RunData(source, steps, last_step, *_evaluation_data(config))
+
+
+def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
+    """How far a run has come, with data that are still the same.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+        data: Its data.
+        resume: bool. Whether it resumes; else it begins.
+
+    Raises:
+        UserError: If its last checkpoint cannot be read, or is of other data.
+
+    Example:
+
+    ```python
+    progress_of(config, data, resume=True).step  # 500
+    ```
+    """
+    now = Progress(0, len(data.source), data.source.fingerprint, _fingerprint(data.dev))
+    found = load_progress(config.output_dir) if resume else None
+    if not found:
+        return now
+    train, dev = (
+        f"data.train {config.data.train}",
+        f"data.evaluation {config.data.evaluation}",
+    )
+    for what, holds, held in (
+        (train, f"{now.examples} examples", f"{found.examples} examples"),
+        (train, now.data, found.data),
+        (dev, now.dev, found.dev),
+    ):
+        # A run may have no evaluation data, and one of an older version does not say.
+        if holds and held and holds != held:
+            raise UserError(
+                f"--resume: {what} holds {holds}, and held {held} when the run began: "
+                "that is another run"
+            )
+    return Progress(found.step, now.examples, now.data, now.dev or found.dev)
 
 
 def training_source(config: Config) -> Source:
@@ -142,3 +194,15 @@ def _evaluation_data(
             f"evaluation.geometry_every: expected STS/STSBenchmark in {directory}"
         )
     return dev, test if config.evaluation.test else {}
+
+
+def _fingerprint(dev: Mapping[str, Pairs]) -> str:
+    """What tells the pairs that choose the best model from others; empty without."""
+    if not dev:
+        return ""
+    chosen = {SELECTION_TASK: dev[SELECTION_TASK]} if SELECTION_TASK in dev else dev
+    values = [
+        [task, *pairs.sentences_a, *pairs.sentences_b, *map(float, pairs.scores)]
+        for task, pairs in sorted(chosen.items())
+    ]
+    return f"sha256 {hashlib.sha256(json.dumps(values).encode()).hexdigest()}"

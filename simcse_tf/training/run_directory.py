@@ -1,40 +1,22 @@
-"""A run's directory: its files, and whether a run may begin there."""
+"""A run's directory: its files, and what they hold."""
 
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from simcse_tf.core.atomic import atomic_write, clean_up
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, read_json, shown
 from simcse_tf.training.config import Config, load_config
 
-# A resumed run may differ from what was begun in these keys only: paths may move,
-# a run may become longer, and the others change no step but for its rounding (the
-# number of replicas, its dropout masks too).
-RESUMABLE_KEYS = (
-    "output_dir",
-    "data.train",
-    "data.evaluation",
-    "model.preset",
-    "training.epochs",
-    "training.max_steps",
-    "training.strategy",
-    "training.tpu",
-    "training.micro_batch_size",
-    "training.evaluate_every",
-    "training.checkpoint_every",
-    "training.keep",
-    "evaluation.geometry_every",
-    "evaluation.test",
-)
-
-
 # In a model's directory: the dev scores of the model, and a checkpoint's state.
 SCORES_FILE = "dev.json"
 STATE_FILE = "training_state.npz"
+
+_CHECKPOINT = re.compile(r"step-(\d{8,})")
 
 
 class RunDirectory:
@@ -95,6 +77,27 @@ class RunDirectory:
         return self.checkpoints / f"step-{step:08d}"
 
     @property
+    def saved(self) -> list[Path]:
+        """The directories of the checkpoints that are there, the oldest first."""
+        there = filter(Path.is_dir, self.checkpoints.glob("step-*"))
+        return sorted(filter(_step_of, there), key=_step_of)
+
+    @property
+    def newest(self) -> Path | None:
+        """The checkpoint to resume from; `None` before the first one.
+
+        That is `last`, and without it (a copy may lack links) the newest one.
+        """
+        if os.path.lexists(self.last):
+            return self.last
+        return next(reversed(self.saved), None)
+
+    @property
+    def lock_file(self) -> Path:
+        """What a process that writes the run holds the lock of."""
+        return self.path / ".lock"
+
+    @property
     def config(self) -> Config:
         """The run's config.
 
@@ -122,7 +125,19 @@ class RunDirectory:
         Raises:
             UserError: If they cannot be read.
         """
-        return read_json(self.test_file) if self.test_file.is_file() else None
+        return _scores(self.test_file)
+
+    @property
+    def written(self) -> list[Path]:
+        """What is there of that which a run writes beside its config."""
+        paths = (
+            self.metrics_file,
+            self.best,
+            self.last,
+            self.checkpoints,
+            self.test_file,
+        )
+        return [path for path in paths if os.path.lexists(path)]
 
     def has_begun(self) -> bool:
         """Whether a run has begun here."""
@@ -143,15 +158,12 @@ class RunDirectory:
         """
         path = self.metrics_file
         try:
-            text = path.read_text("utf-8") if path.is_file() else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read {path}: {error}") from None
+            content = path.read_bytes() if path.is_file() else b""
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
         # A run that is writing, or was killed, leaves a part of its last line.
-        lines = text.split("\n")[:-1]
-        return [
-            _logged(line, f"{path}, line {number}")
-            for number, line in enumerate(lines, start=1)
-        ]
+        lines = content.split(b"\n")[:-1]
+        return [_logged(line, path, step) for step, line in enumerate(lines, start=1)]
 
     def steps_logged(self) -> int:
         """How many steps are in the log."""
@@ -171,65 +183,7 @@ def scores_of(model: Path) -> dict[str, float] | None:
     scores_of(Path("runs/mine/best"))  # {"step": 250, "STSBenchmark": 82.1, ...}
     ```
     """
-    path = model / SCORES_FILE
-    return read_json(path) if path.is_file() else None
-
-
-def check(output: Path, config: Config, resume: bool) -> None:
-    """Checks that a run can begin, or be resumed, in a directory.
-
-    Args:
-        output: The directory. Need not be there.
-        config: The run's config.
-        resume: bool. Whether the run is to be resumed.
-
-    Raises:
-        UserError: If the directory cannot be written, holds a run that would be
-            overwritten, or none to resume, or one of another config.
-
-    Example:
-
-    ```python
-    check(Path("runs/mine"), load_config("configs/sup.json"), resume=False)
-    ```
-    """
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"output_dir {output}: {there} is not a writable directory")
-    run = RunDirectory(output)
-    if resume and not run.has_begun():
-        raise UserError(f"--resume: output_dir {output} holds no run to resume")
-    if resume:
-        _check_same(run.config, config)
-    elif run.has_begun() or run.best.exists() or run.last.exists():
-        raise UserError(
-            f"output_dir {output} holds a run already: pass --resume to resume it, "
-            "or choose another directory"
-        )
-
-
-def begin(output: Path, config: Config) -> None:
-    """Writes the config, and removes what a killed run left half written.
-
-    Args:
-        output: The directory. Is made if missing.
-        config: The run's config.
-
-    Raises:
-        UserError: If the directory cannot be written.
-
-    Example:
-
-    ```python
-    begin(Path("runs/mine"), load_config("configs/sup.json"))
-    ```
-    """
-    run = RunDirectory(output)
-    with writing(output):
-        clean_up(run.path)
-        clean_up(run.checkpoints)
-        with atomic_write(run.config_file) as path:
-            path.write_text(config.to_json(), "utf-8")
+    return _scores(model / SCORES_FILE)
 
 
 @contextmanager
@@ -267,24 +221,43 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0].rpartition("; ")[2]
 
 
-def _check_same(begun: Config, now: Config) -> None:
-    before, after = begun.flat(), now.flat()
-    changed = [
-        f"{key} was {before[key]!r} and is {after[key]!r}"
-        for key in after
-        if before[key] != after[key] and key not in RESUMABLE_KEYS
-    ]
-    if changed:
+def _step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's directory is named after; 0 for another name."""
+    named = _CHECKPOINT.fullmatch(checkpoint.name)
+    return int(named[1]) if named else 0
+
+
+def _scores(path: Path) -> dict[str, float] | None:
+    """The scores in a file, `"avg"` among them, if it is there."""
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    scores = _numbers(found)
+    if scores is None or "avg" not in scores:
         raise UserError(
-            f"--resume: {', '.join(changed)}: that is another run; what may change "
-            f"is {', '.join(RESUMABLE_KEYS)}"
+            f"{path} is damaged: expected scores by task and avg, received "
+            f"{shown(found)}"
         )
+    return scores
 
 
-def _logged(line: str, place: str) -> dict[str, Any]:
-    row = parse_json(line, place)
-    if not isinstance(row, dict):
-        raise UserError(f"{place}: expected a JSON object, received {shown(row)}")
-    if not isinstance(row.get("step"), int):
-        raise UserError(f"{place}: expected a step, received {shown(row)}")
+def _logged(line: bytes, path: Path, step: int) -> dict[str, float]:
+    # Every step has a line, so the line's number is its step.
+    place = f"{path}, line {step}"
+    found = parse_json(line, place)
+    row = _numbers(found)
+    if row is None or row.get("step") != step:
+        raise UserError(
+            f'{place}: expected numbers by name, with "step": {step}, received '
+            f"{shown(found)}"
+        )
     return row
+
+
+def _numbers(values: Any) -> dict[str, float] | None:
+    """A JSON object of numbers, or `None`; what is no number stands there as null."""
+    if not isinstance(values, dict):
+        return None
+    numbers = {k: math.nan if v is None else v for k, v in values.items()}
+    whole = all(isinstance(value, (int, float)) for value in numbers.values())
+    return numbers if whole else None

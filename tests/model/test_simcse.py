@@ -227,6 +227,7 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     tiny_preset, tmp_path
 ):
     from simcse_tf.training import checkpoint
+    from simcse_tf.training.progress import Progress
 
     def build():
         model = load(tiny_preset, head_init="random", encoders="dual")
@@ -250,7 +251,7 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     )
 
     # A checkpoint holds both encoders; a preset the anchors' alone.
-    checkpoint.save(str(tmp_path), model, checkpoint.Progress(1, 8))
+    checkpoint.save(str(tmp_path), model, Progress(1, 8))
     restored = build()
     checkpoint.restore(str(tmp_path), restored)
     losses = [m.train_on_batch(batch) for m in (model, restored)]

@@ -24,8 +24,9 @@ from simcse_tf import train
 from simcse_tf.core import cli
 from simcse_tf.core.atomic import clean_up
 from simcse_tf.core.errors import UserError
-from simcse_tf.training import callbacks, checkpoint, run_directory
+from simcse_tf.training import callbacks, checkpoint, run_start
 from simcse_tf.training.config import load_config
+from simcse_tf.training.progress import Progress
 from simcse_tf.training.run import build_model
 from simcse_tf.training.run_directory import RunDirectory
 
@@ -227,8 +228,8 @@ def save_and_die(run, count):
 
 def save_stub(run, step):
     model = StubModel(f"step {step}")
-    checkpoint.save_best(str(run), model, {"step": step})
-    checkpoint.save(str(run), model, checkpoint.Progress(step))
+    checkpoint.save_best(str(run), model, {"step": step, "avg": 50.0})
+    checkpoint.save(str(run), model, Progress(step))
 
 
 def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(
@@ -331,7 +332,7 @@ def small_files():
 def test_a_config_that_cannot_be_written_is_told(tmp_path, workspace, small_files):
     config = load_config(str(workspace / "config.json"))
     with pytest.raises(UserError, match="cannot write .*run: File too large; what"):
-        run_directory.begin(tmp_path / "run", config)
+        run_start.begin(tmp_path / "run", config)
     assert os.listdir(tmp_path / "run") == []
 
 
@@ -340,7 +341,7 @@ def test_a_config_that_cannot_be_written_is_told(tmp_path, workspace, small_file
     ("full", "logs"), [("metrics.jsonl", {}), ("tensorboard", {"loss": 1.0})]
 )
 def test_a_log_that_cannot_be_written_is_told(tmp_path, small_files, full, logs):
-    progress = checkpoint.Progress()
+    progress = Progress()
     with (
         pytest.raises(UserError, match=f"cannot write .*{full}: File too large; what"),
         closing(callbacks.RunLog(str(tmp_path), progress)) as log,
@@ -352,7 +353,7 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path, small_files, full, logs)
 def test_a_resumed_log_drops_later_steps_and_half_a_line(tmp_path):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
-    callbacks.RunLog(str(tmp_path), checkpoint.Progress(step=2)).close()
+    callbacks.RunLog(str(tmp_path), Progress(step=2)).close()
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
@@ -371,7 +372,10 @@ def test_other_training_data_is_another_run(workspace, whole):
     arguments = ["--resume", "--set", "data.train=more.txt"]
     assert ended(start(workspace, "whole", *arguments)) == 2
     [line] = (workspace / "stderr").read_text().splitlines()
-    assert "data.train more.txt holds 32 examples, and 25 when the run began" in line
+    assert (
+        "data.train more.txt holds 32 examples, and held 25 examples when the run began"
+        in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -387,7 +391,7 @@ def test_a_key_that_decides_the_steps_may_not_change(workspace, whole, key, valu
     path = str(workspace / "config.json")
     begun = f"{key} was .* and is {value!r}.*what may change is output_dir, data.train"
     with pytest.raises(UserError, match=begun):
-        run_directory.check(whole, load_config(path, [f"{key}={value}"]), resume=True)
+        run_start.check(whole, load_config(path, [f"{key}={value}"]), resume=True)
 
 
 def test_a_checkpoint_of_another_model_is_told(workspace, whole):
@@ -405,7 +409,7 @@ def test_a_checkpoint_holds_the_loss_scale(tmp_path, workspace):
     model = build_model(config, 18)
     for step, scale in ((1, 32.0), (2, 64.0)):
         model.optimizer.dynamic_scale.assign(scale)
-        checkpoint.save(str(tmp_path), model, checkpoint.Progress(step))
+        checkpoint.save(str(tmp_path), model, Progress(step))
         assert float(model.optimizer.dynamic_scale) == scale
     other = build_model(config, 18)
     checkpoint.restore(str(tmp_path), other)

@@ -16,6 +16,7 @@ from simcse_tf.encoding.bulk import encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.optimizer import LinearDecay
+from simcse_tf.training.progress import Progress
 
 
 def run(*arguments, cwd=ROOT):
@@ -168,7 +169,7 @@ def test_the_log_tells_the_loss_scale_and_the_steps_it_skipped():
         initial_scale=8.0,
     )
     optimizer.build([weight])
-    clock = callbacks.StepClock(checkpoint.Progress(), batch_size=2)
+    clock = callbacks.StepClock(Progress(), batch_size=2)
     clock.set_model(SimpleNamespace(optimizer=optimizer))
     seen = []
     for gradient in (8.0, np.inf, 8.0):

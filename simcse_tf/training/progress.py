@@ -1,0 +1,159 @@
+"""How far a run has come: read from its checkpoints, without TensorFlow."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simcse_tf.core.atomic import atomic_write
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import shortened
+from simcse_tf.training.run_directory import STATE_FILE, RunDirectory
+
+_PROGRESS = "progress"
+
+
+@dataclass
+class Progress:
+    """How far a run has come, and with which data.
+
+    Attributes:
+        step: int. Batches seen. A step that loss scaling skips counts too.
+        examples: int. How many examples the training data holds.
+        data: string. The training data's fingerprint; empty in a run of an older
+            version.
+        dev: string. That of the pairs that choose the best model; empty without such,
+            and in a run of an older version.
+    """
+
+    step: int = 0
+    examples: int = 0
+    data: str = ""
+    dev: str = ""
+
+
+def load_progress(run: str) -> Progress | None:
+    """Reads how far a run's last checkpoint had come; `None` if there is none yet.
+
+    Raises:
+        UserError: If the checkpoint cannot be read.
+
+    Example:
+
+    ```python
+    load_progress("runs/mine").step  # 500
+    ```
+    """
+    directory = RunDirectory(run)
+    if directory.newest is None:
+        return None
+    return _progress(_read(directory, [_PROGRESS])[_PROGRESS])
+
+
+def load_state(run: str) -> dict[str, np.ndarray]:
+    """Reads the arrays of a run's last checkpoint.
+
+    Raises:
+        UserError: If there is none, or one byte of it is not what was written.
+
+    Example:
+
+    ```python
+    load_state("runs/mine")["optimizer/0/iteration"]
+    ```
+    """
+    arrays = _read(RunDirectory(run))
+    del arrays[_PROGRESS]
+    return arrays
+
+
+def save_state(
+    checkpoint: Path, progress: Progress, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Writes what `load_progress` and `load_state` read into a checkpoint's directory.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    Example:
+
+    ```python
+    save_state(directory, Progress(step=500), arrays)
+    ```
+    """
+    about = {_PROGRESS: json.dumps(asdict(progress))}
+    np.savez(checkpoint / STATE_FILE, **about, **arrays)
+
+
+def link_last(run: RunDirectory, checkpoint: Path) -> None:
+    """Makes `last` a link to a checkpoint.
+
+    Raises:
+        OSError: If it cannot be written; `last` is then what it was.
+
+    Example:
+
+    ```python
+    link_last(run, run.checkpoint(500))
+    ```
+    """
+    with atomic_write(run.last) as link:
+        link.symlink_to(checkpoint.relative_to(run.path))
+
+
+def _read(run: RunDirectory, names: list[str] | None = None) -> dict[str, Any]:
+    """Arrays of the newest checkpoint, by default all."""
+    assert run.newest
+    try:
+        return _read_arrays(run.newest, names)
+    # Damaged bytes end in a dozen kinds of exception from zipfile, NumPy and zlib.
+    except Exception as error:
+        path = run.newest / STATE_FILE
+        reason = shortened(" ".join(str(error).split()) or type(error).__name__)
+        raise UserError(
+            f"--resume: cannot read {path}: {reason}; {_way_out(run)}"
+        ) from None
+
+
+def _read_arrays(checkpoint: Path, names: list[str] | None = None) -> dict[str, Any]:
+    # What is read whole is compared with its checksum in the archive.
+    with np.load(checkpoint / STATE_FILE) as saved:
+        arrays = {name: saved[name] for name in names or saved.files}
+    _progress(arrays[_PROGRESS])
+    return arrays
+
+
+def _progress(saved: np.ndarray) -> Progress:
+    values = json.loads(str(saved))
+    known = {
+        field.name: values[field.name]
+        for field in fields(Progress)
+        if field.name in values
+    }
+    progress = Progress(**known)
+    if not isinstance(progress.step, int):
+        raise ValueError(f"no step: {progress.step!r}")
+    return progress
+
+
+def _way_out(run: RunDirectory) -> str:
+    """What to do where the newest checkpoint is damaged."""
+    assert run.newest
+    for checkpoint in reversed(run.saved):
+        if checkpoint.resolve() == run.newest.resolve():
+            continue
+        try:
+            _read_arrays(checkpoint)
+        except Exception:
+            continue
+        return (
+            f"{checkpoint} is whole: to resume from it, make {run.last} a link to "
+            f"{checkpoint.relative_to(run.path)}"
+        )
+    return (
+        "no other checkpoint is whole: begin again in another output_dir "
+        "(training.keep keeps several checkpoints)"
+    )

@@ -1,0 +1,199 @@
+"""Whether a run may begin, or be resumed, in a directory."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simcse_tf.core.atomic import atomic_write, clean_up, remove_directory
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.locks import locked
+from simcse_tf.core.regular_files import shown_path
+from simcse_tf.training.config import Config
+from simcse_tf.training.progress import link_last, load_progress
+from simcse_tf.training.run_directory import RunDirectory, writing
+
+# A resumed run may differ from what was begun in these keys only: paths may move,
+# a run may become longer, and the others change no step but for its rounding (the
+# number of replicas, its dropout masks too).
+RESUMABLE_KEYS = (
+    "output_dir",
+    "data.train",
+    "data.evaluation",
+    "model.preset",
+    "training.epochs",
+    "training.max_steps",
+    "training.strategy",
+    "training.tpu",
+    "training.micro_batch_size",
+    "training.evaluate_every",
+    "training.checkpoint_every",
+    "training.keep",
+    "evaluation.geometry_every",
+    "evaluation.test",
+)
+
+
+@contextmanager
+def claimed(output: Path, config: Config, resume: bool) -> Iterator[None]:
+    """Keeps other processes out of a directory in which a run may begin or be resumed.
+
+    Args:
+        output: The directory. Is made if missing; it goes again if nothing is written.
+        config: The run's config.
+        resume: bool. Whether the run is to be resumed.
+
+    Raises:
+        UserError: If another process trains there, or see `check`.
+
+    Example:
+
+    ```python
+    with claimed(Path("runs/mine"), load_config("configs/sup.json"), resume=False):
+        train()
+    ```
+    """
+    check_place(output)
+    busy = (
+        f"output_dir {output}: another process trains there: wait for its end, or "
+        "choose another directory"
+    )
+    with locked(RunDirectory(output).lock_file, busy):
+        check(output, config, resume)
+        yield
+
+
+def check_place(output: Path) -> None:
+    """Checks that a directory can be written.
+
+    Args:
+        output: The directory. Need not be there.
+
+    Raises:
+        UserError: If it cannot be written or made.
+
+    Example:
+
+    ```python
+    check_place(Path("runs/mine"))
+    ```
+    """
+    try:
+        if "\0" in str(output):
+            raise OSError(0, "a NUL in its name")
+        paths = (output, *output.absolute().parents)
+        there = next(path for path in paths if path.exists())
+    except OSError as error:
+        raise UserError(f"output_dir {shown_path(output)}: {error.strerror}") from None
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"output_dir {output}: {there} is not a writable directory")
+
+
+def check(output: Path, config: Config, resume: bool) -> None:
+    """Checks that a run can begin, or be resumed, in a directory.
+
+    Args:
+        output: The directory. Need not be there.
+        config: The run's config.
+        resume: bool. Whether the run is to be resumed.
+
+    Raises:
+        UserError: If the directory holds a run that would be overwritten, or none to
+            resume, or one of another config, or one whose files are damaged.
+
+    Example:
+
+    ```python
+    check(Path("runs/mine"), load_config("configs/sup.json"), resume=False)
+    ```
+    """
+    run = RunDirectory(output)
+    if not resume and run.has_begun():
+        raise UserError(
+            f"output_dir {output} holds a run already: pass --resume to resume it, "
+            "or choose another directory"
+        )
+    if run.written and not run.has_begun():
+        raise UserError(
+            f"output_dir {output} holds a run's {run.written[0].name}, but no "
+            f"{run.config_file.name}: put it back to resume the run, or choose another "
+            "directory"
+        )
+    if not resume:
+        return
+    if not run.has_begun():
+        raise UserError(f"--resume: output_dir {output} holds no run to resume")
+    _check_same(run.config, config)
+    _check_whole(run)
+
+
+def begin(output: Path, config: Config) -> None:
+    """Writes the config, and removes what a killed run left half written.
+
+    Args:
+        output: The directory. Is made if missing.
+        config: The run's config.
+
+    Raises:
+        UserError: If the directory cannot be written.
+
+    Example:
+
+    ```python
+    begin(Path("runs/mine"), load_config("configs/sup.json"))
+    ```
+    """
+    run = RunDirectory(output)
+    with writing(output):
+        clean_up(run.path)
+        clean_up(run.checkpoints)
+        _link_last(run)
+        with atomic_write(run.config_file) as path:
+            path.write_text(config.to_json(), "utf-8")
+
+
+def _check_same(begun: Config, now: Config) -> None:
+    before, after = begun.flat(), now.flat()
+    changed = [
+        f"{key} was {before[key]!r} and is {after[key]!r}"
+        for key in after
+        if before[key] != after[key] and key not in RESUMABLE_KEYS
+    ]
+    if changed:
+        raise UserError(
+            f"--resume: {', '.join(changed)}: that is another run; what may change "
+            f"is {', '.join(RESUMABLE_KEYS)}"
+        )
+
+
+def _check_whole(run: RunDirectory) -> None:
+    """Reads the log and the best model's scores; both are needed while it trains."""
+    rows, scores = run.metrics(), run.dev_scores
+    if run.newest is None and len(rows) > run.config.training.checkpoint_every:
+        # A copy without its checkpoints: the run would begin anew, and its log with it.
+        raise UserError(
+            f"--resume: {run.path} holds the log of {len(rows)} steps, but neither "
+            f"{run.last.name} nor {run.checkpoints.name}/: put them back, or choose "
+            "another directory"
+        )
+    evaluated = any(math.isfinite(row.get("dev_avg", math.nan)) for row in rows)
+    if scores is None and run.newest and evaluated:
+        raise UserError(
+            f"--resume: {run.path} has been evaluated, but there is no "
+            f"{run.best.name}/ with its scores: put it back"
+        )
+
+
+def _link_last(run: RunDirectory) -> None:
+    """Makes `last` a link again, where a copy that follows links has a directory."""
+    if run.last.is_symlink() or not run.last.is_dir():
+        return
+    progress = load_progress(str(run.path))
+    assert progress
+    checkpoint = run.checkpoint(progress.step)
+    if checkpoint.exists():
+        remove_directory(checkpoint)
+    run.checkpoints.mkdir(exist_ok=True)
+    run.last.rename(checkpoint)
+    link_last(run, checkpoint)
