@@ -109,9 +109,14 @@ class LocatedLines:
                     f"not valid UTF-8 ({error.reason}, byte {error.start + 1})"
                 ) from None
 
+    @property
+    def place(self) -> str:
+        """The file and the last line given, as a message names them."""
+        return f"{fspath(self._path)}, line {self._number}"
+
     def error(self, message: str) -> UserError:
         """A `UserError` that names the file and the last line given."""
-        return UserError(f"{fspath(self._path)}, line {self._number}: {message}")
+        return UserError(f"{self.place}: {message}")
 
 
 class _Line(NamedTuple):
