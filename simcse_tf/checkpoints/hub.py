@@ -9,9 +9,12 @@ from simcse_tf.core.errors import UserError
 SCHEME = "hf://"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
-# Configs, vocabularies, and what sentence-transformers' modules and KerasHub's presets
-# hold. Not what the model was converted to for other runtimes.
-_SMALL_FILES = ["*.json", "*.txt", "*.model", "assets/*", "[0-9]_*/*"]
+# Configs, vocabularies, and what sentence-transformers' modules, KerasHub's presets and
+# ours hold. Not what the model was converted to for other runtimes.
+_SMALL_FILES = [
+    *("*.json", "*.txt", "*.model", "[0-9]_*/*"),
+    *("assets/*", "head.safetensors"),
+]
 _KERAS_HUB_WEIGHTS = ["model*.weights.h5", "model.weights.json"]
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.msgpack.gz"]
 
