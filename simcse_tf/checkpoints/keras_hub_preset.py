@@ -12,6 +12,7 @@ from simcse_tf.checkpoints.keras_hub_files import PREPROCESSOR, TASK, check_pres
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.own_format import SETTINGS_FILE
 from simcse_tf.checkpoints.reading import describe
+from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shortened, shown
 from simcse_tf.core.regular_files import shown_path
@@ -48,12 +49,13 @@ def load_keras_hub(
     found = {} if pooling else _embedder(preset)
     backbone = load_backbone(preset, **overrides)
     tokenizer = load_tokenizer(preset)
+    notes = check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
     limit = longest_input(backbone)
     settings = {
         "pooling": pooling or found.get("pooling") or WITH_HEAD,
         "max_length": min(found.get("max_length") or limit, limit),
     }
-    reading = describe(preset, settings)
+    reading = describe(preset, settings, notes)
     return LoadedCheckpoint(preset, backbone, tokenizer, settings, None, reading)
 
 

@@ -16,6 +16,7 @@ from simcse_tf.checkpoints.hugging_face import (
 )
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
+from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -96,6 +97,8 @@ def _load_own(preset: str, **overrides: Any) -> LoadedCheckpoint:
     backbone = keras_hub_presets.load_backbone(preset, **overrides)
     tokenizer = keras_hub_presets.load_tokenizer(preset, **card.tokenizer)
     head = own_format.read_head(directory)
+    if not card.is_checked:
+        check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
     return LoadedCheckpoint(preset, backbone, tokenizer, card.settings, head)
 
 

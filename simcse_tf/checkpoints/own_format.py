@@ -59,10 +59,13 @@ class Card(NamedTuple):
     Attributes:
         settings: Dictionary. Arguments of `SentenceEncoder`.
         tokenizer: Dictionary. What `Tokenizer.settings` gave.
+        is_checked: bool. Whether the files are known to be those that were saved. Older
+            releases noted none.
     """
 
     settings: dict[str, Any]
     tokenizer: dict[str, Any]
+    is_checked: bool
 
 
 def is_own(directory: Path) -> bool:
@@ -157,7 +160,7 @@ def read_card(directory: Path) -> Card:
             f"{directory / HEAD_FILE} is missing, and pooling {settings['pooling']} "
             "needs it: copy the directory again"
         )
-    return Card(settings, saved.get(TOKENIZER_KEY) or {})
+    return Card(settings, saved.get(TOKENIZER_KEY) or {}, has_files)
 
 
 def read_head(directory: Path) -> list[np.ndarray] | None:
