@@ -16,6 +16,7 @@ from simcse_tf.checkpoints.hugging_face import (
 )
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
+from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -49,10 +50,10 @@ def load_checkpoint(
     ```
     """
     preset = resolve(model)
-    if not is_keras_hub(preset):
-        return load_hugging_face(Path(preset), pooling, prompt_name, **overrides)
     if own_format.is_own(Path(preset)):
         found = _load_own(preset, **overrides)
+    elif not is_keras_hub(preset):
+        return load_hugging_face(Path(preset), pooling, prompt_name, **overrides)
     else:
         found = keras_hub_presets.load_keras_hub(preset, pooling, **overrides)
     if prompt_name is not None:
@@ -79,20 +80,26 @@ def load_tokenizer(model: str) -> Tokenizer:
     ```
     """
     preset = resolve(model)
+    if own_format.is_own(Path(preset)):
+        settings = own_format.read_card(Path(preset)).tokenizer
+        keras_hub_presets.check(preset)
+        return keras_hub_presets.load_tokenizer(preset, **settings)
     if not is_keras_hub(preset):
         return hugging_face_tokenizer(Path(preset))
-    own = own_format.is_own(Path(preset))
-    settings = own_format.read_settings(Path(preset))[1] if own else {}
-    return keras_hub_presets.load_tokenizer(preset, **settings)
+    keras_hub_presets.check(preset)
+    return keras_hub_presets.load_tokenizer(preset)
 
 
 def _load_own(preset: str, **overrides: Any) -> LoadedCheckpoint:
     directory = Path(preset)
-    settings, tokenizer_settings = own_format.read_settings(directory)
+    card = own_format.read_card(directory)
+    keras_hub_presets.check(preset)
     backbone = keras_hub_presets.load_backbone(preset, **overrides)
-    tokenizer = keras_hub_presets.load_tokenizer(preset, **tokenizer_settings)
+    tokenizer = keras_hub_presets.load_tokenizer(preset, **card.tokenizer)
     head = own_format.read_head(directory)
-    return LoadedCheckpoint(preset, backbone, tokenizer, settings, head)
+    if not card.is_checked:
+        check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
+    return LoadedCheckpoint(preset, backbone, tokenizer, card.settings, head)
 
 
 def _pooler(backbone: keras_hub.models.Backbone) -> list[np.ndarray] | None:

@@ -11,6 +11,7 @@ from simcse_tf.checkpoints.dense_module import DenseModule, is_cls_head, read_de
 from simcse_tf.checkpoints.reading import titled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.core.regular_files import is_there
 from simcse_tf.encoders.pooling import WITH_HEAD
 
 # Our names of the poolings, in the order in which older releases concatenate them.
@@ -140,10 +141,10 @@ def read_modules(directory: Path, pooling: str | None = None) -> SentenceModules
 def _listed(directory: Path) -> list[tuple[str, Path]]:
     """Each module's class and directory."""
     path = directory / "modules.json"
-    if not path.is_file():
+    if not is_there(path):
         pooling = directory / "1_Pooling"
         plain = [("sentence_transformers.models.Transformer", directory)]
-        if (pooling / "config.json").is_file():
+        if is_there(pooling / "config.json"):
             plain.append(("sentence_transformers.models.Pooling", pooling))
         return plain
     modules = read_json(path)
@@ -173,11 +174,11 @@ def _encoder(directory: Path, listed: list[tuple[str, Path]]) -> Path:
             f"{directory / 'modules.json'} begins with the module {kind}, which is not "
             "computed here: expected a Transformer"
         )
-    if not (path / "config.json").is_file():
-        if (path / "adapter_config.json").is_file():
+    if not is_there(path / "config.json"):
+        if is_there(path / "adapter_config.json"):
             raise UserError(f"{path} holds an adapter alone: merge it into its model")
         raise UserError(f"{path} holds no encoder: expected a config.json in it")
-    if (path / "adapter_config.json").is_file():
+    if is_there(path / "adapter_config.json"):
         raise UserError(
             f"{path / 'adapter_config.json'}: adapters are not computed here: merge "
             "it into the model first"
@@ -190,7 +191,7 @@ def _with_modules(
 ) -> SentenceModules:
     for kind, path in listed[1:]:
         found = _with_module(found, kind, path)
-    if found.pooling is None and (directory / "modules.json").is_file():
+    if found.pooling is None and is_there(directory / "modules.json"):
         raise UserError(f"{directory / 'modules.json'} has no Pooling module")
     if found.pooling == "cls_before_pooler" and is_cls_head(found.dense):
         return replace(found, pooling=WITH_HEAD)
@@ -250,7 +251,7 @@ def _with_pooling(found: SentenceModules, path: Path) -> SentenceModules:
 
 def _with_transformer(found: SentenceModules) -> SentenceModules:
     paths = [found.encoder / name for name in _TRANSFORMER_CONFIGS]
-    path = next((path for path in paths if path.is_file()), paths[0])
+    path = next((path for path in paths if is_there(path)), paths[0])
     config = dict(_optional(path))
     arguments = _arguments(config, path)
     _check_modalities(config.pop("modality_config", None), path)
@@ -340,7 +341,7 @@ def _with_another_pooling(
 
 
 def _optional(path: Path) -> Mapping[str, Any]:
-    content = read_json(path) if path.is_file() else {}
+    content = read_json(path) if is_there(path) else {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dictionary")
     return content

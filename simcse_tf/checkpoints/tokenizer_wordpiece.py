@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import Tokens, read_tokens
+from simcse_tf.core.regular_files import check_file
 from simcse_tf.tokenizers.bert import MAX_CHARACTERS_PER_WORD, BertTokenizer
 from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
 from simcse_tf.tokenizers.wordpiece_vocabulary import read_vocabulary
@@ -48,6 +49,7 @@ def read_wordpiece(source: TokenizerSource) -> BertTokenizer:
         vocabulary = _from_json(source)
     else:
         source.check_config("do_basic_tokenize", (True, None), None)
+        check_file(source.directory / "vocab.txt")
         vocabulary = read_vocabulary(source.directory / "vocab.txt")
     normalization = _normalization(source)
     tokens = read_tokens(source, vocabulary, SPECIAL_TOKENS)

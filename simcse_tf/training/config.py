@@ -129,7 +129,7 @@ class TrainingConfig(Section):
         if (self.tpu is not None) != (self.strategy == "tpu"):
             raise ValueError(
                 "tpu names the TPU of strategy tpu (local on a TPU VM) and is null for "
-                f"the others; received tpu {json.dumps(self.tpu)} with strategy "
+                f"the others; received tpu {shown(self.tpu)} with strategy "
                 f"{self.strategy}"
             )
         return self
