@@ -42,8 +42,8 @@ def encode_file(
         int. `n`, the number of lines.
 
     Raises:
-        UserError: If a file cannot be read or written, or another process is writing
-            the output.
+        UserError: If a file cannot be read or written, another process is writing
+            the output, or an embedding is not finite.
 
     Example:
 
@@ -72,6 +72,7 @@ def encode_file(
                     batch_size,
                     advance=bar.update,
                     jit_compile=jit_compile,
+                    first=done + 1,
                 ):
                     array.append(rows)
     except BlockingIOError:
