@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +43,8 @@ def training_batches(
             to `1`.
         own_parts: range. The parts of each step to return, in their order; only
             their examples are read. Defaults to `range(1)`.
-        problems: Optional list. Gets what the source raises while it is read, which
-            TensorFlow turns into an error of its own.
+        problems: Optional list for `problems_told`. Gets what the source raises
+            while it is read.
 
     Returns:
         `tf.data.Dataset` of tuples of `source.columns` string tensors of shape
@@ -86,6 +88,33 @@ def training_batches(
 
     first, last = first_step * len(own_parts), last_step * len(own_parts)
     return tf.data.Dataset.range(first, last).map(indices).map(columns)
+
+
+@contextmanager
+def problems_told(problems: list[UserError]) -> Iterator[None]:
+    """Raises what was wrong with the data instead of what TensorFlow makes of it.
+
+    Args:
+        problems: The list that `training_batches` has.
+
+    Raises:
+        UserError: The first of the list, if the block fails in TensorFlow.
+
+    Example:
+
+    ```python
+    with problems_told(problems):
+        model.fit(training_batches(source, 64, 0, 100, problems=problems))
+    ```
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError:
+        if problems:
+            raise problems[0] from None
+        raise
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

@@ -46,7 +46,7 @@ def encode_file(
 
     Raises:
         UserError: If a file cannot be read or written, the input changes while it is
-            read, or another process is writing the output.
+            read, another process is writing the output, or an embedding is not finite.
 
     Example:
 

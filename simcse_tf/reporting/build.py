@@ -9,7 +9,7 @@ from typing import Any
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
-from simcse_tf.core.outputs import check_writable, writing_output
+from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.encoding.bulk import load_encoder
 from simcse_tf.evaluation import results, retrieval
 from simcse_tf.evaluation.caching import CachingEncoder
@@ -78,8 +78,10 @@ def report(
             "--pooling, --max-length and --prompt are for a MODEL that --compare "
             "names: a run's model says itself how it is read"
         )
-    check_writable("--output", output)
     data_dir = data_dir or reported.config.data.evaluation
+    read = [reported.model, RunDirectory(path).config_file, data_dir, queries, corpus]
+    read.append(compared.model if compared else compare)
+    output = output_file("--output", output, inputs=read)
     inputs = read_inputs(data_dir, kinds, queries, corpus)
     runs: dict[str, ReportedRun | None] = {reported.name: reported}
     models = {reported.name: str(reported.model)}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from simcse_tf.checkpoints.load import load_tokenizer
 from simcse_tf.core.atomic import atomic_directory, check_room, remove_directory
@@ -58,7 +59,8 @@ def restore(run: str, model: Any) -> None:
         model: A `simcse_tf.SimCSE` built and compiled from the same config.
 
     Raises:
-        UserError: If the checkpoint cannot be read or is another model's.
+        UserError: If the checkpoint cannot be read, is another model's or is not
+            finite.
 
     Example:
 
@@ -77,6 +79,12 @@ def restore(run: str, model: Any) -> None:
             f"--resume: model.preset has another tokenizer than {run}/last: that is "
             "another run"
         )
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"--resume: {run}/last holds NaN or infinity ({name}), from where no "
+                "step can learn: begin a new run"
+            )
     for name, variable in variables.items():
         variable.assign(arrays[name])
 

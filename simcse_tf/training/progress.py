@@ -84,8 +84,8 @@ def save_state(
     save_state(directory, Progress(step=500), arrays)
     ```
     """
-    about = {_PROGRESS: json.dumps(asdict(progress))}
-    np.savez(checkpoint / STATE_FILE, **about, **arrays)
+    named: dict[str, Any] = {_PROGRESS: json.dumps(asdict(progress)), **arrays}
+    np.savez(checkpoint / STATE_FILE, **named)
 
 
 def link_last(run: RunDirectory, checkpoint: Path) -> None:

@@ -10,12 +10,16 @@ from typing import Any
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, read_json, shown
+from simcse_tf.core.outputs import why_not_written
+from simcse_tf.core.regular_files import is_there, read_file
 from simcse_tf.training.config import Config, load_config
 
 # In a model's directory: the dev scores of the model, and a checkpoint's state.
 SCORES_FILE = "dev.json"
 STATE_FILE = "training_state.npz"
 
+# Of a log: ten million steps.
+_LOG_BYTES = 2**32
 _CHECKPOINT = re.compile(r"step-(\d{8,})")
 
 
@@ -125,7 +129,7 @@ class RunDirectory:
         Raises:
             UserError: If they cannot be read.
         """
-        return _scores(self.test_file)
+        return _scores(self.test_file, "avg")
 
     @property
     def written(self) -> list[Path]:
@@ -157,10 +161,7 @@ class RunDirectory:
             UserError: If the log cannot be read or a line is malformed.
         """
         path = self.metrics_file
-        try:
-            content = path.read_bytes() if path.is_file() else b""
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        content = read_file(path, _LOG_BYTES) if is_there(path) else b""
         # A run that is writing, or was killed, leaves a part of its last line.
         lines = content.split(b"\n")[:-1]
         return [_logged(line, path, step) for step, line in enumerate(lines, start=1)]
@@ -183,7 +184,8 @@ def scores_of(model: Path) -> dict[str, float] | None:
     scores_of(Path("runs/mine/best"))  # {"step": 250, "STSBenchmark": 82.1, ...}
     ```
     """
-    return _scores(model / SCORES_FILE)
+    # A model without a score that counts has a step alone.
+    return _scores(model / SCORES_FILE, "step")
 
 
 @contextmanager
@@ -203,22 +205,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         Path("runs/mine/notes.txt").write_text("seed 42")
     ```
     """
-    import tensorflow as tf
-
     try:
         yield
-    except (OSError, tf.errors.OpError) as error:
+    except Exception as error:
+        if (reason := why_not_written(error)) is None:
+            raise
         raise UserError(
-            f"cannot write {path}: {_reason(error)}; what was saved before is whole, "
-            "and --resume continues from it"
+            f"cannot write {path}: {reason}; what was saved before is whole, and "
+            "--resume continues from it"
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    # TensorFlow's message is "{{operation}} file; reason", then what it tried to do.
-    return str(error).splitlines()[0].rpartition("; ")[2]
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -227,16 +222,16 @@ def _step_of(checkpoint: Path) -> int:
     return int(named[1]) if named else 0
 
 
-def _scores(path: Path) -> dict[str, float] | None:
-    """The scores in a file, `"avg"` among them, if it is there."""
-    if not path.is_file():
+def _scores(path: Path, needed: str) -> dict[str, float] | None:
+    """The scores in a file, if it is there."""
+    if not is_there(path):
         return None
     found = read_json(path)
-    scores = _numbers(found)
-    if scores is None or "avg" not in scores:
+    scores = numbers_in(found)
+    if scores is None or needed not in scores:
         raise UserError(
-            f"{path} is damaged: expected scores by task and avg, received "
-            f"{shown(found)}"
+            f'{path} is damaged: expected numbers by name, "{needed}" among them, '
+            f"received {shown(found)}"
         )
     return scores
 
@@ -245,7 +240,7 @@ def _logged(line: bytes, path: Path, step: int) -> dict[str, float]:
     # Every step has a line, so the line's number is its step.
     place = f"{path}, line {step}"
     found = parse_json(line, place)
-    row = _numbers(found)
+    row = numbers_in(found)
     if row is None or row.get("step") != step:
         raise UserError(
             f'{place}: expected numbers by name, with "step": {step}, received '
@@ -254,8 +249,15 @@ def _logged(line: bytes, path: Path, step: int) -> dict[str, float]:
     return row
 
 
-def _numbers(values: Any) -> dict[str, float] | None:
-    """A JSON object of numbers, or `None`; what is no number stands there as null."""
+def numbers_in(values: Any) -> dict[str, float] | None:
+    """A JSON object of numbers, where NaN is null; `None` if it is anything else.
+
+    Example:
+
+    ```python
+    numbers_in({"avg": 81.6, "SICK": None})  # {"avg": 81.6, "SICK": nan}
+    ```
+    """
     if not isinstance(values, dict):
         return None
     numbers = {k: math.nan if v is None else v for k, v in values.items()}

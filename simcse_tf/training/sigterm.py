@@ -69,10 +69,10 @@ class _Interrupted(BaseException):
 def stopping() -> Iterator[Stop]:
     """Ends the block with `Stopped` when SIGTERM comes, wherever it is.
 
-    That is for blocks that lose nothing if they are cut off, such as loading. Kubernetes
-    and spot machines send SIGTERM some seconds before they kill, a terminal that is
-    closed sends SIGHUP. Under `nohup` SIGHUP is ignored. Only the main thread can
-    receive them.
+    That is for blocks that lose nothing if they are cut off, such as loading.
+    Kubernetes and spot machines send SIGTERM some seconds before they kill, a terminal
+    that is closed sends SIGHUP. Under `nohup` SIGHUP is ignored. Only the main thread
+    can receive them.
 
     Raises:
         Stopped: If it came.
@@ -138,5 +138,5 @@ def _handled_by(stop: Stop) -> Iterator[None]:
                 before[number] = signal.signal(number, stop)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
