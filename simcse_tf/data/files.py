@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import weakref
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,9 +47,9 @@ class FileSource:
         self.skipped = 0
         self._format = file_format(Path(path).suffix.lower())
         check_file(path)
-        # It reads by place: nothing may be buffered, nor depend on where it stands.
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
-        self._stamp = _stamp(os.fstat(self._file.fileno()))
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        self._stamp = _stamp(os.fstat(self._file))
         starts, ends = array("q"), array("q")
         for record in self._format.scan(LocatedLines(path)):
             if not all(text.strip() for text in record.row):
@@ -75,11 +76,10 @@ class FileSource:
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
         starts, ends = self._starts[indices].tolist(), self._ends[indices].tolist()
-        file = self._file.fileno()
         try:
             # Mapped, a file that is cut would end the process.
             records = [
-                os.pread(file, end - start, start)
+                os.pread(self._file, end - start, start)
                 for start, end in zip(starts, ends, strict=True)
             ]
             self._check_unchanged()
@@ -88,7 +88,7 @@ class FileSource:
         return [self._format.parse(record) for record in records]
 
     def _check_unchanged(self) -> None:
-        stamp = _stamp(os.fstat(self._file.fileno()))
+        stamp = _stamp(os.fstat(self._file))
         if stamp == self._stamp:
             return
         # It may have been touched only.
@@ -98,7 +98,7 @@ class FileSource:
 
     def _digest_now(self) -> str:
         digest, place = hashlib.sha256(), 0
-        while chunk := os.pread(self._file.fileno(), _CHUNK, place):
+        while chunk := os.pread(self._file, _CHUNK, place):
             digest.update(chunk)
             place += len(chunk)
         return digest.hexdigest()

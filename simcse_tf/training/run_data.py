@@ -103,18 +103,39 @@ def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
     progress_of(config, data, resume=True).step  # 500
     ```
     """
-    now = Progress(0, len(data.source), data.source.fingerprint, _fingerprint(data.dev))
-    found = load_progress(config.output_dir) if resume else None
-    if not found:
-        return now
-    train, dev = (
-        f"data.train {config.data.train}",
-        f"data.evaluation {config.data.evaluation}",
-    )
+    progress = _beginning(data)
+    if resume and (found := load_progress(config.output_dir)):
+        check_same_data(config, data, found)
+        progress.step = found.step
+        # It may have evaluation data again later.
+        progress.dev = progress.dev or found.dev
+    return progress
+
+
+def check_same_data(config: Config, data: RunData, progress: Progress) -> None:
+    """Checks that a run goes on with the data that it began with.
+
+    Args:
+        config: Its config.
+        data: What the config names.
+        progress: What its last checkpoint says.
+
+    Raises:
+        UserError: If they are other ones.
+
+    Example:
+
+    ```python
+    check_same_data(config, open_data(config), load_progress("runs/mine"))
+    ```
+    """
+    now = _beginning(data)
+    train = f"data.train {config.data.train}"
+    dev = f"data.evaluation {config.data.evaluation}"
     for what, holds, held in (
-        (train, f"{now.examples} examples", f"{found.examples} examples"),
-        (train, now.data, found.data),
-        (dev, now.dev, found.dev),
+        (train, f"{now.examples} examples", f"{progress.examples} examples"),
+        (train, now.data, progress.data),
+        (dev, now.dev, progress.dev),
     ):
         # A run may have no evaluation data, and one of an older version does not say.
         if holds and held and holds != held:
@@ -122,7 +143,11 @@ def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
                 f"--resume: {what} holds {holds}, and held {held} when the run began: "
                 "that is another run"
             )
-    return Progress(found.step, now.examples, now.data, now.dev or found.dev)
+
+
+def _beginning(data: RunData) -> Progress:
+    source = data.source
+    return Progress(0, len(source), source.fingerprint, _fingerprint(data.dev))
 
 
 def training_source(config: Config) -> Source:

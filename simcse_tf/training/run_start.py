@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,8 +124,34 @@ def check(output: Path, config: Config, resume: bool) -> None:
         return
     if not run.has_begun():
         raise UserError(f"--resume: output_dir {output} holds no run to resume")
-    _check_same(run.config, config)
+    if changed := changed_keys(run.config, config, RESUMABLE_KEYS):
+        raise UserError(
+            f"--resume: {changed}: that is another run; what may change is "
+            f"{', '.join(RESUMABLE_KEYS)}"
+        )
     _check_whole(run)
+
+
+def changed_keys(begun: Config, now: Config, allowed: Collection[str]) -> str:
+    """Says which keys of a config have other values than when a run began.
+
+    Args:
+        begun: The config that it began with.
+        now: The one that it is to go on with.
+        allowed: The keys that may change.
+
+    Example:
+
+    ```python
+    changed_keys(before, after, ["output_dir"])  # "data.seed was 42 and is 1"
+    ```
+    """
+    before, after = begun.flat(), now.flat()
+    return ", ".join(
+        f"{key} was {before[key]!r} and is {after[key]!r}"
+        for key in after
+        if before[key] != after[key] and key not in allowed
+    )
 
 
 def begin(output: Path, config: Config) -> None:
@@ -151,20 +177,6 @@ def begin(output: Path, config: Config) -> None:
         _link_last(run)
         with atomic_write(run.config_file) as path:
             path.write_text(config.to_json(), "utf-8")
-
-
-def _check_same(begun: Config, now: Config) -> None:
-    before, after = begun.flat(), now.flat()
-    changed = [
-        f"{key} was {before[key]!r} and is {after[key]!r}"
-        for key in after
-        if before[key] != after[key] and key not in RESUMABLE_KEYS
-    ]
-    if changed:
-        raise UserError(
-            f"--resume: {', '.join(changed)}: that is another run; what may change "
-            f"is {', '.join(RESUMABLE_KEYS)}"
-        )
 
 
 def _check_whole(run: RunDirectory) -> None:

@@ -24,13 +24,24 @@ def stopped(progress: Progress) -> Stopped:
     raise stopped(progress)
     ```
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    # It may be another worker that received it.
-    name = handler.received if isinstance(handler, Stop) else ""
     return Stopped(
-        f"stopped by {name or 'SIGTERM'} after step {progress.step}: pass --resume to "
+        f"stopped by {signal_received()} after step {progress.step}: pass --resume to "
         "resume"
     )
+
+
+def signal_received() -> str:
+    """The name of the signal that came; SIGTERM where another process received it.
+
+    Example:
+
+    ```python
+    signal_received()  # "SIGHUP"
+    ```
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    name = handler.received if isinstance(handler, Stop) else ""
+    return name or "SIGTERM"
 
 
 class Stop:

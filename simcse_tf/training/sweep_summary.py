@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from simcse_tf.core.atomic import atomic_write
-from simcse_tf.core.json_files import read_json, write_json
-from simcse_tf.training.sweep import SweepRun
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import read_json, shown, write_json
+from simcse_tf.training.run_directory import numbers_in
+from simcse_tf.training.sweep_plan import SweepRun
 
 # A number a seed, by setting and column.
 Table: TypeAlias = Mapping[str, Mapping[str, Sequence[float]]]
@@ -33,9 +35,20 @@ def summarize(runs: Sequence[SweepRun]) -> dict[str, dict[str, list[float]]]:
     table: dict[str, dict[str, list[float]]] = {}
     for run in runs:
         row = table.setdefault(run.setting, {})
-        for column, score in read_json(run.result_file).items():
+        for column, score in _result(run.result_file).items():
             row.setdefault(column, []).append(score)
     return table
+
+
+def _result(path: Path) -> dict[str, float]:
+    found = read_json(path)
+    scores = numbers_in(found)
+    if not scores or not set(scores) <= set(_COLUMNS):
+        raise UserError(
+            f"{path} is damaged: expected numbers for {', '.join(_COLUMNS)}, received "
+            f"{shown(found)}; without it, the same command writes it again"
+        )
+    return scores
 
 
 def format_table(table: Table) -> str:
@@ -58,7 +71,7 @@ def format_table(table: Table) -> str:
     rows = []
     for setting, scores in table.items():
         name = setting.replace("|", r"\|")
-        cells = [_mean_and_deviation(scores[column]) for column in columns]
+        cells = [_mean_and_deviation(scores.get(column, ())) for column in columns]
         rows.append([name, *cells])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     # The colons align numbers to the right.
@@ -90,6 +103,8 @@ def write_summary(directory: Path, table: Table) -> None:
     in_all_rows = [
         c for c in _columns(table) if all(c in row for row in table.values())
     ]
+    if not in_all_rows:
+        return
     column = in_all_rows[0]
     scores = [row[column] for row in table.values()]
     label = f"Spearman x 100, {column}"
@@ -102,6 +117,8 @@ def _columns(table: Table) -> list[str]:
 
 
 def _mean_and_deviation(scores: Sequence[float]) -> str:
+    if not scores:
+        return "–"
     mean = f"{statistics.fmean(scores):.2f}"
     return f"{mean} ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else mean
 

@@ -13,7 +13,7 @@ from support.models import ROOT, make_workspace
 from simcse_tf import train
 from simcse_tf.core.errors import UserError
 from simcse_tf.sweep import main
-from simcse_tf.training import sweep
+from simcse_tf.training import sweep, sweep_plan
 from simcse_tf.training.sweep_summary import format_table
 
 
@@ -48,8 +48,8 @@ def test_a_grid_is_every_combination_of_each_of_its_objects(tmp_path):
         {"model.dropout": [0.0, 0.1], "training.batch_size": [64, 128]},
         {"data.augmentation": "crop"},
     ]
-    settings = sweep.read_grid(write_grid(tmp_path, grid))
-    assert [sweep.name_of(setting) for setting in settings] == [
+    settings = sweep_plan.read_grid(write_grid(tmp_path, grid))
+    assert sweep_plan.names_of(settings) == [
         "base",
         "dropout=0.0, batch_size=64",
         "dropout=0.0, batch_size=128",
@@ -69,13 +69,13 @@ def test_a_grid_is_every_combination_of_each_of_its_objects(tmp_path):
 )
 def test_a_grid_of_another_form_is_told(tmp_path, grid, message):
     with pytest.raises(UserError, match=message):
-        sweep.read_grid(write_grid(tmp_path, grid))
+        sweep_plan.read_grid(write_grid(tmp_path, grid))
 
 
 def test_every_setting_gets_the_same_seeds_and_a_directory_of_its_own(workspace):
     settings = [{}, {"model.dropout": 0.0}]
     base = str(workspace / "config.json")
-    runs = sweep.plan(base, settings, 3, ["data.seed=7", "output_dir=o"])
+    runs = sweep_plan.plan(base, settings, 3, ["data.seed=7", "output_dir=o"])
     assert [(r.config.training.seed, r.config.data.seed) for r in runs] == [
         (42, 7), (43, 8), (44, 9),
     ] * 2  # fmt: skip
@@ -105,7 +105,7 @@ class InThisProcess:
 
     returncode = 0
 
-    def __init__(self, command, stdout, stderr):
+    def __init__(self, command, **options):
         assert command[:3] == [sys.executable, "-m", "simcse_tf.train"]
         train.main(command[3:])
 
@@ -193,7 +193,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(workspace):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grids").iterdir()))
 def test_the_grids_that_we_ship_fit_the_papers_config(path):
-    runs = sweep.plan(
-        str(ROOT / "configs" / "unsup.json"), sweep.read_grid(str(path)), seeds=1
+    runs = sweep_plan.plan(
+        str(ROOT / "configs" / "unsup.json"), sweep_plan.read_grid(str(path)), seeds=1
     )
     assert len({run.directory.path for run in runs}) == len(runs) > 5

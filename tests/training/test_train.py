@@ -14,7 +14,7 @@ from support.runs import metrics, same_but_for_time
 from simcse_tf import SimCSE
 from simcse_tf.encoding.bulk import encoder
 from simcse_tf.evaluation import geometry, sts
-from simcse_tf.training import callbacks, checkpoint
+from simcse_tf.training import callbacks
 from simcse_tf.training.optimizer import LinearDecay
 from simcse_tf.training.progress import Progress
 
