@@ -18,19 +18,26 @@ SENTENCES = [
 ]
 
 
-def make_preset(path: Path, layers: int) -> Path:
+def make_preset(path: Path, layers: int, tokens: int | None = None) -> Path:
     """A KerasHub directory: BERT with random weights, small enough to train in a test.
 
-    Its vocabulary is MiniLM's, so its tokens are real ones.
+    Its vocabulary is MiniLM's, or the first so many tokens of it: its tokens are real
+    ones.
     """
     import keras
     import keras_hub
 
     from simcse_tf.checkpoints.load import load_tokenizer
-    from simcse_tf.encoders.families import save_tokenizer
+    from simcse_tf.encoders.families import (
+        save_tokenizer,
+        tokenizer_config,
+        tokenizer_from_config,
+    )
 
     keras.utils.set_random_seed(7)
-    tokenizer = load_tokenizer(MINILM)
+    config = tokenizer_config(load_tokenizer(MINILM))
+    config["vocabulary"] = config["vocabulary"][:tokens]
+    tokenizer = tokenizer_from_config(config)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=tokenizer.vocabulary_size,
         num_layers=layers,

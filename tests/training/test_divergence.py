@@ -53,9 +53,7 @@ def workspace(tmp_path_factory):
     A short vocabulary and batches of one length keep the processes quick.
     """
     directory = tmp_path_factory.mktemp("divergence")
-    make_workspace(directory, make_preset(directory / "preset", layers=1))
-    vocabulary = directory / "preset" / "assets" / "tokenizer" / "vocabulary.txt"
-    vocabulary.write_text("".join(vocabulary.open().readlines()[:3000]))
+    make_workspace(directory, make_preset(directory / "preset", 1, tokens=3000))
     config = json.loads((directory / "config.json").read_text())
     config["model"]["max_length"] = 8
     (directory / "config.json").write_text(json.dumps(config))

@@ -51,9 +51,7 @@ def workspace(tmp_path_factory):
     A short vocabulary and batches of one length keep the processes quick.
     """
     directory = tmp_path_factory.mktemp("faults")
-    make_workspace(directory, make_preset(directory / "preset", layers=1))
-    vocabulary = directory / "preset" / "assets" / "tokenizer" / "vocabulary.txt"
-    vocabulary.write_text("".join(vocabulary.open().readlines()[:3000]))
+    make_workspace(directory, make_preset(directory / "preset", 1, tokens=3000))
     rows = [
         f"g\tf\ty\t{i}\t{i % 5}\t{SENTENCES[i % 8]}\t{SENTENCES[i * 3 % 7]}"
         for i in range(20)
