@@ -180,21 +180,33 @@ def begin(output: Path, config: Config) -> None:
 
 
 def _check_whole(run: RunDirectory) -> None:
-    """Reads the log and the best model's scores; both are needed while it trains."""
-    rows, scores = run.metrics(), run.dev_scores
-    if run.newest is None and len(rows) > run.config.training.checkpoint_every:
-        # A copy without its checkpoints: the run would begin anew, and its log with it.
+    """Checks that a copy has lost nothing that the run needs, or would lose then."""
+    steps, evaluated = _logged(run)
+    saved = load_progress(str(run.path))
+    if saved is None and steps > run.config.training.checkpoint_every:
+        # The run would begin anew, and its log with it.
         raise UserError(
-            f"--resume: {run.path} holds the log of {len(rows)} steps, but neither "
+            f"--resume: {run.path} holds the log of {steps} steps, but neither "
             f"{run.last.name} nor {run.checkpoints.name}/: put them back, or choose "
             "another directory"
         )
-    evaluated = any(math.isfinite(row.get("dev_avg", math.nan)) for row in rows)
-    if scores is None and run.newest and evaluated:
+    if saved and steps < saved.step:
+        raise UserError(
+            f"--resume: {run.metrics_file} holds {steps} steps, and the last "
+            f"checkpoint is of step {saved.step}: put the whole log back"
+        )
+    if run.dev_scores is None and saved and evaluated:
         raise UserError(
             f"--resume: {run.path} has been evaluated, but there is no "
             f"{run.best.name}/ with its scores: put it back"
         )
+
+
+def _logged(run: RunDirectory) -> tuple[int, bool]:
+    """How many steps are in the log, and whether a dev score that counts is."""
+    rows = run.metrics()
+    scores = [row["dev_avg"] for row in rows if "dev_avg" in row]
+    return len(rows), any(map(math.isfinite, scores))
 
 
 def _link_last(run: RunDirectory) -> None:
