@@ -1,6 +1,7 @@
 """What a run survives: kills at any moment, SIGTERM, a full disk."""
 
 import functools
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -252,39 +253,60 @@ def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(
     assert moment > 30
 
 
-def terminate_in_evaluation():
-    from simcse_tf.evaluation import sts
+def terminate_in(module, name, number=signal.SIGTERM):
+    """Sends a signal to this process when a function is called."""
+    module = importlib.import_module(module)
+    function = getattr(module, name)
 
-    evaluate = sts.evaluate_pairs
+    def terminated(*arguments, **options):
+        os.kill(os.getpid(), number)
+        return function(*arguments, **options)
 
-    def terminated(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*arguments)
-
-    sts.evaluate_pairs = terminated
+    setattr(module, name, terminated)
 
 
-def assert_stopped(workspace, run):
+IN_EVALUATION = functools.partial(
+    terminate_in, "simcse_tf.evaluation.sts", "evaluate_pairs", signal.SIGHUP
+)
+IN_LOADING = functools.partial(terminate_in, "simcse_tf.training.run", "build_model")
+IN_FINAL_EVALUATION = functools.partial(
+    terminate_in, "simcse_tf.training.run", "load_encoder"
+)
+
+
+def assert_stopped(workspace, run, name):
     reading, line = (workspace / "stderr").read_text().splitlines()
     assert " read as: " in reading
     step = metrics(run)[-1]["step"]
-    assert line == f"stopped by SIGTERM after step {step}: pass --resume to resume"
+    assert line == f"stopped by {name} after step {step}: pass --resume to resume"
     assert saved_step(run) == step
     return step
 
 
 def test_sigterm_saves_the_step_and_exits_with_a_code_of_its_own(workspace, whole):
+    """SIGHUP too. Before the first step and after the last one nothing is lost."""
     run = workspace / "stopped"
-    process = start(workspace, "stopped", fault=terminate_in_evaluation)
-    assert ended(process) == 75
-    assert assert_stopped(workspace, run) == 3
+    assert ended(start(workspace, "stopped", fault=IN_LOADING)) == 75
+    [line] = (workspace / "stderr").read_text().splitlines()
+    assert line == "stopped by SIGTERM: the same command begins anew"
+    assert not run.exists()
+
+    assert ended(start(workspace, "stopped", fault=IN_EVALUATION)) == 75
+    assert assert_stopped(workspace, run, "SIGHUP") == 3
     assert "dev_avg" in metrics(run)[-1]
 
     process = start(workspace, "stopped", "--resume")
     wait_for_step(process, run, 7)
     process.terminate()
     assert ended(process) == 75
-    assert 7 <= assert_stopped(workspace, run) < 18
+    assert 7 <= assert_stopped(workspace, run, "SIGTERM") < 18
+
+    process = start(workspace, "stopped", "--resume", fault=IN_FINAL_EVALUATION)
+    assert ended(process) == 75
+    line = (workspace / "stderr").read_text().splitlines()[-1]
+    assert line == "stopped by SIGTERM: pass --resume to resume"
+    assert saved_step(run) == 18
+    assert not (run / "test.json").exists()
 
     assert ended(start(workspace, "stopped", "--resume")) == 0
     assert_same_run(run, whole)
@@ -302,6 +324,43 @@ def fill_disk_after_a_checkpoint():
             limit_files(20_000)
 
     sys.addaudithook(watch)
+
+
+def test_two_processes_do_not_share_a_run(workspace, whole):
+    first = start(workspace, "shared")
+    wait_for_step(first, workspace / "shared", 1)
+    for flags in ([], ["--resume"]):
+        assert ended(start(workspace, "shared", *flags)) == 2
+        line = (workspace / "stderr").read_text().splitlines()[-1]
+        assert "another process trains there: wait for its end, or" in line
+        assert f"(process {first.pid} on " in line
+    assert ended(first) == 0
+    assert_same_run(workspace / "shared", whole)
+
+
+def cut_data_after_a_checkpoint():
+    def watch(event, arguments):
+        if event == "os.rename" and str(arguments[1]).endswith("/last"):
+            os.truncate("own.txt", 40)
+
+    sys.addaudithook(watch)
+
+
+def test_data_that_are_cut_are_one_line_and_the_run_goes_on_later(workspace, whole):
+    run, data = workspace / "cut", ["--set", "data.train=own.txt"]
+    shutil.copy(workspace / "train.txt", workspace / "own.txt")
+    fault = cut_data_after_a_checkpoint
+    assert ended(start(workspace, "cut", *data, fault=fault)) == 2
+    line = (workspace / "stderr").read_text().splitlines()[-1]
+    assert line.startswith("error: own.txt was changed while it was in use: put back")
+    assert saved_step(run) == 2
+    assert ended(start(workspace, "cut", "--resume", *data)) == 2
+    line = (workspace / "stderr").read_text().splitlines()[-1]
+    assert "data.train own.txt holds" in line
+
+    shutil.copy(workspace / "train.txt", workspace / "own.txt")
+    assert ended(start(workspace, "cut", "--resume", *data)) == 0
+    assert_same_run(run, whole)
 
 
 def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_later(workspace, whole):
@@ -353,6 +412,30 @@ def test_a_resumed_log_drops_later_steps_and_half_a_line(tmp_path):
     log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
     callbacks.RunLog(str(tmp_path), Progress(step=2)).close()
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_what_a_user_puts_beside_a_runs_files_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "write_preset", write_stub)
+    run, others = tmp_path / "run", [
+        "checkpoints/step-00000001.bak",
+        "checkpoints/step-1",
+        "checkpoints/my-step-00000001",
+        "checkpoints/.step-00000001.old",
+        ".best.new-2024",
+        ".notes.old",
+    ]  # fmt: skip
+    for name in others:
+        (run / name).mkdir(parents=True)
+        (run / name / "file").touch()
+    (run / "checkpoints" / "step-00000001").touch()
+    save_stub(run, 2)
+    for directory in (run, run / "checkpoints"):
+        clean_up(directory)
+    save_stub(run, 3)
+    assert all((run / name / "file").exists() for name in others)
+    assert (run / "checkpoints" / "step-00000001").is_file()
+    assert (run / "last").readlink().name == "step-00000003"
+    assert not (run / "checkpoints" / "step-00000002").exists()
 
 
 def test_a_finished_run_goes_on_when_there_are_more_epochs(workspace, whole):
