@@ -6,15 +6,19 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.models import ROOT, make_workspace
+from support.runs import state_of, write_run
 
 from simcse_tf import train
-from simcse_tf.core.errors import UserError
+from simcse_tf.core.errors import Stopped, UserError
 from simcse_tf.sweep import main
 from simcse_tf.training import sweep, sweep_plan
-from simcse_tf.training.sweep_summary import format_table
+from simcse_tf.training.config import load_config
+from simcse_tf.training.progress import Progress, save_state
+from simcse_tf.training.sweep_summary import format_table, write_summary
 
 
 @pytest.fixture
@@ -65,11 +69,50 @@ def test_a_grid_is_every_combination_of_each_of_its_objects(tmp_path):
         ([], "expected an object of config keys to lists of values"),
         (["model.dropout"], "expected an object of config keys"),
         ([{}, {"a.b": [1, 2]}, {"a.b": 2}], "b=2 is there twice"),
+        ({"model.dropout": []}, "model.dropout: expected one value or more, .*\\[\\]"),
+        ({"training.seed": [1, 2]}, "training.seed is not for a grid: .* --seeds"),
+        ({"data.seed": 1}, "data.seed is not for a grid"),
+        ({"output_dir": ["a", "b"]}, "output_dir is not for a grid"),
+        ({"training": [{"seed": 1}]}, 'expected keys such as model.dropout, .*"traini'),
+        ({f"a.{i}": list(range(10)) for i in range(9)}, "at most 1000 settings"),
     ],
 )
 def test_a_grid_of_another_form_is_told(tmp_path, grid, message):
     with pytest.raises(UserError, match=message):
         sweep_plan.read_grid(write_grid(tmp_path, grid))
+
+
+def test_settings_that_look_alike_have_names_and_directories_of_their_own(workspace):
+    settings = [
+        {"model.preset": "a/b"},
+        {"model.preset": "a_b"},
+        {"model.preset": "x" * 300},
+        {"data.augmentation_model": None},
+        {"data.augmentation_model": "null"},
+        {"training.tpu": None},
+        {"training.tpu": "local", "training.strategy": "tpu"},
+    ]
+    names = sweep_plan.names_of(settings)
+    assert len(set(names)) == len(settings)
+    assert names[:2] == ["preset=a/b", "preset=a_b"]
+    assert names[3:5] == [
+        '"data.augmentation_model": null',
+        '"data.augmentation_model": "null"',
+    ]
+    base = str(workspace / "config.json")
+    runs = sweep_plan.plan(base, settings, 1)
+    directories = [run.directory.path.parent.name for run in runs]
+    assert len(set(directories)) == len(settings)
+    assert max(map(len, directories)) < 200
+    # A directory is that of its setting, whatever else is in the grid.
+    again = sweep_plan.plan(base, settings[::-1], 1)
+    assert [run.directory.path.parent.name for run in again] == directories[::-1]
+
+
+def test_more_runs_than_anybody_waits_for_are_refused(workspace):
+    with pytest.raises(UserError, match="--seeds: expected at most 1000 runs, .* 501"):
+        base = str(workspace / "config.json")
+        sweep_plan.plan(base, [{}, {"model.dropout": 0.0}], 501)
 
 
 def test_every_setting_gets_the_same_seeds_and_a_directory_of_its_own(workspace):
@@ -98,6 +141,16 @@ def test_the_table_is_mean_and_sample_deviation_over_seeds():
     assert lines[3].startswith(r"| one \| two |")
     assert "4.00 ± 1.00" in lines[3]
     assert "±" not in format_table({"x": {"avg dev": [1.0]}})
+
+
+def test_a_score_that_a_setting_does_not_have_is_a_dash(tmp_path):
+    table = {
+        "tested": {"avg dev": [70.0], "avg test": [60.0]},
+        "not tested": {"avg dev": [71.0]},
+    }
+    assert "|   71.00 |        – |" in format_table(table)
+    write_summary(tmp_path, table)
+    assert (tmp_path / "sweep.svg").is_file()
 
 
 class InThisProcess:
@@ -179,6 +232,127 @@ def test_a_mistake_in_any_run_is_told_before_the_first_one(
     with pytest.raises(UserError, match=message):
         main(arguments(*overrides))
     assert not (workspace / "sweep").exists()
+
+
+@pytest.fixture
+def finished(workspace, monkeypatch):
+    """A sweep of one run that has ended."""
+    monkeypatch.chdir(workspace)
+    write_grid(workspace, {})
+    config = load_config(
+        "config.json",
+        ["training.max_steps=2", f"output_dir={Path('sweep/base/seed-42')}"],
+    )
+    run = write_run(Path(config.output_dir), config, steps=2)
+    run.path.joinpath("result.json").write_text('{"avg dev": 70.5}')
+    return run
+
+
+def test_a_finished_sweep_is_told_again(finished, capsys):
+    main(arguments(seeds=1))
+    assert "70.50" in capsys.readouterr().out
+    assert not (finished.path.parents[1] / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["training.max_steps=4"],
+            "training.max_steps was 2 and is 4: .*another sweep",
+        ),
+        (["training.learning_rate=0.1"], "training.learning_rate was 0.001 and is"),
+        (["training.evaluate_every=1"], "training.evaluate_every was 2 and is 1"),
+        (["data.train=nowhere.txt"], "data.train was 'train.txt' and is 'nowhere.txt'"),
+    ],
+)
+def test_the_table_of_a_finished_sweep_is_not_that_of_another(
+    finished, changes, message
+):
+    with pytest.raises(UserError, match=message):
+        main(arguments(*changes, seeds=1))
+
+
+def test_what_changes_no_score_may_change_in_a_sweep(finished):
+    main(arguments("training.keep=3", "training.checkpoint_every=1", seeds=1))
+
+
+def test_a_finished_run_without_its_config_or_of_other_data_is_told(finished):
+    state = finished.last / "training_state.npz"
+    content = state.read_bytes()
+    save_state(finished.last, Progress(2, 24), state_of(2))
+    with pytest.raises(UserError, match="holds 25 examples, and held 24 examples"):
+        main(arguments(seeds=1))
+    state.write_bytes(content)
+    finished.config_file.unlink()
+    with pytest.raises(UserError, match="cannot read .*seed-42/config.json"):
+        main(arguments(seeds=1))
+
+
+def test_two_sweeps_do_not_share_a_directory(finished):
+    message = "another sweep or run writes there: .* [(]process [0-9]+ on"
+    with sweep.claimed(Path("sweep")), pytest.raises(UserError, match=message):
+        main(arguments(seeds=1))
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "message"),
+    [
+        ("exit 75", Stopped, "stopped by SIGTERM: the same command resumes"),
+        ("kill -9 $$", UserError, "base, seed 42: killed by SIGKILL"),
+        (
+            "exit 2",
+            UserError,
+            r"base, seed 42: error: no \(log: sweep/base/seed-42/tra",
+        ),
+        ("exit 1", UserError, "base, seed 42: error: no"),
+    ],
+)
+def test_a_run_that_does_not_end_well_ends_the_sweep(
+    workspace, monkeypatch, code, error, message
+):
+    monkeypatch.chdir(workspace)
+    write_grid(workspace, {})
+    popen = subprocess.Popen
+
+    def ending(command, stdout, **options):
+        stdout.write("1/6 \r2/6 \rerror: no\n\n")
+        stdout.flush()
+        return popen(["sh", "-c", code], stdout=stdout, **options)
+
+    monkeypatch.setattr(sweep.subprocess, "Popen", ending)
+    with pytest.raises(error, match=message):
+        main(arguments(seeds=1))
+
+
+ORPHAN = """
+import functools, os, subprocess, time
+from simcse_tf.training.sweep import _end_with
+end_with = functools.partial(_end_with, os.getpid())
+print(subprocess.Popen(["sleep", "60"], preexec_fn=end_with).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_ends_with_its_sweep_even_if_that_is_killed():
+    command = [sys.executable, "-c", ORPHAN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        assert os.path.exists(f"/proc/{child}")
+        process.kill()
+    deadline = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(child)
+
+
+def is_running(pid):
+    try:
+        # The state stands after the name, which is in parentheses.
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(workspace):
