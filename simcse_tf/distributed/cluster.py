@@ -2,8 +2,12 @@
 
 import faulthandler
 import os
+import signal
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -82,14 +86,28 @@ def join(cluster: Cluster) -> tf.distribute.Strategy:
     """
     _await_workers(cluster)
     # TensorFlow holds the interpreter until all have joined, for up to an hour. If a
-    # worker dies now, this watchdog ends the wait: it needs no interpreter.
+    # worker dies now, this watchdog ends the wait, and SIGTERM does: they need no
+    # interpreter.
     faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with _ended_by_sigterm():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise peer_lost(error) from error
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _await_workers(cluster: Cluster) -> None:
