@@ -67,7 +67,6 @@ def report(
     # It imports matplotlib.
     from simcse_tf.reporting import pictures
 
-    output = Path(output or Path(path, "report.html"))
     reported = _read_run(path)
     compared = (
         _read_run(compare) if compare and RunDirectory(compare).is_run() else None
@@ -78,10 +77,11 @@ def report(
             "--pooling, --max-length and --prompt are for a MODEL that --compare "
             "names: a run's model says itself how it is read"
         )
+    run = RunDirectory(path)
+    read = [reported.model, compared.model if compared else compare, queries, corpus]
+    read += [run.config_file, run.metrics_file, run.test_file]
+    output = output_file("--output", output or run.path / "report.html", read)
     data_dir = data_dir or reported.config.data.evaluation
-    read = [reported.model, RunDirectory(path).config_file, data_dir, queries, corpus]
-    read.append(compared.model if compared else compare)
-    output = output_file("--output", output, inputs=read)
     inputs = read_inputs(data_dir, kinds, queries, corpus)
     runs: dict[str, ReportedRun | None] = {reported.name: reported}
     models = {reported.name: str(reported.model)}
