@@ -23,7 +23,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.transfer_files import (
@@ -161,7 +160,7 @@ def evaluate_examples(
         start = time.perf_counter()
         # All in one call, which an encoder can sort by length.
         once([s for e in splits.values() for column in e.sentences for s in column])
-        data = {split: _features(once, e, task) for split, e in splits.items()}
+        data = {split: _features(once, e) for split, e in splits.items()}
         encoded = time.perf_counter()
         total = _scored_folds(data, folds)
         with tqdm(total=total, unit="fold", desc=task, disable=not progress) as bar:
@@ -203,13 +202,8 @@ def scores(results: Mapping[str, Result], split: str = "test") -> dict[str, floa
     return {**found, "transfer_avg": average}
 
 
-def _features(once: CachingEncoder, examples: Examples, task: str) -> _Data:
+def _features(once: CachingEncoder, examples: Examples) -> _Data:
     columns = [once(sentences) for sentences in examples.sentences]
-    if not all(np.isfinite(column).all() for column in columns):
-        raise UserError(
-            f"{task}: expected finite embeddings, received some with NaN or infinity; "
-            "choose another checkpoint"
-        )
     if len(columns) == 1:
         return columns[0], examples.labels
     u, v = columns

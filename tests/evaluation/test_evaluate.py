@@ -189,7 +189,8 @@ def small_data(tmp_path):
     """Two pairs of STS-B."""
     directory = tmp_path / "STS" / "STSBenchmark"
     directory.mkdir(parents=True)
-    (directory / "sts-test.csv").write_text("g\tf\ty\t1\t2.5\ta b\tc d\n" * 2)
+    rows = [f"g\tf\ty\t1\t{score}\ta b\tc d\n" for score in (2.5, 3.5)]
+    (directory / "sts-test.csv").write_text("".join(rows))
     return tmp_path
 
 

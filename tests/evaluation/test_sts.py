@@ -1,6 +1,7 @@
 """The STS tasks: what is read, how it is scored, how mistakes are told."""
 
 import itertools
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -299,19 +300,37 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path, shape):
         sts.evaluate_sts(lambda _: np.zeros(shape), tmp_path, ["STSBenchmark"])
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, np.nan, np.inf])
+def constant(value):
+    return lambda sentences: np.full((len(sentences), 8), value, np.float16)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_collapsed_model_scores_zero_with_a_warning(tmp_path, value):
     write_stsb(tmp_path, (1, "a", "b"), (2, "c", "d"), (3, "e", "f"))
-
-    def encode(sentences):
-        return np.full((len(sentences), 8), value, np.float16)
-
-    with (
-        np.errstate(invalid="ignore"),
-        pytest.warns(RuntimeWarning, match="rank nothing"),
-    ):
-        scores = sts.evaluate_sts(encode, tmp_path, ["STSBenchmark"])
+    with pytest.warns(RuntimeWarning, match="rank nothing"):
+        scores = sts.evaluate_sts(constant(value), tmp_path, ["STSBenchmark"])
     assert scores == {"STSBenchmark": 0.0, "avg": 0.0}
+
+
+def test_a_collapsed_model_can_score_what_the_caller_says(tmp_path):
+    write_stsb(tmp_path, (1, "a", "b"), (2, "c", "d"), (3, "e", "f"))
+    pairs = sts.load_tasks(tmp_path, ["STSBenchmark"])
+    scores = sts.evaluate_pairs(constant(1.0), pairs, undefined=math.nan)
+    assert set(scores) == {"STSBenchmark", "avg"}
+    assert all(map(math.isnan, scores.values()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_refused(tmp_path, value):
+    write_stsb(tmp_path, (1, "a", "b"), (2, "c", "d"), (3, "e", "f"))
+    with pytest.raises(UserError, match=f"embeddings, row 1: .* received {value}"):
+        sts.evaluate_sts(constant(value), tmp_path, ["STSBenchmark"])
+
+
+def test_scores_that_are_all_the_same_are_refused(tmp_path):
+    write_stsb(tmp_path, (2, "a", "b"), (2, "c", "d"), (2, "e", "f"))
+    with pytest.raises(UserError, match="sts-test.csv: all 3 pairs have the score 2,"):
+        sts.load_task(tmp_path, "STSBenchmark")
 
 
 @given(

@@ -406,7 +406,7 @@ def test_a_collapsed_model_reaches_the_share_of_the_larger_class(tmp_path):
 def test_embeddings_that_are_no_numbers_are_the_users_to_mend(tmp_path, value):
     write_binary(tmp_path)
     encode = lambda sentences: np.full((len(sentences), 4), value)  # noqa: E731
-    with pytest.raises(UserError, match="CR: expected finite embeddings"):
+    with pytest.raises(UserError, match="embeddings, row 1: expected finite"):
         transfer.evaluate_transfer(encode, tmp_path, ["CR"])
 
 
