@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.checkpoints.tensors import WEIGHT_FILES
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.regular_files import is_there
@@ -75,7 +76,7 @@ def download(handle: str) -> Path:
 
 
 def _modules(directory: Path) -> bool:
-    return is_there(directory / "modules.json")
+    return is_there(directory / MODULES)
 
 
 def _fetch(handle: str, name: str, revision: str, patterns: list[str]) -> Path:

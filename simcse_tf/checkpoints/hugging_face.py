@@ -11,6 +11,7 @@ from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.model_config import ModelConfig, read_model_config
 from simcse_tf.checkpoints.reading import describe
 from simcse_tf.checkpoints.sentence_transformers import SentenceModules, read_modules
+from simcse_tf.checkpoints.sizes import check_sizes
 from simcse_tf.checkpoints.tensors import read_tensors
 from simcse_tf.checkpoints.tokenizer_files import read_tokenizer
 from simcse_tf.checkpoints.vocabulary_rows import check_rows
@@ -58,6 +59,8 @@ def load_hugging_face(
 
     tensors, file = read_tensors(modules.encoder)
     named = canonical(tensors, config.architecture)
+    held = sum(tensor.size for tensor in named.values())
+    check_sizes(config.arguments, held, str(modules.encoder / "config.json"))
     backbone = config.architecture.backbone(**config.arguments | overrides)
     try:
         assign(backbone, named, config.position_offset)

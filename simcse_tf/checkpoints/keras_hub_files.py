@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import keras
 
+from simcse_tf.checkpoints.sizes import check_sizes
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shortened, shown
 from simcse_tf.core.regular_files import check_file, is_there
@@ -51,7 +52,7 @@ def check_preset(directory: Path) -> None:
             if not path.is_dir():
                 check_file(path)
     held = sum(_check_weights(path) for path in _weight_files(directory))
-    _check_sizes(config["config"], held, directory)
+    check_sizes(config["config"], held, str(directory / CONFIG))
 
 
 def _serialized(path: Path) -> dict[str, Any]:
@@ -160,18 +161,3 @@ def _place(dataset: h5py.Dataset) -> tuple[int, int, int]:
             f"{shortened(dataset.name)} is not stored as Keras stores weights"
         )
     return begin, begin + count * dataset.dtype.itemsize, count
-
-
-def _check_sizes(config: dict[str, Any], held: int, directory: Path) -> None:
-    """Refuses a config whose backbone would take far more memory than its weights."""
-    keys = ("vocabulary_size", "hidden_dim", "num_layers", "intermediate_dim")
-    sizes = [config.get(key) for key in keys]
-    if not all(type(size) is int for size in sizes):
-        return
-    tokens, width, layers, inner = map(int, sizes)
-    described = tokens * width + layers * width * (4 * width + 2 * inner)
-    if described > held:
-        raise UserError(
-            f"{directory / CONFIG} describes {described} numbers or more, and the "
-            f"weights hold {held}"
-        )

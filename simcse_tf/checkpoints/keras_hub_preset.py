@@ -1,7 +1,6 @@
 """Loads a preset in KerasHub's own format."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from simcse_tf.checkpoints.own_format import SETTINGS_FILE
 from simcse_tf.checkpoints.reading import describe
 from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import read_json, shortened, shown
-from simcse_tf.core.regular_files import shown_path
+from simcse_tf.core.json_files import read_json, shown
 from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoders.families import tokenizer_of
 from simcse_tf.encoders.pooling import WITH_HEAD
@@ -36,8 +34,9 @@ def load_keras_hub(
         **overrides: Constructor arguments of the backbone.
 
     Raises:
-        UserError: If KerasHub cannot load it, its tokenizer is of no family of ours, or
-            a handle leads to another format.
+        UserError: If a file is broken, its tokenizer is of no family of ours, or a
+            handle leads to another format.
+        Exception: See `load_backbone`.
 
     Example:
 
@@ -80,9 +79,8 @@ def check(preset: str) -> None:
         return
     if "://" not in preset:
         return
-    with _loading(preset):
-        is_preset = "registered_name" in preset_utils.load_json(preset)
-        is_own = preset_utils.check_file_exists(preset, SETTINGS_FILE)
+    is_preset = "registered_name" in preset_utils.load_json(preset)
+    is_own = preset_utils.check_file_exists(preset, SETTINGS_FILE)
     if is_own or not is_preset:
         raise UserError(
             f"{preset} is not in KerasHub's format, and it would read the encoder "
@@ -100,7 +98,7 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
             `dtype`.
 
     Raises:
-        UserError: If KerasHub cannot load it; the message has the reason.
+        Exception: If KerasHub cannot load it. What it raises has no common class.
 
     Example:
 
@@ -108,8 +106,7 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
     load_backbone("bert_base_en_uncased", dropout=0.1)
     ```
     """
-    with _loading(preset):
-        return keras_hub.models.Backbone.from_preset(preset, **overrides)
+    return keras_hub.models.Backbone.from_preset(preset, **overrides)
 
 
 def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
@@ -120,7 +117,8 @@ def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
         **settings: What `Tokenizer.settings` gave, if anything.
 
     Raises:
-        UserError: If the preset has none, or one of no known family.
+        UserError: If it is one of no known family.
+        Exception: See `load_backbone`.
 
     Example:
 
@@ -128,25 +126,8 @@ def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
     load_tokenizer("bert_base_en_uncased").vocabulary_size  # 30522
     ```
     """
-    with _loading(f"the tokenizer of {preset}"):
-        tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
-        return tokenizer_of(tokenizer, preset, **settings)
-
-
-@contextmanager
-def _loading(what: str) -> Iterator[None]:
-    """Says in one line why something cannot be loaded.
-
-    What KerasHub, Keras, HDF5 and the hubs' clients raise for a preset that is not
-    there, not whole or of another kind has no common class.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = shortened(str(error)) or type(error).__name__
-        raise UserError(f"cannot load {shown_path(what)}: {reason}") from error
+    tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
+    return tokenizer_of(tokenizer, preset, **settings)
 
 
 def _embedder(preset: str) -> dict[str, Any]:
@@ -177,11 +158,10 @@ def _embedder(preset: str) -> dict[str, Any]:
 
 
 def _read(preset: str, name: str) -> dict[str, Any]:
-    with _loading(preset):
-        if not preset_utils.check_file_exists(preset, name):
-            return {}
-        values = read_json(preset_utils.get_file(preset, name))
-        return values if isinstance(values, dict) else {}
+    if not preset_utils.check_file_exists(preset, name):
+        return {}
+    values = read_json(preset_utils.get_file(preset, name))
+    return values if isinstance(values, dict) else {}
 
 
 def _is_of(values: Mapping[str, Any], kind: str) -> bool:

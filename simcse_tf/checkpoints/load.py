@@ -1,5 +1,7 @@
 """Loads a MODEL argument."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from simcse_tf.checkpoints.hugging_face import (
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
 from simcse_tf.checkpoints.vocabulary_rows import check_rows
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import shortened
+from simcse_tf.core.regular_files import shown_path
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -49,6 +54,32 @@ def load_checkpoint(
     checkpoint.backbone.hidden_dim  # 384
     ```
     """
+    with _loading(model):
+        return _load(model, pooling, prompt_name, **overrides)
+
+
+@contextmanager
+def _loading(model: str) -> Iterator[None]:
+    """Says in one line why something cannot be loaded.
+
+    What KerasHub, Keras, HDF5 and the hubs' clients raise for files that are not
+    there, not whole or of another kind has no common class, and a stranger's files may
+    hold any value in any place.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise UserError(
+            f"cannot load {shown_path(model)}: {name}{shortened(str(error))}"
+        ) from error
+
+
+def _load(
+    model: str, pooling: str | None, prompt_name: str | None, **overrides: Any
+) -> LoadedCheckpoint:
     preset = resolve(model)
     if own_format.is_own(Path(preset)):
         found = _load_own(preset, **overrides)
@@ -79,15 +110,19 @@ def load_tokenizer(model: str) -> Tokenizer:
     load_tokenizer("bert_base_en_uncased").vocabulary_size  # 30522
     ```
     """
-    preset = resolve(model)
+    with _loading(model):
+        return _load_tokenizer(resolve(model))
+
+
+def _load_tokenizer(preset: str) -> Tokenizer:
     if own_format.is_own(Path(preset)):
         settings = own_format.read_card(Path(preset)).tokenizer
-        keras_hub_presets.check(preset)
-        return keras_hub_presets.load_tokenizer(preset, **settings)
-    if not is_keras_hub(preset):
+    elif not is_keras_hub(preset):
         return hugging_face_tokenizer(Path(preset))
+    else:
+        settings = {}
     keras_hub_presets.check(preset)
-    return keras_hub_presets.load_tokenizer(preset)
+    return keras_hub_presets.load_tokenizer(preset, **settings)
 
 
 def _load_own(preset: str, **overrides: Any) -> LoadedCheckpoint:

@@ -5,6 +5,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from simcse_tf.checkpoints import hub
+from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
 from simcse_tf.core.regular_files import is_there, shown_path
@@ -12,8 +13,6 @@ from simcse_tf.core.regular_files import is_there, shown_path
 PACKAGE_SCHEME = "package://"
 FILE_SCHEME = "file://"
 CONFIG = "config.json"
-# In a sentence-transformers directory the encoder may stand in one of its own.
-MODULES = "modules.json"
 
 
 def resolve(model: str) -> str:
@@ -92,6 +91,7 @@ def _keras_hub_presets() -> dict[str, object]:
 
 
 def _holds_model(directory: Path) -> bool:
+    # In a sentence-transformers directory the encoder may stand in one of its own.
     return any(is_there(directory / name) for name in (CONFIG, MODULES))
 
 

@@ -51,7 +51,7 @@ def read_byte_level_bpe(source: TokenizerSource) -> RobertaTokenizer:
     if source.json is not None:
         vocabulary, merges = _from_json(source)
         in_json = source.part("pre_tokenizer").get("add_prefix_space")
-        if source.is_generic and in_json is not prefix:
+        if (source.is_generic or not source.config) and in_json is not prefix:
             source.refuse(
                 _CONFIG, "add_prefix_space", prefix, f"{in_json}, as in the json"
             )
