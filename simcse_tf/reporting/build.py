@@ -94,6 +94,8 @@ def report(
         name: _caching_encoder(model, **({} if runs[name] else reading))
         for name, model in models.items()
     }
+    for found in filter(None, runs.values()):
+        _check_still_best(found)
     measured = {name: measure(encode, inputs) for name, encode in encoders.items()}
     first, *others = (each.results for each in measured.values())
     differences = results.compare(first, others[0], inputs.tasks) if others else {}
@@ -129,6 +131,14 @@ def _read_run(path: str | Path) -> ReportedRun:
         # The report can do without; only --resume needs the checkpoint.
         return found
     return dataclasses.replace(found, examples=progress.examples if progress else None)
+
+
+def _check_still_best(run: ReportedRun) -> None:
+    """A run that goes on may have replaced its model after its scores were read."""
+    if repr(RunDirectory(run.path).dev_scores or {}) != repr(run.dev):
+        raise UserError(
+            f"the run {run.path} has a better model since the report began: begin again"
+        )
 
 
 def _other_name(reported: ReportedRun, compared: ReportedRun | None, given: str) -> str:

@@ -110,8 +110,8 @@ class Report:
     def best_score(self) -> str:
         """What the best model was chosen by."""
         dev = self.run.dev
-        task = "STSBenchmark" if "STSBenchmark" in dev else AVERAGE
-        return f"{label(task)} dev {number(dev[task])}"
+        task = next((task for task in ("STSBenchmark", AVERAGE) if task in dev), None)
+        return f"{label(task)} dev {number(dev[task])}" if task else "no dev score"
 
     @cached_property
     def subsets(self) -> list[SubsetRow]:

@@ -34,6 +34,7 @@ HOSTILE = [
     "</article></main>\"'&amp; {{ 7 * 7 }} {% raw %} an $\\frac{x}$ in it",
     "https://example.org/" + "a_very_long_word_without_any_break_" * 8,
 ]
+HOSTILE_NAME = "<script>x<img src=x onerror=x>\"'&amp; {{ 7 * 7 }} $\\frac{x}$"
 STEPS = 6
 
 
@@ -437,6 +438,33 @@ def test_a_run_that_goes_on_is_read_up_to_its_last_whole_line(
     assert "step 3 of 6" in outline.words("training")
 
 
+def test_a_model_that_is_replaced_meanwhile_is_told(workspace, tmp_path, monkeypatch):
+    run = tmp_path / "goes-on"
+    shutil.copytree(workspace / "one", run, symlinks=True)
+
+    def replaced(model, **reading):
+        (run / "best" / "dev.json").write_text('{"step": 9, "avg": 99.0}')
+
+    monkeypatch.setattr(build, "_caching_encoder", replaced)
+    with pytest.raises(UserError, match="goes-on has a better model since the report"):
+        report(run)
+
+
+def test_a_best_model_without_a_score_that_counts_says_so(
+    workspace, tmp_path, no_figures
+):
+    run = tmp_path / HOSTILE_NAME
+    shutil.copytree(workspace / "one", run, symlinks=True)
+    (run / "best" / "dev.json").write_text('{"step": 3}')
+    page = report(run).read_text("utf-8")
+    outline = Outline(page)
+    assert "no dev score" in page
+    # Nothing of the name has become a tag.
+    assert HOSTILE_NAME in outline.words()
+    assert "<script" not in page
+    assert not outline.values("onerror")
+
+
 def test_time_and_rate_come_from_the_steps(workspace):
     run = read_run(workspace / "one")
     rates = [row["examples_per_second"] for row in run.rows]
@@ -476,7 +504,7 @@ def break_run(run, what):
         ("config", [], "unknown key model.poolin"),
         ("json", [], "is not valid JSON"),
         ("log", [], "metrics.jsonl, line 2 is not valid JSON"),
-        ("step", [], "metrics.jsonl, line 1: expected a step"),
+        ("step", [], "metrics.jsonl, line 1: expected numbers"),
         ("", ["--compare", "nowhere"], "no model 'nowhere'"),
         ("", ["--data", "{run}"], "no STS task in"),
         ("", ["--data", "{run}", "--tasks", "transfer"], "does not exist"),
