@@ -431,6 +431,7 @@ def test_server_needs_no_training_code():
     loaded = set(eval(done.stdout))
     allowed = {"simcse_tf.core", "simcse_tf.core.cli", "simcse_tf.core.errors"}
     allowed |= {"simcse_tf.core.startup_notices", "simcse_tf.version"}
+    allowed |= {f"simcse_tf.core.{it}" for it in ("atomic", "contents", "json_files")}
     allowed |= {"simcse_tf.serve"}
     assert {it for it in loaded if not it.startswith("simcse_tf.server")} == allowed
 
@@ -470,7 +471,7 @@ def test_every_warmup_request_is_run(servable, monkeypatch):
     requests = [predict_request(text=[text]) for text in ("a", "b")]
     write_warmup(servable.path, *map(prediction_log, requests))
     run = []
-    monkeypatch.setattr(servable, "run_alone", run.append)
+    monkeypatch.setattr(servable, "run_alone", lambda it: run.append(it) or {})
     assert warmup.replay(servable) == 2
     assert run == requests
 
