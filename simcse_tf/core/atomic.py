@@ -1,26 +1,44 @@
-"""Writing files and directories whole or not at all."""
+"""Writing files and directories whole or not at all.
+
+What is being written stands in a directory of its own beside its final place, such as
+`.best.new-k3x9w2ab.simcse`. Its writer holds a lock on a file in there, which the kernel
+takes back when the writer dies: so the next writer beside it knows what may go.
+"""
 
 import ctypes
+import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Constants of Linux' renameat2(2).
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
+# What `tempfile.mkdtemp` puts between prefix and suffix is eight of these characters.
+_SUFFIX = ".simcse"
+_WORKPLACE = re.compile(rf"\..*\.new-[a-z0-9_]{{8}}{re.escape(_SUFFIX)}", re.DOTALL)
+# Of a name, as much as leaves room for the rest in the 255 bytes of a file's name.
+_NAME_BYTES = 200
+# In a workplace: its lock, and what was at the final place before.
+_LOCK = ".simcse.lock"
+_ASIDE = ".simcse.old"
+
 
 @contextmanager
 def atomic_directory(
     path: str | os.PathLike[str], replace: bool = True
 ) -> Iterator[Path]:
-    """Yields a temporary sibling that takes the place of `path` at the end.
+    """Yields a temporary directory that takes the place of `path` at the end.
 
     If the block fails, `path` is as it was before and nothing else is left. If the
-    process is killed, `clean_up` removes what is left.
+    process is killed, the next one that writes beside `path`, or `clean_up`, removes
+    what is left.
 
     Args:
         path: The directory to write. Its parents are made.
@@ -28,7 +46,8 @@ def atomic_directory(
             to `True`.
 
     Raises:
-        OSError: If it cannot be written, or exists and must not be replaced.
+        FileExistsError: If it exists and must not be replaced.
+        OSError: If it cannot be written.
 
     Example:
 
@@ -38,28 +57,25 @@ def atomic_directory(
     ```
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.new-", dir=final.parent))
-    try:
+    with _workplace(final) as place:
+        temporary = place / final.name
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         _sync_tree(temporary)
         if not (replace and _exchange(temporary, final)):
             if replace:
-                _step_aside(final)
-            temporary.rename(final)
+                _step_aside(final, place)
+            _move_to(temporary, final)
         sync(final.parent)
-        _discard(_old(final))
-    except BaseException:
-        _come_back(final)
-        raise
-    finally:
-        _discard(temporary)
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary sibling file name that is renamed to `path` at the end.
+    """Yields a temporary name for a file or a link that is moved to `path` at the end.
+
+    If the block fails, `path` is as it was before and nothing else is left. If the
+    process is killed, the next one that writes beside `path`, or `clean_up`, removes
+    what is left.
 
     Args:
         path: The file to write. Its parents are made.
@@ -75,52 +91,52 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     ```
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(final)
-    try:
+    with _workplace(final) as place:
+        temporary = place / final.name
         yield temporary
-        sync(temporary)
+        # Where a link leads from its final place is not where it leads from here.
+        if not temporary.is_symlink():
+            sync(temporary)
         temporary.replace(final)
         sync(final.parent)
-    finally:
-        _discard(temporary)
 
 
 def remove_directory(path: Path) -> None:
     """Removes a directory; no other process ever finds it there in part.
 
+    Raises:
+        OSError: If it cannot be moved.
+
     Example:
 
     ```python
-    remove_directory(Path("runs/mine/checkpoints/step-500"))
+    remove_directory(Path("runs/mine/checkpoints/step-00000500"))
     ```
     """
-    path.rename(_temporary(path))
-    _discard(_temporary(path))
+    with _workplace(path) as place:
+        path.rename(place / path.name)
 
 
 def clean_up(directory: Path) -> None:
-    """Removes what a killed process had begun to write in a directory.
+    """Removes what killed processes had begun to write in a directory.
 
-    An old directory that it had put aside, to replace it, gets its name back.
+    An old directory that one had put aside, to replace it, gets its name back. What a
+    process that lives is writing stays, and so does all that this module has not made.
 
     Args:
         directory: The parent of what was written. It need not exist.
 
-    Raises:
-        OSError: If something cannot be renamed or removed.
-
     Example:
 
     ```python
-    clean_up(Path("runs/mine"))  # removes .best.new-x1, .config.json.new-7, ...
+    clean_up(Path("runs/mine"))  # removes .best.new-k3x9w2ab.simcse
     ```
     """
-    for old in filter(Path.is_dir, directory.glob(".*.old")):
-        _come_back(directory / old.name[1 : -len(".old")])
-        _discard(old)
-    for temporary in directory.glob(".*.new-*"):
-        _discard(temporary)
+    # What cannot be removed hinders nobody.
+    with suppress(OSError):
+        for name in filter(_WORKPLACE.fullmatch, os.listdir(directory)):
+            with suppress(OSError):
+                _remove_if_left(directory / name)
 
 
 def check_room(directory: Path, size: int) -> None:
@@ -165,12 +181,82 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _temporary(final: Path) -> Path:
-    return final.parent / f".{final.name}.new-{os.getpid()}"
+def is_open_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that has a name now.
+
+    Who waited for a file's lock asks: its owner may have moved or removed it.
+
+    Example:
+
+    ```python
+    with open("embeddings.npy.partial", "r+b") as file:
+        is_open_at(file.fileno(), Path("embeddings.npy.partial"))  # True
+    ```
+    """
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
-def _old(final: Path) -> Path:
-    return final.parent / f".{final.name}.old"
+@contextmanager
+def _workplace(final: Path) -> Iterator[Path]:
+    """A directory beside `final` that is this process's while it lives."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    clean_up(final.parent)
+    place, lock = _locked_place(final)
+    try:
+        yield place
+    finally:
+        with suppress(OSError):
+            _remove(place)
+        os.close(lock)
+
+
+def _locked_place(final: Path) -> tuple[Path, int]:
+    name = os.fsdecode(os.fsencode(final.name)[:_NAME_BYTES])
+    while True:
+        place = Path(tempfile.mkdtemp(_SUFFIX, f".{name}.new-", final.parent))
+        try:
+            lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            # Another process took it for a dead one's: it had no lock yet.
+            continue
+        except BaseException:
+            place.rmdir()
+            raise
+        # Some file systems know no locks: what is left there stays.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_open_at(lock, place / _LOCK):
+            return place, lock
+        os.close(lock)
+
+
+def _remove_if_left(place: Path) -> None:
+    try:
+        lock = os.open(place / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        # Killed before it had a lock, or after it had removed all else.
+        place.rmdir()
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(place)
+    finally:
+        os.close(lock)
+
+
+def _remove(place: Path) -> None:
+    for old in (place / _ASIDE).glob("*"):
+        if not os.path.lexists(place.parent / old.name):
+            old.rename(place.parent / old.name)
+    for path in place.iterdir():
+        if path.name != _LOCK:
+            _discard(path)
+    # The lock is last: without it, what else is there could be anybody's.
+    (place / _LOCK).unlink(missing_ok=True)
+    place.rmdir()
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -181,16 +267,22 @@ def _exchange(one: Path, other: Path) -> bool:
     )
 
 
-def _step_aside(final: Path) -> None:
+def _step_aside(final: Path, place: Path) -> None:
     # A rename cannot replace a directory that holds files.
-    if final.exists():
-        _discard(_old(final))
-        final.rename(_old(final))
+    if os.path.lexists(final):
+        (place / _ASIDE).mkdir()
+        final.rename(place / _ASIDE / final.name)
 
 
-def _come_back(final: Path) -> None:
-    if _old(final).exists() and not final.exists():
-        _old(final).rename(final)
+def _move_to(directory: Path, final: Path) -> None:
+    try:
+        directory.rename(final)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise FileExistsError(
+            errno.EEXIST, os.strerror(errno.EEXIST), str(final)
+        ) from None
 
 
 def _discard(path: Path) -> None:
@@ -205,9 +297,3 @@ def _sync_tree(directory: Path) -> None:
         for name in names:
             sync(Path(parent, name))
         sync(Path(parent))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

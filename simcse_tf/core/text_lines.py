@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from typing import NamedTuple, TypeAlias
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.regular_files import check_file
 
 AnyPath: TypeAlias = str | PathLike[str]
 
@@ -25,7 +26,7 @@ def read_raw_lines(path: AnyPath) -> Iterator[bytes]:
         bytes. A byte order mark stays a part of the first line.
 
     Raises:
-        OSError: If it cannot be read.
+        UserError: If it cannot be read.
 
     Example:
 
@@ -33,9 +34,34 @@ def read_raw_lines(path: AnyPath) -> Iterator[bytes]:
     list(read_raw_lines("sentences.txt"))  # [b"A man plays.", b"A dog runs."]
     ```
     """
-    with open(path, "rb") as file:
-        for line in file:
-            yield line.removesuffix(b"\n").removesuffix(b"\r")
+    for line in read_whole_lines(path):
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def read_whole_lines(path: AnyPath) -> Iterator[bytes]:
+    """The lines of a file as they are in it, with their ends.
+
+    Args:
+        path: The file.
+
+    Yields:
+        bytes.
+
+    Raises:
+        UserError: If it cannot be read, or might never give its first byte, as a pipe.
+
+    Example:
+
+    ```python
+    list(read_whole_lines("sentences.txt"))  # [b"A man plays.\n", b"A dog runs.\n"]
+    ```
+    """
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            yield from file
+    except OSError as error:
+        raise UserError(f"cannot read {fspath(path)}: {error.strerror}") from error
 
 
 def read_lines(path: AnyPath, encoding: str = "utf-8") -> Iterator[str]:
@@ -109,9 +135,14 @@ class LocatedLines:
                     f"not valid UTF-8 ({error.reason}, byte {error.start + 1})"
                 ) from None
 
+    @property
+    def place(self) -> str:
+        """The file and the last line given, as a message names them."""
+        return f"{fspath(self._path)}, line {self._number}"
+
     def error(self, message: str) -> UserError:
         """A `UserError` that names the file and the last line given."""
-        return UserError(f"{fspath(self._path)}, line {self._number}: {message}")
+        return UserError(f"{self.place}: {message}")
 
 
 class _Line(NamedTuple):
@@ -124,15 +155,11 @@ class _Line(NamedTuple):
 def _located_lines(path: AnyPath) -> Iterator[_Line]:
     """Lines with their ends, numbers and places, without byte order mark."""
     end = 0
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                start, end = end, end + len(line)
-                if number == 1 and line.startswith(codecs.BOM_UTF8):
-                    start = len(codecs.BOM_UTF8)
-                    line = line[start:]
-                # A file that holds the mark alone has no lines.
-                if line:
-                    yield _Line(number, start, end, line)
-    except OSError as error:
-        raise UserError(f"cannot read {fspath(path)}: {error.strerror}") from error
+    for number, line in enumerate(read_whole_lines(path), start=1):
+        start, end = end, end + len(line)
+        if number == 1 and line.startswith(codecs.BOM_UTF8):
+            start = len(codecs.BOM_UTF8)
+            line = line[start:]
+        # A file that holds the mark alone has no lines.
+        if line:
+            yield _Line(number, start, end, line)

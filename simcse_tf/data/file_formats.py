@@ -2,10 +2,10 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from simcse_tf.core.json_files import parse_json
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.base import Row
 from simcse_tf.datasets.source import COLUMNS
@@ -102,14 +102,11 @@ class _JsonLines:
             yield Record(lines.start, lines.end, row)
 
     def parse(self, record: bytes) -> Row:
-        values = json.loads(record.decode("utf-8"))
+        values = parse_json(record, "a line", half_pairs=True)
         return _encoded([values[name] for name in COLUMNS[: self.columns]])
 
     def _row(self, line: str, lines: LocatedLines) -> list[str]:
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise lines.error(f"not valid JSON: {error.msg}") from None
+        values = parse_json(line, lines.place, half_pairs=True)
         if not isinstance(values, dict):
             raise lines.error("expected a JSON object")
         known = [name for name in COLUMNS if name in values]

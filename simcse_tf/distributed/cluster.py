@@ -1,7 +1,6 @@
 """A cluster of workers: who they are, how they join, how a lost one is noticed."""
 
 import faulthandler
-import json
 import os
 import socket
 import time
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from simcse_tf.core.errors import PeerLost, UserError
+from simcse_tf.core.json_files import parse_json, shortened
 
 # How long a worker waits for the others to start.
 JOIN_SECONDS = 600
@@ -42,7 +42,7 @@ def own_cluster() -> Cluster:
     """
     text = os.environ.get("TF_CONFIG", "")
     try:
-        config = json.loads(text)
+        config = parse_json(text, "TF_CONFIG")
         jobs, task = config["cluster"], config["task"]
         if not set(jobs) <= {"chief", "worker"}:
             raise ValueError("a cluster has workers and at most one chief")
@@ -61,7 +61,7 @@ def own_cluster() -> Cluster:
         raise UserError(
             f"training.strategy multi_worker: expected the environment variable "
             f"TF_CONFIG to be like {_TF_CONFIG_EXAMPLE}, received "
-            f"{text or 'nothing'} ({type(error).__name__}: {error})"
+            f"{shortened(text) or 'nothing'} ({type(error).__name__}: {error})"
         ) from None
     before = len(chiefs) if task["type"] == "worker" else 0
     return Cluster(workers, before + task["index"])

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.text_lines import read_raw_lines
+from simcse_tf.core.outputs import output_file, writing_output
+from simcse_tf.core.steady_lines import Changed, SteadyLines
 from simcse_tf.encoding.bulk import (
     blocks_of,
     encode_blocks,
     pays_to_compile,
     progress_bar,
 )
-from simcse_tf.encoding.partial_array import partial_array
+from simcse_tf.encoding.partial_array import partial_array, working_files
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -42,8 +43,8 @@ def encode_file(
         int. `n`, the number of lines.
 
     Raises:
-        UserError: If a file cannot be read or written, or another process is writing
-            the output.
+        UserError: If a file cannot be read or written, the input changes while it is
+            read, or another process is writing the output.
 
     Example:
 
@@ -51,62 +52,44 @@ def encode_file(
     encode_file(model, "sentences.txt", "embeddings.npy")  # 1000000
     ```
     """
-    lines, digest = scan(path)
-    jit_compile = pays_to_compile(model, lines)
+    final = output_file("--output", output, inputs=[path])
+    for each in working_files(final):
+        output_file("--output", each, inputs=[path])
+    try:
+        lines = SteadyLines(path)
+        with writing_output("--output", output):
+            _write(model, lines, final, batch_size)
+    except BlockingIOError:
+        raise UserError(f"--output: another process is writing {output}") from None
+    return len(lines)
+
+
+def _write(
+    model: SimCSE, lines: SteadyLines, final: Path, batch_size: int | None
+) -> None:
+    jit_compile = pays_to_compile(model, len(lines))
     if jit_compile:
         print("encode: XLA compiles each shape of batches first", file=sys.stderr)
-    key = f"{digest} {_fingerprint(model)}"
-    shape = (lines, model.embedding_dim)
-    try:
-        with partial_array(output, shape, key) as array:
-            done = array.rows_done
-            if done:
-                print(
-                    f"encode: resuming after {done} of {lines} lines", file=sys.stderr
-                )
-            blocks = blocks_of(islice(read_raw_lines(path), done, None))
-            with progress_bar(lines, True, done) as bar:
+    shape = (len(lines), model.embedding_dim)
+    with partial_array(final, shape, f"{lines.digest} {_fingerprint(model)}") as array:
+        done = array.rows_done
+        if done:
+            print(
+                f"encode: resuming after {done} of {len(lines)} lines", file=sys.stderr
+            )
+        try:
+            with progress_bar(len(lines), True, done) as bar:
                 for rows in encode_blocks(
                     model,
-                    blocks,
+                    blocks_of(lines.read(done)),
                     batch_size,
                     advance=bar.update,
                     jit_compile=jit_compile,
                 ):
                     array.append(rows)
-    except BlockingIOError:
-        raise UserError(f"--output: another process is writing {output}") from None
-    except OSError as error:
-        raise UserError(f"--output: cannot write {output}: {error.strerror}") from None
-    return lines
-
-
-def scan(path: str) -> tuple[int, str]:
-    """How many lines a file has, and a digest of its content.
-
-    Args:
-        path: string. A regular file.
-
-    Raises:
-        UserError: If it cannot be read, or can be read only once.
-
-    Example:
-
-    ```python
-    scan("sentences.txt")  # (1000000, "9f86d08188...")
-    ```
-    """
-    digest, lines = hashlib.sha256(), 0
-    try:
-        with open(path, "rb") as file:
-            if not file.seekable():
-                raise UserError(f"--input: expected a regular file, received {path}")
-            for line in file:
-                digest.update(line)
-                lines += 1
-    except OSError as error:
-        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
-    return lines, digest.hexdigest()
+        except Changed:
+            array.discard()
+            raise
 
 
 def _fingerprint(model: SimCSE) -> str:

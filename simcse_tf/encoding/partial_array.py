@@ -1,8 +1,10 @@
 """A NumPy file written from the top: a killed process loses little of it."""
 
 import fcntl
+import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from simcse_tf.core.atomic import atomic_write, sync
+from simcse_tf.core.atomic import atomic_write, clean_up, is_open_at, sync
+from simcse_tf.core.errors import UserError
 
 
 class PartialArray:
@@ -18,7 +21,7 @@ class PartialArray:
 
     Args:
         file: The file, open for reading and writing.
-        journal: The file that counts its rows.
+        final: What it is to become.
         key: string. Identifies what the rows are made from.
         shape: Rows and columns of the whole array.
 
@@ -33,26 +36,24 @@ class PartialArray:
     ```
     """
 
-    def __init__(self, file: BinaryIO, journal: Path, key: str, shape: tuple[int, int]):
+    def __init__(self, file: BinaryIO, final: Path, key: str, shape: tuple[int, int]):
         self._file = file
-        self._journal = journal
+        self._partial, self._journal = working_files(final)
         self._key = key
-        size = os.fstat(file.fileno()).st_size
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(
-            file,
-            {
-                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
-                "fortran_order": False,
-                "shape": shape,
-            },
-        )
+        header = _header(shape)
         row_bytes = shape[1] * np.dtype(np.float32).itemsize
         rows = self._rows_recorded()
+        begun = os.pread(file.fileno(), len(header), 0)
+        size = os.fstat(file.fileno()).st_size
         # A kill may leave the journal of a file that is in place already, or gone.
-        is_there = file.tell() + rows * row_bytes <= size
+        is_there = begun == header and len(header) + rows * row_bytes <= size
         self.rows_done = rows if is_there else 0
-        file.seek(self.rows_done * row_bytes, os.SEEK_CUR)
+        if not self.rows_done:
+            # First of all: it must never count rows that another key wrote.
+            self._journal.unlink(missing_ok=True)
+            sync(final.parent)
+            file.write(header)
+        file.seek(len(header) + self.rows_done * row_bytes)
         file.truncate()
 
     def append(self, rows: np.ndarray) -> None:
@@ -62,18 +63,35 @@ class PartialArray:
             OSError: If they cannot be written.
         """
         self._file.write(np.ascontiguousarray(rows, np.float32).data)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self.sync()
         self.rows_done += len(rows)
         with atomic_write(self._journal) as path:
             path.write_text(json.dumps({"key": self._key, "rows": self.rows_done}))
 
+    def sync(self) -> None:
+        """Waits until what is written is on the disk.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def discard(self) -> None:
+        """Removes what is written, which nobody can resume.
+
+        Raises:
+            OSError: If it cannot be removed.
+        """
+        self._journal.unlink(missing_ok=True)
+        self._partial.unlink(missing_ok=True)
+
     def _rows_recorded(self) -> int:
         try:
             journal = json.loads(self._journal.read_text())
-        except (OSError, ValueError):
+            return int(journal["rows"]) if journal["key"] == self._key else 0
+        except (OSError, ValueError, LookupError, TypeError):
             return 0
-        return int(journal["rows"]) if journal.get("key") == self._key else 0
 
 
 @contextmanager
@@ -94,6 +112,8 @@ def partial_array(
     Raises:
         BlockingIOError: If another process is writing it.
         OSError: If it cannot be written.
+        UserError: If another program's file has the name of the partial one.
+        ValueError: If the block has not appended all rows.
 
     Example:
 
@@ -104,11 +124,67 @@ def partial_array(
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f"{final.name}.partial")
-    journal = final.with_name(f"{final.name}.partial.json")
-    with open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield PartialArray(file, journal, key, shape)
+    clean_up(final.parent)
+    partial, journal = working_files(final)
+    with _locked(partial) as file:
+        array = PartialArray(file, final, key, shape)
+        yield array
+        if array.rows_done != shape[0]:
+            raise ValueError(f"expected {shape[0]} rows, received {array.rows_done}")
+        array.sync()
         partial.replace(final)
         sync(final.parent)
         journal.unlink(missing_ok=True)
+
+
+def working_files(final: Path) -> tuple[Path, Path]:
+    """What stands beside an array while it is written: its rows, and their journal.
+
+    Example:
+
+    ```python
+    working_files(Path("o.npy"))  # o.npy.partial, o.npy.partial.json
+    ```
+    """
+    partial = final.with_name(f"{final.name}.partial")
+    return partial, partial.with_name(f"{partial.name}.json")
+
+
+@contextmanager
+def _locked(partial: Path) -> Iterator[BinaryIO]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    while True:
+        with open(os.open(partial, flags, 0o666), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its owner may have put it in place since it was opened.
+            if not is_open_at(file.fileno(), partial):
+                continue
+            _check_own(file.fileno(), partial)
+            yield file
+            return
+
+
+def _check_own(descriptor: int, partial: Path) -> None:
+    """Another program may call its files `.partial` as well."""
+    about = os.fstat(descriptor)
+    magic = np.lib.format.MAGIC_PREFIX
+    if not stat.S_ISREG(about.st_mode) or (
+        about.st_size and os.pread(descriptor, len(magic), 0) != magic[: about.st_size]
+    ):
+        raise UserError(
+            f"{partial}, where rows are written first, holds something else: remove it "
+            "or name another output"
+        )
+
+
+def _header(shape: tuple[int, int]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+            "fortran_order": False,
+            "shape": shape,
+        },
+    )
+    return header.getvalue()

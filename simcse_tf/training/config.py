@@ -1,6 +1,5 @@
 """The JSON config of a training run: typed, validated, with defaults."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -15,7 +14,14 @@ from pydantic import (
 )
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import read_json
+from simcse_tf.core.json_files import (
+    MAX_DEPTH,
+    NotJson,
+    parse_json,
+    read_json,
+    shortened,
+    shown,
+)
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
@@ -208,7 +214,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """
     values = read_json(path)
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object, received {values!r}")
+        raise UserError(f"{path}: expected a JSON object, received {shown(values)}")
     for override in overrides:
         _apply(values, override)
     return parse_config(values, path)
@@ -242,21 +248,24 @@ def _flattened(
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {override}: expected section.key=value")
-    *sections, last = key.split(".")
+        raise UserError(f"--set {shortened(override)}: expected section.key=value")
+    *sections, last = key.split(".", MAX_DEPTH)
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise UserError(f"--set {override}: {section} has no keys of its own")
+            raise UserError(
+                f"--set {shortened(override)}: {shortened(section)} has no keys of its "
+                "own"
+            )
     try:
-        values[last] = json.loads(text)
-    except json.JSONDecodeError:
+        values[last] = parse_json(text, f"--set {shortened(key)}")
+    except NotJson:
         values[last] = text
 
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
+    key = shortened(".".join(map(str, first["loc"])))
     if first["type"] == "extra_forbidden":
         nearest = get_close_matches(key, _known_keys(), n=1, cutoff=0.0)
         return f"unknown key {key} (did you mean {nearest[0]}?)"
@@ -266,7 +275,7 @@ def _explain(error: ValidationError) -> str:
         # The key is a section's name. A message about several sections names its keys.
         return ": ".join(filter(None, (key, str(first["ctx"]["error"]))))
     message = first["msg"].removeprefix("Input should be ")
-    return f"{key}: expected {message}, received {json.dumps(first['input'])}"
+    return f"{key}: expected {message}, received {shown(first['input'])}"
 
 
 def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

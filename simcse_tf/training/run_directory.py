@@ -1,6 +1,5 @@
 """A run's directory: its files, and whether a run may begin there."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Any
 
 from simcse_tf.core.atomic import atomic_write, clean_up
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import read_json
+from simcse_tf.core.json_files import parse_json, read_json, shown
 from simcse_tf.training.config import Config, load_config
 
 # A resumed run may differ from what was begun in these keys only: paths may move,
@@ -283,12 +282,9 @@ def _check_same(begun: Config, now: Config) -> None:
 
 
 def _logged(line: str, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON: {error.msg}") from None
+    row = parse_json(line, place)
     if not isinstance(row, dict):
-        raise UserError(f"{place}: expected a JSON object, received {line.strip()}")
+        raise UserError(f"{place}: expected a JSON object, received {shown(row)}")
     if not isinstance(row.get("step"), int):
-        raise UserError(f"{place}: expected a step, received {line}")
+        raise UserError(f"{place}: expected a step, received {shown(row)}")
     return row

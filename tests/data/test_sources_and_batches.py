@@ -133,7 +133,7 @@ def test_any_bytes_are_read_or_refused_in_one_line(tmp_path, content, name):
         ("j.jsonl", '{"a": "b"}\n', r"j\.jsonl, line 1: expected .*received a"),
         ("j.jsonl", "{}\n", r"j\.jsonl, line 1: expected .*received none"),
         ("j.jsonl", "[1]\n", r"j\.jsonl, line 1: expected a JSON object"),
-        ("j.jsonl", '{"sent0": "a"', r"j\.jsonl, line 1: not valid JSON"),
+        ("j.jsonl", '{"sent0": "a"', r"j\.jsonl, line 1 is not valid JSON"),
         (
             "j.jsonl",
             '{"sent0": "a", "sent1": "b"}\n{"sent0": "a", "sent1": 3}\n',
