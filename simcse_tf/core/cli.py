@@ -1,12 +1,16 @@
 """What every `python -m simcse_tf...` command shares: parsing and exit codes."""
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn
 
-from simcse_tf.core.errors import PeerLost, Stopped, UserError
+from simcse_tf.core.errors import Diverged, PeerLost, Stopped, UserError
+from simcse_tf.core.printing import one_line
 from simcse_tf.core.startup_notices import hide_startup_notices
 
 # TensorFlow's start-up notices would bury the one line that a user needs; they
@@ -17,7 +21,10 @@ USER_MISTAKE = 2
 # EX_TEMPFAIL of sysexits.h: the same command with --resume resumes.
 STOPPED = 75
 PEER_LOST = 76
+DIVERGED = 77
 INTERRUPTED = 130
+# As a shell tells of a process that SIGPIPE ended: 128 and the signal's number.
+BROKEN_PIPE = 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +46,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SystemExit: Always.
         """
-        self.exit(USER_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        line = one_line(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(USER_MISTAKE, f"{line}\n")
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -50,9 +58,10 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     Raises:
         SystemExit: Always. Code 0 on success, 2 on a `UserError` (its message
-            is printed on stderr as one line), 75 on `Stopped` and 76 on `PeerLost`
-            (likewise), 130 on Ctrl-C. Any other exception is a bug and keeps its
-            traceback.
+            is printed on stderr as one line), 75 on `Stopped`, 76 on `PeerLost` and
+            77 on `Diverged` (likewise), 130 on Ctrl-C, 141 if stdout is a pipe that
+            nobody reads any more, as in `... | head`. Any other exception is a bug and
+            keeps its traceback.
 
     Example:
 
@@ -62,18 +71,64 @@ def run(main: Callable[[], None]) -> NoReturn:
     ```
     """
     hide_startup_notices()
+    _show_every_character()
+    sys.exit(_written(_exit_code(main)))
+
+
+def _exit_code(main: Callable[[], None]) -> Any:
     try:
         main()
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(USER_MISTAKE)
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(STOPPED)
-    except PeerLost as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(PEER_LOST)
+    except SystemExit as ended:
+        return ended.code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
+        return _tell("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        # Files are written with an answer of their own; what is left is `print`.
+        if error.errno != errno.ENOSPC:
+            raise
+        return _cannot_write(error)
+    except Stopped as stopped:
+        return _tell(str(stopped), STOPPED)
+    except UserError as error:
+        return _tell(f"error: {error}", USER_MISTAKE)
+    except PeerLost as error:
+        return _tell(f"error: {error}", PEER_LOST)
+    except Diverged as error:
+        return _tell(f"error: {error}", DIVERGED)
+    return 0
+
+
+def _tell(message: str, code: int) -> int:
+    with suppress(OSError):
+        print(one_line(message), file=sys.stderr)
+    return code
+
+
+def _cannot_write(error: OSError) -> int:
+    return _tell(f"error: cannot write to stdout: {error.strerror}", USER_MISTAKE)
+
+
+def _show_every_character() -> None:
+    # A file's name may hold bytes that are no text, and a terminal may know ASCII
+    # alone: what cannot be shown stands as an escape.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _written(code: Any) -> Any:
+    """The exit code once all of stdout is written: 141 or 2 where it cannot be."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or BROKEN_PIPE
+    except OSError as error:
+        code = code or _cannot_write(error)
+    else:
+        return code
+    # What is left in the buffer would be written again at the end, with a traceback.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

@@ -16,6 +16,17 @@ class UserError(ValueError):
     """
 
 
+class NotFinite(UserError):
+    """NaN or infinity among numbers that must be finite, such as embeddings.
+
+    Example:
+
+    ```python
+    raise NotFinite("embeddings, row 3: expected finite numbers, received nan")
+    ```
+    """
+
+
 class Stopped(Exception):
     """A run received SIGTERM, and has saved all that it needs to resume.
 
@@ -38,5 +49,18 @@ class PeerLost(Exception):
 
     ```python
     raise PeerLost("worker 1 at 10.0.0.2:2222 is gone")
+    ```
+    """
+
+
+class Diverged(Exception):
+    """A run's numbers are no longer finite: no step after this one can learn.
+
+    Command lines print the message on stderr and exit with code 77.
+
+    Example:
+
+    ```python
+    raise Diverged("diverged at step 12: the loss is nan")
     ```
     """

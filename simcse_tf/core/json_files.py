@@ -6,6 +6,7 @@ wrote goes through `parse_json`.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -110,7 +111,7 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 
     Args:
         path: The file to write. Its parents are made.
-        values: What JSON can hold.
+        values: What JSON can hold; see `to_json`.
 
     Raises:
         OSError: If it cannot be written.
@@ -122,7 +123,31 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
     ```
     """
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        temporary.write_text(to_json(values, indent=2) + "\n", "utf-8")
+
+
+def to_json(values: Any, indent: int | None = None) -> str:
+    """JSON text of values; NaN and infinities, which JSON does not have, are `null`.
+
+    Args:
+        values: What JSON can hold.
+        indent: Optional int. As for `json.dumps`. Defaults to `None`: one line.
+
+    Example:
+
+    ```python
+    to_json({"step": 3, "loss": math.nan})  # '{"step": 3, "loss": null}'
+    ```
+    """
+    return json.dumps(_finite_or_none(values), indent=indent, allow_nan=False)
+
+
+def _finite_or_none(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite_or_none(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite_or_none(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def shown(value: Any) -> str:

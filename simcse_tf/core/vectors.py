@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from simcse_tf.core.errors import NotFinite
+
 
 def l2_normalize(rows: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
     """Scales every row to unit length; a row of zeros stays zero.
@@ -23,3 +25,33 @@ def l2_normalize(rows: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
     rows = np.asarray(rows, dtype)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(norms == 0, 1, norms)
+
+
+def check_finite(rows: ArrayLike, what: str, first: int = 1) -> None:
+    """Checks that no number is NaN or infinite.
+
+    Args:
+        rows: `(n, ...)`, any real dtype.
+        what: string. What the rows are, for the message.
+        first: int. The number of the first row, for the message. Defaults to `1`.
+
+    Raises:
+        NotFinite: If one is, which is a `UserError`; the message names the first such
+            row.
+
+    Example:
+
+    ```python
+    check_finite([[0.6, 0.8], [np.nan, 1.0]], "embeddings")
+    # NotFinite: embeddings, row 2: expected finite numbers, received nan
+    ```
+    """
+    rows = np.asarray(rows)
+    finite = np.isfinite(rows)
+    if finite.all():
+        return
+    place = np.unravel_index(np.argmin(finite), rows.shape)
+    raise NotFinite(
+        f"{what}, row {first + place[0]}: expected finite numbers, received "
+        f"{float(rows[place])}"
+    )

@@ -35,10 +35,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+def _within(low: float, high: float) -> AfterValidator:
+    """Bounds, of which a message tells both.
+
+    Where a number beyond them might mean something, float32 would make it 0, infinity
+    or 1, or the step would.
+    """
+
+    def check(value: float) -> float:
+        if low <= value <= high:
+            return value
+        raise ValueError(f"expected {low} to {high}, received {shown(value)}")
+
+    return AfterValidator(check)
+
+
+_MOST = 2**31 - 1
+Count = Annotated[int, _within(1, _MOST)]
+Share = Annotated[float, _within(0.001, 0.999)]
+Seed = Annotated[int, _within(0, _MOST)]
 
 
 def _known_pooling(pooling: str) -> str:
@@ -54,8 +69,8 @@ class ModelConfig(Section):
     pooling: Pooling = "cls"
     head_init: Literal["random", "pretrained"] = "random"
     head_in_inference: bool = True
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    max_length: Annotated[int, Field(ge=3)] = 32
+    dropout: Annotated[float, _within(0, 0.99)] = 0.1
+    max_length: Annotated[int, _within(3, _MOST)] = 32
     encoders: Literal["shared", "dual"] = "shared"
 
     def settings(self) -> dict[str, Any]:
@@ -67,9 +82,9 @@ class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence"] = "contrastive"
     next_k: Count = 1
     same_mask: bool = False
-    temperature: Positive = TEMPERATURE
-    hard_negative_weight: float = HARD_NEGATIVE_WEIGHT
-    mlm_weight: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
+    hard_negative_weight: Annotated[float, _within(-1000, 1000)] = HARD_NEGATIVE_WEIGHT
+    mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
 
 
@@ -93,13 +108,13 @@ class EvaluationConfig(Section):
 class TrainingConfig(Section):
     epochs: Count = 3
     # A batch of one has no negatives.
-    batch_size: Annotated[int, Field(ge=2)] = 512
+    batch_size: Annotated[int, _within(2, 2**20)] = 512
     micro_batch_size: Count | None = None
-    learning_rate: Positive = 5e-5
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Annotated[float, _within(1e-12, 10)] = 5e-5
+    warmup_steps: Annotated[int, _within(0, _MOST)] = 0
     max_steps: Count | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_norm: Positive | None = 1.0
+    weight_decay: Annotated[float, _within(0, 10)] = 0.0
+    clip_norm: Annotated[float, _within(1e-6, 1e6)] | None = 1.0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     compile: Literal["auto", "xla", "none"] = "auto"
     strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"

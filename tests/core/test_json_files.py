@@ -1,7 +1,9 @@
 import json
+import math
 import os
 import socket
 
+import numpy as np
 import pytest
 
 from simcse_tf.core.errors import UserError
@@ -125,6 +127,13 @@ def test_a_name_that_no_file_can_have_is_told_in_a_short_line(name, message, tmp
             read(tmp_path / name)
         assert len(str(told.value)) < 500
         assert str(told.value).isprintable()
+
+
+def test_what_json_does_not_have_is_written_as_null(tmp_path):
+    path = tmp_path / "x.json"
+    numbers = [math.nan, math.inf, -math.inf, np.float64("nan"), 1.5]
+    write_json(path, {"a": {"b": numbers}, "c": (math.nan, 1)})
+    assert read_json(path) == {"a": {"b": [None] * 4 + [1.5]}, "c": [None, 1]}
 
 
 def test_a_file_is_there_or_not(tmp_path):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from simcse_tf.core.vectors import l2_normalize
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.vectors import check_finite, l2_normalize
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -18,3 +19,20 @@ def test_a_row_of_zeros_stays_zero():
         [0, 0],
         [np.float32(0.6), np.float32(0.8)],
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
+def test_finite_rows_pass(dtype):
+    check_finite(np.array([[0, 1], [100, -5]], dtype), "embeddings")
+    check_finite(np.empty((0, 4), dtype), "embeddings")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_row_that_is_not_finite_is_named(value):
+    rows = np.zeros((5, 3), np.float32)
+    rows[[2, 4], 1] = value
+    message = f"^out, row 3: expected finite numbers, received {value}$"
+    with pytest.raises(UserError, match=message):
+        check_finite(rows, "out")
+    with pytest.raises(UserError, match="out, row 403: "):
+        check_finite(rows, "out", first=401)
