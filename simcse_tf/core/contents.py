@@ -58,7 +58,9 @@ def contents_of(directory: Path) -> Contents:
     return found
 
 
-def check_hashes(directory: Path, files: Iterable[str], hashes: Mapping[str, str]) -> None:
+def check_hashes(
+    directory: Path, files: Iterable[str], hashes: Mapping[str, str]
+) -> None:
     """Compares files with the hashes that were taken when they were written.
 
     Args:
@@ -134,9 +136,7 @@ def _list(
             continue
         if stat.S_ISREG(status.st_mode):
             found.files.append(prefix + name)
-        elif not stat.S_ISDIR(status.st_mode):
-            found.others.append(prefix + name)
-        elif (status.st_dev, status.st_ino) in seen:
+        elif not stat.S_ISDIR(status.st_mode) or (status.st_dev, status.st_ino) in seen:
             found.others.append(prefix + name)
         else:
             found.directories.append(prefix + name)

@@ -1,7 +1,7 @@
 """Whether a version's files can be read, and are as `export` wrote them.
 
-Needs no TensorFlow. TensorFlow itself waits for ever where a file is a pipe, and loads a
-graph in which a bit has flipped.
+Needs no TensorFlow. TensorFlow itself waits for ever where a file is a pipe, and loads
+a graph in which a bit has flipped.
 """
 
 from pathlib import Path

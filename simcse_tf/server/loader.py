@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.printing import one_line
 from simcse_tf.server.catalog import ServedModel
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable
@@ -27,7 +28,6 @@ R = TypeVar("R")
 RETRIES = 5
 RETRY_SECONDS = 60.0
 
-_MOST_CHARACTERS = 500  # of a message: TensorFlow's may hold a whole graph
 _MOST_LISTED = 10
 _MOST_WATCHED = 100  # of thousands of versions, each look would take seconds
 
@@ -176,7 +176,7 @@ class Loader:
                 asyncio.get_running_loop().time() + RETRY_SECONDS,
             )
             self._model.mark_failed(number)
-            return " ".join(str(error).split())[:_MOST_CHARACTERS]
+            return one_line(str(error))
         self._failed.pop(number, None)
         self._told.pop(number, None)
         if self._model.available():  # the server announces the first one

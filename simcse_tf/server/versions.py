@@ -13,11 +13,12 @@ GRAPH_FILE = "saved_model.pb"
 Snapshot = frozenset[tuple[str, int, int]]
 
 
-def numbered(base_path: Path) -> dict[int, Path]:
+def numbered(base_path: Path, flag: str = "--model_base_path") -> dict[int, Path]:
     """Finds what has a version's number for a name, as TF Serving reads it.
 
     Args:
         base_path: The directory that holds the version directories.
+        flag: The flag that names it, for messages.
 
     Returns:
         Paths by number, in rising order. Of `1` and `01` it is `1`.
@@ -33,13 +34,9 @@ def numbered(base_path: Path) -> dict[int, Path]:
     try:
         names = os.listdir(base_path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise UserError(
-            f"--model_base_path: no such directory: {base_path}"
-        ) from None
+        raise UserError(f"{flag}: no such directory: {base_path}") from None
     except OSError as error:
-        raise UserError(
-            f"--model_base_path: cannot read {base_path}: {error.strerror}"
-        ) from error
+        raise UserError(f"{flag}: cannot read {base_path}: {error.strerror}") from error
     numbers = [name for name in names if name.isascii() and name.isdecimal()]
     # The name without zeros is the shortest, and overwrites the others.
     longest_first = sorted(numbers, key=lambda name: (-len(name), name))
