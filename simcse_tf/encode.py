@@ -7,7 +7,7 @@ from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.encoding.bulk import encode
-from simcse_tf.encoding.file import encode_file, scan
+from simcse_tf.encoding.file import check_files, encode_file
 from simcse_tf.encoding.process import one_core_an_operation, share_heaps
 
 __all__ = ["encode", "main"]
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
-    scan(arguments.input)
+    check_files(arguments.input, arguments.output, arguments.model)
 
     keep_compiled()
     one_core_an_operation()

@@ -289,10 +289,12 @@ def _remove(place: Path) -> None:
     for old in (place / _ASIDE).glob("*"):
         if not os.path.lexists(place.parent / old.name):
             old.rename(place.parent / old.name)
-    for path in place.iterdir():
-        if path.name != _LOCK:
-            _discard(path)
     # The lock is last: without it, what else is there could be anybody's.
+    for path in place.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
     (place / _LOCK).unlink(missing_ok=True)
     place.rmdir()
 
@@ -321,13 +323,6 @@ def _move_to(directory: Path, final: Path) -> None:
         raise FileExistsError(
             errno.EEXIST, os.strerror(errno.EEXIST), str(final)
         ) from None
-
-
-def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _sync_tree(directory: Path) -> None:

@@ -41,8 +41,7 @@ def output_file(flag: str, path: _Path, inputs: Iterable[_Path | None] = ()) -> 
     """
     try:
         file = Path(path).resolve()
-        os.fsencode(file)
-        about = file.stat() if os.path.lexists(file) else None
+        about = _about(file)
     except (OSError, ValueError, RuntimeError) as error:
         # A NUL, half a surrogate pair, a link to itself.
         raise _cannot(flag, path, why_not_written(error) or str(error)) from None
@@ -135,6 +134,13 @@ def why_not_written(error: Exception) -> str | None:
     return None
 
 
+def _about(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
+
+
 def _check_kind(flag: str, path: _Path, about: os.stat_result | None) -> None:
     if about is None:
         return
@@ -178,7 +184,7 @@ def _check_place(flag: str, path: _Path, file: Path) -> None:
                 path,
                 f"a name has {length} bytes, and may have at most {_NAME_BYTES}",
             )
-    there = next(parent for parent in file.parents if parent.exists())
+    there = next(parent for parent in file.parents if os.path.exists(parent))
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise _cannot(flag, path, f"{there} is not a writable directory")
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
+from simcse_tf.core.regular_files import check_file
 from simcse_tf.core.steady_lines import Changed, SteadyLines
+from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoding.bulk import (
     blocks_of,
     encode_blocks,
@@ -52,16 +54,41 @@ def encode_file(
     encode_file(model, "sentences.txt", "embeddings.npy")  # 1000000
     ```
     """
-    final = output_file("--output", output, inputs=[path])
-    for each in working_files(final):
-        output_file("--output", each, inputs=[path])
-    try:
-        lines = SteadyLines(path)
-        with writing_output("--output", output):
-            _write(model, lines, final, batch_size)
-    except BlockingIOError:
-        raise UserError(f"--output: another process is writing {output}") from None
+    final = check_files(path, output)
+    lines = SteadyLines(path)
+    with writing_output("--output", output):
+        _write(model, lines, final, batch_size)
     return len(lines)
+
+
+def check_files(path: str, output: str, model: str | None = None) -> Path:
+    """Checks the files of `encode_file` before work that takes long.
+
+    Args:
+        path: string. The text file.
+        output: string. The `.npy` file.
+        model: Optional string. The MODEL argument.
+
+    Returns:
+        The file that is to be written.
+
+    Raises:
+        UserError: If one cannot be read or written, or would be lost.
+
+    Example:
+
+    ```python
+    check_files("sentences.txt", "embeddings.npy", model="runs/mine/best")
+    ```
+    """
+    try:
+        check_file(path)
+    except UserError as error:
+        raise UserError(f"--input: {error}") from None
+    final = output_file("--output", output, inputs=[path, model])
+    for partial in working_files(final):
+        output_file("--output", partial, inputs=[path, model])
+    return final
 
 
 def _write(
@@ -86,6 +113,7 @@ def _write(
                     advance=bar.update,
                     jit_compile=jit_compile,
                 ):
+                    check_finite(rows, "embeddings", first=array.rows_done + 1)
                     array.append(rows)
         except Changed:
             array.discard()

@@ -110,9 +110,9 @@ def partial_array(
         key: string. Identifies what the rows are made from.
 
     Raises:
-        BlockingIOError: If another process is writing it.
         OSError: If it cannot be written.
-        UserError: If another program's file has the name of the partial one.
+        UserError: If another process is writing it, or another program's file has the
+            name of the partial one.
         ValueError: If the block has not appended all rows.
 
     Example:
@@ -155,7 +155,13 @@ def _locked(partial: Path) -> Iterator[BinaryIO]:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     while True:
         with open(os.open(partial, flags, 0o666), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process is writing {partial}: wait for it, or name "
+                    "another output"
+                ) from None
             # Its owner may have put it in place since it was opened.
             if not is_open_at(file.fileno(), partial):
                 continue

@@ -1,19 +1,24 @@
 """Every writer is killed before, and fails at, everything that it does to files."""
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support.kill_points import survives_errors, survives_kills
+from support.kill_points import KILL, attempt, survives_errors, survives_kills, tree
 
 from simcse_tf.core import atomic
-from simcse_tf.core.atomic import atomic_directory, atomic_write
+from simcse_tf.core.atomic import atomic_directory, atomic_write, clean_up
+from simcse_tf.core.json_files import write_json
 from simcse_tf.encoding.partial_array import partial_array
 
 
 def write_text(path, text="new"):
-    with atomic_write(path / "out.txt") as temporary:
+    with atomic_write(path / "deep/out.txt") as temporary:
         temporary.write_text(text * 1000)
+
+
+def write_scores(path, score="new"):
+    write_json(path / "out.json", {"avg": score})
 
 
 def write_link(path, target="new"):
@@ -37,17 +42,40 @@ def write_array(path, key="new"):
             array.append(rows[start : start + 2])
 
 
+def remove_directory(path, text="new"):
+    if text == "new":
+        atomic.remove_directory(path / "best")
+    else:
+        write_directory(path)
+
+
+def empty(path):
+    assert not tree(path)
+
+
 WRITERS = {
-    "file": (write_text, "out.txt"),
-    "link": (write_link, "last"),
-    "directory": (write_directory, "best"),
-    "array": (write_array, "o.npy"),
+    "a file": (write_text, "deep/out.txt"),
+    "scores": (write_scores, "out.json"),
+    "a link": (write_link, "last"),
+    "a directory": (write_directory, "best"),
+    "an array": (write_array, "o.npy"),
 }
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("there", ["nothing there", "an older one there"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_kills(writer, there, tmp_path):
+def test_a_writer_killed_anywhere_costs_nothing(writer, there, tmp_path):
     write, output = WRITERS[writer]
-    prepare = (lambda path: write(path, "older")) if there else (lambda path: None)
-    print(survives_kills(tmp_path, prepare, write, [output]))
+    prepare = (lambda path: write(path, "old")) if "older" in there else empty
+    assert survives_kills(tmp_path, prepare, write, [output]) >= 9
+
+
+@pytest.mark.parametrize("there", ["nothing there", "an older one there"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_writer_that_fails_anywhere_leaves_nothing(writer, there, tmp_path):
+    write, output = WRITERS[writer]
+    prepare = (lambda path: write(path, "old")) if "older" in there else empty
+    # To be resumed.
+    kept = {"o.npy.partial", "o.npy.partial.json"}
+    errors = survives_errors(tmp_path, prepare, write, [output], kept=kept)
+    assert {type(error) for error in errors} == {OSError}

@@ -1,8 +1,10 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.kill_points import tree
 
 from simcse_tf.core import atomic
 from simcse_tf.core.atomic import atomic_directory, atomic_write, check_room, clean_up
@@ -66,30 +68,68 @@ def test_linux_swaps_directories_with_no_moment_between(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["best"]
 
 
-@pytest.mark.parametrize("written", [True, False])
-def test_what_a_killed_process_left_is_cleaned_up(tmp_path, written):
-    """It was killed between the two renames, or just after them."""
-    for name in (".best.old", ".best.new-x1", *(["best"] if written else [])):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "f").write_text(name)
-    (tmp_path / ".config.json.new-7").write_text("ha")
-    (tmp_path / ".last.new-7").symlink_to("nowhere")
-    (tmp_path / ".notes.old").write_text("the user's")
+def test_files_of_others_stay_whatever_their_names(tmp_path):
+    theirs = {
+        ".data.old": "directory",
+        ".notes.old": "file",
+        ".draft.new-2024": "file",
+        ".draft.new-abcd1234": "directory",
+        ".full.new-abcd1234.simcse": "directory",
+        ".plain.new-abcd1234.simcse": "file",
+        "x.new-abcd1234.simcse": "directory",
+    }
+    for name, kind in theirs.items():
+        path = tmp_path / name
+        if kind == "directory":
+            path.mkdir()
+            path /= "f"
+        path.write_text("mine")
+    before = tree(tmp_path)
     clean_up(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".notes.old", "best"]
-    expected = "best" if written else ".best.old"
-    assert (tmp_path / "best" / "f").read_text() == expected
+    assert tree(tmp_path) == before
+    with atomic_write(tmp_path / "new") as path:
+        path.write_text("new")
+    assert tree(tmp_path) == before | {"new": b"new"}
 
 
-def test_a_removed_directory_is_never_there_in_part(tmp_path, monkeypatch):
-    (tmp_path / "step-1").mkdir()
-    (tmp_path / "step-1" / "f").touch()
-    monkeypatch.setattr(atomic, "_discard", lambda path: None)  # killed
-    atomic.remove_directory(tmp_path / "step-1")
-    assert not (tmp_path / "step-1").exists()
-    monkeypatch.undo()
-    clean_up(tmp_path)
-    assert os.listdir(tmp_path) == []
+def test_what_a_live_process_is_writing_stays(tmp_path):
+    with atomic_write(tmp_path / "one") as one:
+        one.write_text("one")
+        with atomic_write(tmp_path / "one") as other:
+            other.write_text("other")
+        clean_up(tmp_path)
+        assert (tmp_path / "one").read_text() == "other"
+    assert (tmp_path / "one").read_text() == "one"
+    assert os.listdir(tmp_path) == ["one"]
+
+
+def test_any_name_that_a_file_may_have_can_be_written(tmp_path):
+    for name in ("x" * 255, "ü" * 127, "[a]*", "a\nb", ".simcse.txt"):
+        with atomic_write(tmp_path / name) as path:
+            path.write_text(name)
+        assert (tmp_path / name).read_text() == name
+    assert len(os.listdir(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_of_many_writers_at_once_each_is_whole_or_refused(tmp_path, replace):
+    def write(number):
+        try:
+            for _ in range(20):
+                with atomic_directory(tmp_path / "best", replace) as directory:
+                    for name in "abc":
+                        (directory / name).write_text(str(number))
+        except FileExistsError:
+            return "refused"
+        return "written"
+
+    with ThreadPoolExecutor(4) as pool:
+        ends = list(pool.map(write, range(4)))
+    assert ends == (["written"] * 4 if replace else ["refused"] * 4)
+    texts = [path.read_text() for path in (tmp_path / "best").iterdir()]
+    assert len(texts) == 3
+    assert len(set(texts)) == 1
+    assert os.listdir(tmp_path) == ["best"]
 
 
 def test_a_link_is_replaced_as_a_file_is(tmp_path):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -70,11 +72,12 @@ def test_a_line_of_another_encoding_is_named(file):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    for lines in (read_lines(tmp_path), LocatedLines(tmp_path)):
-        with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
-            list(lines)
-    with pytest.raises(IsADirectoryError):
-        list(read_raw_lines(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    found = {"": "a directory", "pipe": "a pipe", "none": "No such file"}
+    for read in (read_lines, LocatedLines, read_raw_lines):
+        for name, what in found.items():
+            with pytest.raises(UserError, match=rf"cannot read .*: .*{what}"):
+                list(read(tmp_path / name))
 
 
 def test_an_error_names_the_last_line_given(file):

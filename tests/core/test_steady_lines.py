@@ -1,0 +1,63 @@
+import pytest
+
+from simcse_tf.core import steady_lines
+from simcse_tf.core.steady_lines import Changed, SteadyLines
+from simcse_tf.core.text_lines import read_raw_lines
+
+TEXTS = [b"", b"\n", b"one", b"one\r\ntwo\n\n\xff", b"%d\n" * 10]
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+    monkeypatch.setattr(steady_lines, "_BLOCK", 3)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_lines_are_those_of_the_file_from_any_of_them_on(tmp_path, text):
+    path = tmp_path / "t.txt"
+    path.write_bytes(text)
+    expected = list(read_raw_lines(path))
+    lines = SteadyLines(path)
+    assert len(lines) == len(expected)
+    for start in range(len(expected) + 2):
+        assert list(lines.read(start)) == expected[start:]
+
+
+@pytest.mark.parametrize("start", [0, 4, 9])
+@pytest.mark.parametrize(
+    ("now", "given"),
+    [
+        ("shrunk", 6),
+        ("empty", 0),
+        ("grown", 9),
+        ("one letter", 3),
+        ("one more at the end", 6),
+    ],
+)
+def test_no_line_of_a_file_that_changed_is_given(tmp_path, now, given, start):
+    path = tmp_path / "t.txt"
+    texts = [f"{i}\n" for i in range(10)]
+    path.write_text("".join(texts))
+    lines = SteadyLines(path)
+    changed = {
+        "shrunk": texts[:7],
+        "empty": [],
+        "grown": [*texts, "more\n"],
+        "one letter": [*texts[:4], "x\n", *texts[5:]],
+        "one more at the end": [*texts[:7], "7x\n", *texts[8:]],
+    }[now]
+    path.write_text("".join(changed))
+    assert SteadyLines(path).digest != lines.digest
+    received = []
+    with pytest.raises(Changed, match=r"t\.txt changed while it was read"):
+        for line in lines.read(start):
+            received.append(line)
+    assert received == [b"%d" % i for i in range(start, given)]
+
+
+def test_the_digest_is_of_the_content(tmp_path):
+    (tmp_path / "a").write_text("one\ntwo")
+    (tmp_path / "b").write_text("one\ntwo")
+    (tmp_path / "c").write_text("one\ntwo\n")
+    a, b, c = (SteadyLines(tmp_path / name).digest for name in "abc")
+    assert a == b != c
