@@ -249,8 +249,8 @@ def _check_weights(manifest: Manifest, directory: Path) -> None:
             continue
         if dtype.size < tf.as_dtype(manifest.model.precision).size:
             raise UserError(
-                f"{manifest_path(directory).name}: precision: expected {dtype.name}, as "
-                f"weights are, received {manifest.model.precision}"
+                f"{manifest_path(directory).name}: precision: expected that of the "
+                f"weights, {dtype.name}, received {manifest.model.precision}"
             )
         check_finite(
             np.atleast_1d(weights.get_tensor(name)).astype(np.float32),

@@ -169,16 +169,18 @@ async def _watch(options: Options, loaders: list[Loader]) -> None:
         config_age = loop.time() - config_read
         if 0 < options.model_config_poll_seconds <= config_age:
             config_read = loop.time()
-            _read_configs_again(options.model_config_file, loaders)
+            await _read_configs_again(options.model_config_file, loaders)
         for loader in loaders:
             await loader.update()
 
 
-def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
+async def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
     """Takes over versions and labels; the models stay those of the start."""
     assert path
     try:
-        protos = text_config.read_models(path).model_config_list.config
+        # In a thread: its disk may hang.
+        parsed = await asyncio.to_thread(text_config.read_models, path)
+        protos = parsed.model_config_list.config
     except UserError as error:
         logger.error("%s", error)
         return
