@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ class Contents:
 
     Attributes:
         files: Regular files, and links to such files.
-        directories: Directories, and links to some.
+        directories: Directories.
         others: What must not be opened, because a reader could wait for ever: pipes,
-            sockets and devices. Also links that lead nowhere or in a circle.
+            sockets and devices. Also links to directories, which may lead in a circle
+            or out of here, and links that lead nowhere.
 
     Example:
 
@@ -52,10 +52,29 @@ def contents_of(directory: Path) -> Contents:
     """
     found = Contents()
     try:
-        _list(directory, "", found, set())
+        _list(directory, "", found)
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     return found
+
+
+def check_kinds(contents: Contents) -> None:
+    """Checks that there are files and directories alone.
+
+    Raises:
+        UserError: If there is something else; the message names it.
+
+    Example:
+
+    ```python
+    check_kinds(contents_of(Path("exports/simcse/1")))
+    ```
+    """
+    if contents.others:
+        raise UserError(
+            f"{listed(contents.others)}: expected files and directories alone, "
+            "received a pipe, a device, or a link to no file"
+        )
 
 
 def check_hashes(
@@ -121,23 +140,12 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(ordered[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _list(
-    directory: Path, prefix: str, found: Contents, seen: set[tuple[int, int]]
-) -> None:
-    here = directory.stat()
-    seen.add((here.st_dev, here.st_ino))
+def _list(directory: Path, prefix: str, found: Contents) -> None:
     for name in sorted(os.listdir(directory)):
         path = directory / name
-        try:
-            status = path.stat()
-        except OSError:
-            # A link that leads nowhere, or in a circle.
-            found.others.append(prefix + name)
-            continue
-        if stat.S_ISREG(status.st_mode):
-            found.files.append(prefix + name)
-        elif not stat.S_ISDIR(status.st_mode) or (status.st_dev, status.st_ino) in seen:
-            found.others.append(prefix + name)
+        if path.is_symlink() or not path.is_dir():
+            kind = found.files if path.is_file() else found.others
+            kind.append(prefix + name)
         else:
             found.directories.append(prefix + name)
-            _list(path, f"{prefix}{name}/", found, seen)
+            _list(path, f"{prefix}{name}/", found)

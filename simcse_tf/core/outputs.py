@@ -129,8 +129,9 @@ def why_not_written(error: Exception) -> str | None:
     # It is imported already where it can have raised this.
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
-        # "{{operation}} file; reason", and then what it tried to do.
-        return str(error).split("\n")[0].rpartition("; ")[2]
+        # "{{operation}} file; reason [Op:name]", and then what it tried to do.
+        reason = str(error).split("\n")[0].rpartition("; ")[2]
+        return reason.partition(" [Op:")[0]
     return None
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenize
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from simcse_tf.core.contents import check_hashes, contents_of, listed
+from simcse_tf.core.contents import check_hashes, check_kinds, contents_of, listed
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.exporting.manifest import (
@@ -225,8 +225,7 @@ def _telling(what: str) -> Iterator[None]:
 
 def _check_files(manifest: Manifest, directory: Path) -> None:
     contents = contents_of(directory)
-    if contents.others:
-        raise UserError(f"{listed(contents.others)} is neither a file nor a directory")
+    check_kinds(contents)
     files = {*contents.files} - {manifest_path(directory).name}
     if extra := files - manifest.files.keys():
         raise UserError(f"{listed(extra)} does not belong to it")

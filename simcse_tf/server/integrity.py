@@ -6,8 +6,7 @@ a graph in which a bit has flipped.
 
 from pathlib import Path
 
-from simcse_tf.core.contents import check_hashes, contents_of, listed
-from simcse_tf.core.errors import UserError
+from simcse_tf.core.contents import check_hashes, check_kinds, contents_of
 from simcse_tf.core.json_files import read_json
 
 # Beside saved_model.pb; TF Serving ignores files that it does not know.
@@ -35,8 +34,7 @@ def check_files(version: Path) -> None:
     ```
     """
     contents = contents_of(version)
-    if contents.others:
-        raise UserError(f"{listed(contents.others)} is neither a file nor a directory")
+    check_kinds(contents)
     if hashes := _written(version):
         check_hashes(version, contents.files, hashes)
 

@@ -1,13 +1,12 @@
 """Every writer is killed before, and fails at, everything that it does to files."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
-from support.kill_points import KILL, attempt, survives_errors, survives_kills, tree
+from support.kill_points import survives_errors, survives_kills, tree
 
 from simcse_tf.core import atomic
-from simcse_tf.core.atomic import atomic_directory, atomic_write, clean_up
+from simcse_tf.core.atomic import atomic_directory, atomic_write
 from simcse_tf.core.json_files import write_json
 from simcse_tf.encoding.partial_array import partial_array
 
