@@ -6,16 +6,20 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import tensorflow as tf
-from support.servers import export, predict_request
+from support.servers import export, predict_request, running_server
 from tensorflow_serving.apis import prediction_log_pb2
 
+from simcse_tf.client import Client
 from simcse_tf.core.contents import contents_of, sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import loader as loader_module
@@ -374,3 +378,49 @@ def test_files_beside_those_of_a_foreign_manifest_are_not_compared(good, tmp_pat
         check_files(version)
     (version / "manifest.json").unlink()
     check_files(version)
+
+
+@pytest.mark.attack
+def test_hostile_reloads_under_load_lose_no_request(good, tmp_path):
+    """Damaged versions come between good ones, and every file may vanish."""
+    base_path = tmp_path / "base"
+    shutil.copytree(good, base_path / "1")
+    stop = threading.Event()
+    acts = list(islice(cycle([*DAMAGES.values(), None, shutil.rmtree]), 124))
+
+    def ask(client):
+        answered = 0
+        while not stop.is_set():
+            assert np.isfinite(client.encode(["a text"] * 3)).all()
+            answered += 1
+        return answered
+
+    with (
+        running_server(base_path, "--file_system_poll_wait_seconds=0.05") as server,
+        Client(server.target) as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        asking = [threads.submit(ask, client) for _ in range(4)]
+        try:
+            for number, act in enumerate(acts, start=2):
+                shutil.copytree(good, tmp_path / "staged")
+                (tmp_path / "staged").rename(base_path / str(number))
+                if act:
+                    act(base_path / str(number))
+                    time.sleep(0.1)
+                else:
+                    wait_for(client, number)
+                    for old in set(numbered(base_path)) - {number}:
+                        shutil.rmtree(base_path / str(old))
+        finally:
+            stop.set()
+        answered = sum(future.result() for future in asking)
+        assert answered > len(acts)
+        assert server.process.poll() is None
+
+
+def wait_for(client, version):
+    deadline = time.monotonic() + 60
+    while client.status().get(version) != "AVAILABLE":
+        assert time.monotonic() < deadline, client.status()
+        time.sleep(0.05)
