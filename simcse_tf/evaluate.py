@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import write_json
-from simcse_tf.core.outputs import check_writable, writing_output
+from simcse_tf.core.outputs import output_file, writing_output
 
 if TYPE_CHECKING:
     from simcse_tf.evaluation.results import Scoring
@@ -16,14 +18,12 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    for flag, path in (("--json", arguments.json), ("--details", arguments.details)):
-        if path:
-            check_writable(flag, path)
+    names = [name for name in (arguments.model, arguments.compare) if name]
+    outputs = _outputs(arguments, names)
 
     from simcse_tf.evaluation import results, score_tables
 
     scoring = _scoring(arguments)
-    names = [name for name in (arguments.model, arguments.compare) if name]
     tasks = results.load_tasks(
         arguments.data, arguments.tasks.split(","), arguments.split
     )
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(score_tables.format_seconds(titles, measured))
     if arguments.json:
         with writing_output("--json", arguments.json):
-            write_json(arguments.json, first.scores())
+            write_json(outputs["--json"], first.scores())
     if arguments.details:
         keys = ("split", "metric", "aggregation", "fast")
         details = {
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "differences": {task: c._asdict() for task, c in comparisons.items()},
         }
         with writing_output("--details", arguments.details):
-            write_json(arguments.details, details)
+            write_json(outputs["--details"], details)
 
 
 def _parser() -> Parser:
@@ -109,6 +109,20 @@ def _parser() -> Parser:
         "--details", metavar="OUT", help="write everything: subsets, intervals, seconds"
     )
     return parser
+
+
+def _outputs(arguments: Namespace, models: Sequence[str]) -> dict[str, Path]:
+    named = {"--json": arguments.json, "--details": arguments.details}
+    files = {
+        flag: output_file(flag, path, inputs=models)
+        for flag, path in named.items()
+        if path
+    }
+    if len(set(files.values())) < len(files):
+        raise UserError(
+            f"--details: expected another file than {arguments.json}, the one of --json"
+        )
+    return files
 
 
 def _scoring(arguments: Namespace) -> Scoring:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.outputs import writing_output
+from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of
 from simcse_tf.encoding.bulk import load_encoder
 
@@ -20,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--compare: expected another model than {arguments.model}")
     if arguments.k < 1:
         raise UserError(f"--k: expected 1 or more, received {arguments.k}")
+    if arguments.output:
+        read = [*models, arguments.queries, arguments.corpus]
+        output = output_file("--output", arguments.output, inputs=read)
 
     from simcse_tf.evaluation import retrieval
 
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     with (
         writing_output("--output", arguments.output),
-        atomic_write(arguments.output) as temporary,
+        atomic_write(output) as temporary,
     ):
         temporary.write_text(text + "\n", "utf-8")
 

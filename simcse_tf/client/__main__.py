@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,10 @@ from simcse_tf.client.protocol import EMBEDDINGS
 from simcse_tf.core import cli
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.text_lines import read_raw_lines
+from simcse_tf.core.outputs import output_file, writing_output
+from simcse_tf.core.regular_files import check_file
+from simcse_tf.core.steady_lines import SteadyLines
+from simcse_tf.core.vectors import npy_header
 
 ONCE = 0.0  # seconds of retrying
 
@@ -56,41 +58,49 @@ def _encode(args: argparse.Namespace) -> None:
 
 
 def _encode_file(args: argparse.Namespace) -> None:
-    count = sum(1 for _ in _lines(args.input))
+    read = [args.input, args.ca, args.cert, args.key, args.token_file]
+    output = output_file("--output", args.output, inputs=read)
+    lines = _lines(args.input)
     # A wrong address is reported at once: retries begin once a server has answered.
     with _client(args) as client:
-        rows = client.no_embeddings(args.format)
-    shape = (count, rows.shape[1])
-    try:
-        with (
-            atomic_write(args.output) as path,
-            _client(args, retry_seconds=Retry.seconds) as client,
-        ):
-            # A memory map on a full disk would end the process.
-            check_room(path.parent, max(count * rows.shape[1] * rows.itemsize, 1))
-            out = np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
-            _fill(out, client, args)
-            out.flush()
-    except OSError as error:
-        raise UserError(
-            f"--output: cannot write {args.output}: {error.strerror}"
-        ) from None
-    print(f"{args.output}: {count} texts, {rows.dtype} of shape {shape}")
+        none = client.no_embeddings(args.format)
+    shape = (len(lines), none.shape[1])
+    with (
+        writing_output("--output", args.output),
+        atomic_write(output) as path,
+        path.open("wb") as file,
+        _client(args, retry_seconds=Retry.seconds) as client,
+    ):
+        check_room(path.parent, max(math.prod(shape) * none.itemsize, 1))
+        file.write(npy_header(shape, none.dtype))
+        for rows in _answers(client, lines, args.format, none):
+            file.write(rows.data)
+    print(f"{args.output}: {len(lines)} texts, {none.dtype} of shape {shape}")
 
 
-def _fill(out: np.ndarray, client: Client, args: argparse.Namespace) -> None:
+def _answers(
+    client: Client, lines: SteadyLines, output: str, none: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The rows of a file's lines, of the kind that `none` is."""
     from tqdm import tqdm
 
-    # No more lines than were counted: another program may still be writing.
-    lines = islice(_lines(args.input), len(out))
-    done = 0
-    with tqdm(total=len(out), unit="sentence", desc="encoding") as bar:
-        for rows in client.encode_stream(lines, args.format):
-            out[done : done + len(rows)] = rows
-            done += len(rows)
+    with tqdm(total=len(lines), unit="sentence", desc="encoding") as bar:
+        for rows in client.encode_stream(lines.read(), output):
+            if rows.dtype != none.dtype or rows.shape[1:] != none.shape[1:]:
+                raise UserError(
+                    f"expected {none.dtype} in {none.shape[1]} columns, received "
+                    f"{rows.dtype} in {rows.shape[1]}: the server has loaded another "
+                    "model"
+                )
+            yield np.ascontiguousarray(rows)
             bar.update(len(rows))
-    if done != len(out):
-        raise UserError(f"--input: {args.input} changed while it was read")
+
+
+def _lines(path: Path) -> SteadyLines:
+    try:
+        return SteadyLines(path)
+    except UserError as error:
+        raise UserError(f"--input: {error}") from None
 
 
 def _similarity(args: argparse.Namespace) -> None:
@@ -134,19 +144,13 @@ def _token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
+        check_file(path)
         token = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (UserError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"--token-file: cannot read {path}: {error}") from None
     if not token:
         raise UserError(f"--token-file: expected a token in {path}, received none")
     return token
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        yield from read_raw_lines(path)
-    except OSError as error:
-        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
 
 
 def _as_bytes(texts: list[str]) -> list[bytes]:

@@ -1,8 +1,8 @@
 """Writing files and directories whole or not at all.
 
 What is being written stands in a directory of its own beside its final place, such as
-`.best.new-k3x9w2ab.simcse`. Its writer holds a lock on a file in there, which the kernel
-takes back when the writer dies: so the next writer beside it knows what may go.
+`.best.new-k3x9w2ab.simcse`. Its writer holds a lock on a file in there, which the
+kernel takes back when the writer dies: so the next writer beside it knows what may go.
 """
 
 import ctypes

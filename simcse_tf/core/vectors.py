@@ -1,5 +1,7 @@
 """Vectors as NumPy arrays."""
 
+import io
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -55,3 +57,26 @@ def check_finite(rows: ArrayLike, what: str, first: int = 1) -> None:
         f"{what}, row {first + place[0]}: expected finite numbers, received "
         f"{float(rows[place])}"
     )
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What a NumPy file begins with; the rows follow, one after the other.
+
+    Args:
+        shape: Of the array.
+        dtype: Of the array.
+
+    Example:
+
+    ```python
+    file.write(npy_header(rows.shape, rows.dtype) + rows.tobytes())
+    ```
+    """
+    header = io.BytesIO()
+    about = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(header, about)
+    return header.getvalue()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoding.batches import (
     CPU_LIMITS,
     GPU_LIMITS,
@@ -74,6 +75,9 @@ def encode(
     Returns:
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
 
+    Raises:
+        NotFinite: If an embedding is not finite, which is a `UserError`.
+
     Example:
 
     ```python
@@ -109,6 +113,7 @@ def encode_blocks(
     normalize: bool = True,
     advance: Callable[[int], Any] = lambda sentences: None,
     jit_compile: bool = False,
+    first: int = 1,
 ) -> Iterator[np.ndarray]:
     """`encode` of a stream, in memory that does not depend on its length.
 
@@ -121,9 +126,14 @@ def encode_blocks(
         normalize: bool. As for `encode`.
         advance: Called with the number of sentences done since it was last called.
         jit_compile: bool. As for `encode`. Defaults to `False`.
+        first: int. The number of the first string, for messages. Defaults to `1`.
 
     Yields:
         float32 array of shape `(n, embedding_dim)` for every block of `n` strings.
+
+    Raises:
+        NotFinite: If an embedding is not finite, which is a `UserError`; the message
+            names the string's number.
 
     Example:
 
@@ -158,7 +168,10 @@ def encode_blocks(
             for batch, embedded in zip(planned, done, strict=True):
                 embeddings[batch.rows] = embedded
                 advance(int(repeats[batch.rows].sum()))
-            yield embeddings[places]
+            rows = embeddings[places]
+            check_finite(rows, "embeddings", first)
+            first += len(rows)
+            yield rows
 
 
 def pays_to_compile(model: SimCSE, sentences: int) -> bool:

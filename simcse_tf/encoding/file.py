@@ -14,7 +14,6 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.core.regular_files import check_file
 from simcse_tf.core.steady_lines import Changed, SteadyLines
-from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoding.bulk import (
     blocks_of,
     encode_blocks,
@@ -46,7 +45,7 @@ def encode_file(
 
     Raises:
         UserError: If a file cannot be read or written, the input changes while it is
-            read, or another process is writing the output.
+            read, another process is writing the output, or an embedding is not finite.
 
     Example:
 
@@ -112,8 +111,8 @@ def _write(
                     batch_size,
                     advance=bar.update,
                     jit_compile=jit_compile,
+                    first=done + 1,
                 ):
-                    check_finite(rows, "embeddings", first=array.rows_done + 1)
                     array.append(rows)
         except Changed:
             array.discard()

@@ -1,7 +1,6 @@
 """A NumPy file written from the top: a killed process loses little of it."""
 
 import fcntl
-import io
 import json
 import os
 import stat
@@ -14,6 +13,9 @@ import numpy as np
 
 from simcse_tf.core.atomic import atomic_write, clean_up, is_open_at, sync
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.vectors import npy_header
+
+_DTYPE = np.dtype(np.float32)
 
 
 class PartialArray:
@@ -40,8 +42,8 @@ class PartialArray:
         self._file = file
         self._partial, self._journal = working_files(final)
         self._key = key
-        header = _header(shape)
-        row_bytes = shape[1] * np.dtype(np.float32).itemsize
+        header = npy_header(shape, _DTYPE)
+        row_bytes = shape[1] * _DTYPE.itemsize
         rows = self._rows_recorded()
         begun = os.pread(file.fileno(), len(header), 0)
         size = os.fstat(file.fileno()).st_size
@@ -62,7 +64,7 @@ class PartialArray:
         Raises:
             OSError: If they cannot be written.
         """
-        self._file.write(np.ascontiguousarray(rows, np.float32).data)
+        self._file.write(np.ascontiguousarray(rows, _DTYPE).data)
         self.sync()
         self.rows_done += len(rows)
         with atomic_write(self._journal) as path:
@@ -181,16 +183,3 @@ def _check_own(descriptor: int, partial: Path) -> None:
             f"{partial}, where rows are written first, holds something else: remove it "
             "or name another output"
         )
-
-
-def _header(shape: tuple[int, int]) -> bytes:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header,
-        {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
-            "fortran_order": False,
-            "shape": shape,
-        },
-    )
-    return header.getvalue()

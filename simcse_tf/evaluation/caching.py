@@ -6,6 +6,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from simcse_tf.core.vectors import check_finite
+
 Encoder: TypeAlias = Callable[[list[str]], ArrayLike]
 
 
@@ -40,6 +42,7 @@ class CachingEncoder:
             Array `(n, dim)` of the dtype that the encoder returned.
 
         Raises:
+            NotFinite: An embedding is not finite, which is a `UserError`.
             ValueError: The encoder returned another shape.
         """
         new = list(dict.fromkeys(s for s in sentences if s not in self._rows))
@@ -54,6 +57,7 @@ class CachingEncoder:
                 f"encode must return an array ({len(sentences)}, dim) for "
                 f"{len(sentences)} sentences, received shape {added.shape}"
             )
+        check_finite(added, "embeddings")
         start = len(self._rows)
         self._embeddings = np.concatenate([self._embeddings, added]) if start else added
         self._rows.update((s, start + row) for row, s in enumerate(sentences))

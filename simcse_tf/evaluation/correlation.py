@@ -29,17 +29,19 @@ def cosine_similarity(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     return cosine
 
 
-def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
+def spearman(
+    predicted: ArrayLike, gold: ArrayLike, undefined: float | None = None
+) -> float:
     """Spearman's rank correlation, ties with their mean rank.
 
-    Where the correlation is undefined (a side is constant, as when a model has
-    collapsed, or holds NaN or infinity) the answer is 0.0 with a `RuntimeWarning`:
-    such a model ranks nothing, and NaN would decide comparisons of checkpoints at
-    random.
+    The correlation is undefined where a side is constant, as when a model has
+    collapsed, or holds NaN or infinity.
 
     Args:
         predicted: `(n,)`.
         gold: `(n,)`.
+        undefined: Optional float. What is returned where it is undefined. Defaults to
+            `None`: 0.0, with a `RuntimeWarning`, since such a model ranks nothing.
 
     Returns:
         A number from -1 to 1.
@@ -53,15 +55,18 @@ def spearman(predicted: ArrayLike, gold: ArrayLike) -> float:
     from scipy.stats import spearmanr
 
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    return float(spearmanr(x, y).statistic) if _defined(x, y) else 0.0
+    return float(spearmanr(x, y).statistic) if _defined(x, y) else _or_zero(undefined)
 
 
-def pearson(predicted: ArrayLike, gold: ArrayLike) -> float:
-    """Pearson's linear correlation; 0.0 where undefined, as `spearman`.
+def pearson(
+    predicted: ArrayLike, gold: ArrayLike, undefined: float | None = None
+) -> float:
+    """Pearson's linear correlation.
 
     Args:
         predicted: `(n,)`.
         gold: `(n,)`.
+        undefined: Optional float. As for `spearman`.
 
     Returns:
         A number from -1 to 1.
@@ -75,18 +80,22 @@ def pearson(predicted: ArrayLike, gold: ArrayLike) -> float:
     from scipy.stats import pearsonr
 
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    return float(pearsonr(x, y).statistic) if _defined(x, y) else 0.0
+    return float(pearsonr(x, y).statistic) if _defined(x, y) else _or_zero(undefined)
 
 
 METRICS = {"spearman": spearman, "pearson": pearson}
 
 
 def _defined(x: np.ndarray, y: np.ndarray) -> bool:
-    defined = all(v.size > 1 and np.isfinite(v).all() and np.ptp(v) > 0 for v in (x, y))
-    if not defined:
-        warnings.warn(
-            "constant or non-finite similarities rank nothing: correlation set to 0",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return defined
+    return all(v.size > 1 and np.isfinite(v).all() and np.ptp(v) > 0 for v in (x, y))
+
+
+def _or_zero(undefined: float | None) -> float:
+    if undefined is not None:
+        return undefined
+    warnings.warn(
+        "constant or non-finite similarities rank nothing: correlation set to 0",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return 0.0

@@ -192,7 +192,8 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
         `"alignment"` and `"uniformity"`.
 
     Raises:
-        UserError: No pair is scored above 4, or there is only one sentence.
+        UserError: No pair is scored above 4, there is only one sentence, or an
+            embedding is not finite.
         ValueError: `encode` returned another shape.
 
     Example:
@@ -205,8 +206,8 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), section 3
     """
-    positive = np.flatnonzero(pairs.scores > POSITIVE)
-    if not len(positive):
+    positive = pairs.scores > POSITIVE
+    if not positive.any():
         raise UserError(
             f"alignment needs pairs scored above {POSITIVE:g}, "
             f"received {len(pairs)} pairs and none of them is"
@@ -214,18 +215,11 @@ def stsb_geometry(encode: Encoder, pairs: Pairs) -> dict[str, float]:
     sentences = list(dict.fromkeys([*pairs.sentences_a, *pairs.sentences_b]))
     if len(sentences) < 2:
         raise UserError("uniformity needs two different sentences, received one")
-    embeddings = np.asarray(encode(sentences))
-    if embeddings.ndim != 2 or len(embeddings) != len(sentences):
-        raise ValueError(
-            f"encode must return an array ({len(sentences)}, dim) for "
-            f"{len(sentences)} sentences, received shape {embeddings.shape}"
-        )
-    row = {sentence: i for i, sentence in enumerate(sentences)}
+    cached = CachingEncoder(encode)
+    embeddings = cached(sentences)
+    a, b = cached(pairs.sentences_a), cached(pairs.sentences_b)
     return {
-        "alignment": alignment(
-            embeddings[[row[pairs.sentences_a[i]] for i in positive]],
-            embeddings[[row[pairs.sentences_b[i]] for i in positive]],
-        ),
+        "alignment": alignment(a[positive], b[positive]),
         "uniformity": uniformity(embeddings),
     }
 

@@ -109,8 +109,16 @@ def evaluate_sts(
     return evaluate_pairs(encode, load_tasks(data_dir, tasks, split))
 
 
-def evaluate_pairs(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, float]:
+def evaluate_pairs(
+    encode: Encoder, loaded: Mapping[str, Pairs], undefined: float | None = None
+) -> dict[str, float]:
     """`evaluate_sts` of pairs that `load_tasks` has read.
+
+    Args:
+        encode: As for `evaluate_sts`.
+        loaded: The pairs of each task by its name.
+        undefined: Optional float. The score where a correlation is undefined. Defaults
+            to `None`: 0.0, with a `RuntimeWarning`; see `spearman`.
 
     Example:
 
@@ -120,7 +128,7 @@ def evaluate_pairs(encode: Encoder, loaded: Mapping[str, Pairs]) -> dict[str, fl
     """
     return with_average(
         {
-            task: score(similarity, loaded[task])
+            task: score(similarity, loaded[task], undefined=undefined)
             for task, similarity in similarities(encode, loaded).items()
         }
     )
@@ -165,6 +173,7 @@ def score(
     pairs: Pairs,
     metric: str = "spearman",
     aggregation: str = "all",
+    undefined: float | None = None,
 ) -> float:
     """A task's score: correlation with the human scores, times 100.
 
@@ -176,6 +185,7 @@ def score(
             correlation over all pairs; `"mean"`: the mean of the subsets'
             correlations; `"wmean"`: their mean weighted by their numbers of pairs.
             Defaults to `"all"`.
+        undefined: Optional float. As for `spearman`, times 100.
 
     Returns:
         A number from -100 to 100.
@@ -195,7 +205,7 @@ def score(
     similarity = np.asarray(similarity)
     correlation = METRICS[metric]
     return 100.0 * math.fsum(
-        weight * correlation(similarity[part], pairs.scores[part])
+        weight * correlation(similarity[part], pairs.scores[part], undefined)
         for part, weight in parts(pairs, aggregation)
     )
 

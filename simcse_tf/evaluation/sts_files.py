@@ -171,8 +171,9 @@ def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
         split: `"train"`, `"dev"` or `"test"`. STS12 to STS16 have only `"test"`.
 
     Raises:
-        UserError: The task or split does not exist, a file is missing, or a line
-            is malformed or not UTF-8; the message names the file and the line.
+        UserError: The task or split does not exist, a file is missing, all scores are
+            the same, or a line is malformed or not UTF-8; the message names the file
+            and the line.
 
     Example:
 
@@ -192,10 +193,18 @@ def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
             f"one that holds STS/ and SICK/, received {data_dir}"
         )
     if task == "STSBenchmark":
-        return _join({task: _read_table(path, score=4, sentences=(5, 6))})
-    if task == "SICKRelatedness":
-        return _join({task: _read_table(path, score=3, sentences=(1, 2), header=True)})
-    return _join({name: _read_subset(path, name) for name in _SUBSETS[task]})
+        subsets = {task: _read_table(path, score=4, sentences=(5, 6))}
+    elif task == "SICKRelatedness":
+        subsets = {task: _read_table(path, score=3, sentences=(1, 2), header=True)}
+    else:
+        subsets = {name: _read_subset(path, name) for name in _SUBSETS[task]}
+    pairs = _join(subsets)
+    if np.ptp(pairs.scores) == 0:
+        raise UserError(
+            f"{path}: all {len(pairs)} pairs have the score {pairs.scores[0]:g}, with "
+            "which nothing correlates; expected different scores"
+        )
+    return pairs
 
 
 def load_tasks(

@@ -21,6 +21,7 @@ from simcse_tf.encoders.keras_layers import configure_layers, freeze_unread_laye
 from simcse_tf.encoders.pooling import WITH_HEAD, layers_read
 from simcse_tf.model import preset_io
 from simcse_tf.model.compilation import on_accelerator
+from simcse_tf.model.finite import check_variables
 from simcse_tf.model.inference import Embed, Inference
 from simcse_tf.model.text_model import TextModel
 from simcse_tf.tokenizers.base import Tokenizer
@@ -260,8 +261,8 @@ class SentenceEncoder(TextModel):
                 or, where it has none, the defaults: `pooling`, `max_length`, ...
 
         Raises:
-            UserError: If there is no such model, it cannot be loaded, or a
-                setting does not fit it.
+            UserError: If there is no such model, it cannot be loaded, its weights are
+                not finite, or a setting does not fit it.
 
         Example:
 
@@ -285,6 +286,7 @@ class SentenceEncoder(TextModel):
         if model.dense and "dense" not in given:
             head_init = "pretrained"
         preset_io.initialize_heads(model.heads(), head_init, checkpoint)
+        check_variables(model.weights, f"the weights of {preset}")
         return model
 
     def heads(self) -> list[keras.layers.Layer]:

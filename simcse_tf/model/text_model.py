@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.vectors import check_finite
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
 from simcse_tf.objectives.views import COLUMNS
@@ -247,6 +248,9 @@ class TextModel(keras.Model):
         Returns:
             float32 array of shape `(n, embedding_dim)`, rows of unit length.
 
+        Raises:
+            NotFinite: If an embedding is not finite, which is a `UserError`.
+
         Example:
 
         ```python
@@ -262,7 +266,9 @@ class TextModel(keras.Model):
             x = x.map(self.pad, tf.data.AUTOTUNE)
         elif isinstance(x.element_spec, tf.TensorSpec):
             x = batched(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
-        return super().predict(x, **kwargs)
+        embeddings: np.ndarray = super().predict(x, **kwargs)
+        check_finite(embeddings, "embeddings")
+        return embeddings
 
     def export(
         self,

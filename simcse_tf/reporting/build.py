@@ -9,7 +9,7 @@ from typing import Any
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
-from simcse_tf.core.outputs import check_writable, writing_output
+from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.encoding.bulk import load_encoder
 from simcse_tf.evaluation import results, retrieval
 from simcse_tf.evaluation.caching import CachingEncoder
@@ -66,7 +66,6 @@ def report(
     # It imports matplotlib.
     from simcse_tf.reporting import pictures
 
-    output = Path(output or Path(path, "report.html"))
     reported = _read_run(path)
     compared = (
         _read_run(compare) if compare and RunDirectory(compare).is_run() else None
@@ -77,7 +76,10 @@ def report(
             "--pooling, --max-length and --prompt are for a MODEL that --compare "
             "names: a run's model says itself how it is read"
         )
-    check_writable("--output", output)
+    run = RunDirectory(path)
+    read = [reported.model, compared.model if compared else compare, queries, corpus]
+    read += [run.config_file, run.metrics_file, run.test_file]
+    output = output_file("--output", output or run.path / "report.html", read)
     data_dir = data_dir or reported.config.data.evaluation
     inputs = read_inputs(data_dir, kinds, queries, corpus)
     runs: dict[str, ReportedRun | None] = {reported.name: reported}

@@ -2,19 +2,23 @@
 
 import json
 import math
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
 
 from simcse_tf.core.atomic import atomic_write, sync
-from simcse_tf.distributed.collectives import any_worker
+from simcse_tf.core.errors import Diverged, NotFinite, Stopped
+from simcse_tf.core.json_files import to_json
+from simcse_tf.distributed.collectives import any_worker, every_worker
 from simcse_tf.training import checkpoint
 from simcse_tf.training.checkpoint import Progress
+from simcse_tf.training.divergence import Guard, check_weights, diverged
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.sigterm import stopped
 
@@ -23,6 +27,10 @@ Logs = dict[str, Any] | None
 
 # The paper selects checkpoints by STS-B; without it the mean decides.
 SELECTION_TASK = "STSBenchmark"
+UNDEFINED = (
+    "the dev score is undefined, because the model finds all pairs equally similar: it "
+    "counts as the worst"
+)
 
 
 class StepClock(keras.callbacks.Callback):
@@ -70,6 +78,8 @@ class StepClock(keras.callbacks.Callback):
 class StepCallback(keras.callbacks.Callback, ABC):
     """A callback that acts every few steps, and after the run's last.
 
+    Before it acts it checks the weights, and raises `NotFinite` if they are not finite.
+
     Args:
         progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one action to the next.
@@ -92,6 +102,7 @@ class StepCallback(keras.callbacks.Callback, ABC):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.is_due():
+            check_weights(self.model)
             self.act({} if logs is None else logs)
 
     def is_due(self) -> bool:
@@ -107,7 +118,9 @@ class StepCallback(keras.callbacks.Callback, ABC):
 class STSEvaluation(StepCallback):
     """Evaluates the model while it trains, and saves it whenever it is the best.
 
-    The scores join the step's logs as `dev_...`, for the callbacks after this one.
+    The scores join the step's logs as `dev_...`, for the callbacks after this one. One
+    that is undefined, NaN, counts as the worst: its model is the best only as long as
+    there is no other.
 
     Args:
         evaluate: Function of the model that returns its scores by task and their
@@ -139,13 +152,15 @@ class STSEvaluation(StepCallback):
     def act(self, logs: dict[str, Any]) -> None:
         scores = self.evaluate(self.model)
         logs.update({f"dev_{task}": score for task, score in scores.items()})
+        step, selected = self.progress.step, selection_score(scores)
+        if selected == -math.inf:
+            print(f"step {step}: {UNDEFINED}", file=sys.stderr)
         directory = RunDirectory(self.run)
         best = directory.dev_scores
-        if best is None or selection_score(scores) > selection_score(best):
+        if best is None or selected > selection_score(best):
+            defined = {k: score for k, score in scores.items() if math.isfinite(score)}
             with writing(directory.best):
-                checkpoint.save_best(
-                    self.run, self.model, {"step": self.progress.step, **scores}
-                )
+                checkpoint.save_best(self.run, self.model, {"step": step, **defined})
 
 
 class GeometryEvaluation(StepCallback):
@@ -186,7 +201,11 @@ class GeometryEvaluation(StepCallback):
 
 
 def selection_score(scores: Scores) -> float:
-    """What decides which model is the best.
+    """What decides which model is the best; below all others where it is undefined.
+
+    Args:
+        scores: Dev scores by task and their mean as `"avg"`. One that is undefined is
+            NaN or not there.
 
     Example:
 
@@ -194,11 +213,15 @@ def selection_score(scores: Scores) -> float:
     selection_score({"STSBenchmark": 82.1, "avg": 79.0})  # 82.1
     ```
     """
-    return scores.get(SELECTION_TASK, scores["avg"])
+    score = scores.get(SELECTION_TASK, scores.get("avg", math.nan))
+    return score if math.isfinite(score) else -math.inf
 
 
 class RunLog(keras.callbacks.Callback):
     """Writes every step's logs to `metrics.jsonl` and TensorBoard.
+
+    What is not finite, such as the loss of a step that loss scaling skips, is `null` in
+    `metrics.jsonl`.
 
     It comes after the callbacks that add to the logs. A resumed run's log continues
     after the checkpoint's step: later steps in the log are run again.
@@ -231,7 +254,7 @@ class RunLog(keras.callbacks.Callback):
         step = self.progress.step
         values = {name: float(value) for name, value in (logs or {}).items()}
         with writing(self._path):
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.write(to_json({"step": step, **values}) + "\n")
             self._file.flush()
         with writing(self._board_path), self._board.as_default(step=step):
             for name, value in values.items():
@@ -256,6 +279,10 @@ def _logged_step(line: str) -> float:
     return json.loads(line)["step"] if line.endswith("\n") else math.inf
 
 
+# What a worker finds after a step; the greatest of them counts for all.
+_STOP, _DIVERGED = 1, 2
+
+
 class Checkpoint(StepCallback):
     """Saves what the run needs to resume, and stops the run when it must end.
 
@@ -267,19 +294,23 @@ class Checkpoint(StepCallback):
         keep: int. How many checkpoints stay.
         must_stop: Function that returns whether this worker's run must end. If it
             is true on one worker, all stop after the same step.
+        guard: A `Guard` that comes before. If it found trouble on one worker, nothing
+            is saved, and all stop after the same step.
         progress: A `Progress`, kept up to date by a `StepClock`.
         every: int. Steps from one save to the next.
         last_step: int. The run's last step, counted from 1.
 
     Raises:
         Stopped: Once the run has been saved.
+        Diverged: If something is not finite. The last checkpoint stays.
 
     Example:
 
     ```python
     with sigterm() as must_stop:
-        save = Checkpoint("runs/mine", 1, must_stop, progress, 500, 1000)
-        model.fit(x, callbacks=[StepClock(progress, 64), save])
+        guard = Guard([LossWatch(progress, 1000)])
+        save = Checkpoint("runs/mine", 1, must_stop, guard, progress, 500, 1000)
+        model.fit(x, callbacks=[StepClock(progress, 64), guard, save])
     ```
     """
 
@@ -288,6 +319,7 @@ class Checkpoint(StepCallback):
         run: str | None,
         keep: int,
         must_stop: Callable[[], bool],
+        guard: Guard,
         progress: Progress,
         every: int,
         last_step: int,
@@ -296,15 +328,27 @@ class Checkpoint(StepCallback):
         self.run = run
         self.keep = keep
         self.must_stop = must_stop
+        self.guard = guard
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        stop = any_worker(self.must_stop())
-        if stop or self.is_due():
+        found = self.guard.trouble
+        agreed = max(every_worker(_DIVERGED if found else int(self.must_stop())))
+        if agreed == _DIVERGED:
+            self._end(diverged(found, self.progress.step, self.run))
+        if agreed == _STOP or self.is_due():
+            try:
+                check_weights(self.model)
+            except NotFinite as error:
+                # Every worker has the same weights, and comes here.
+                self._end(diverged(error, self.progress.step, self.run))
             self.act({})
-        if stop:
-            # A worker that left before the chief has saved would count as lost.
-            any_worker(False)
-            raise stopped(self.progress)
+        if agreed == _STOP:
+            self._end(stopped(self.progress))
+
+    def _end(self, reason: Stopped | Diverged) -> NoReturn:
+        # A worker that left before the chief has saved would count as lost.
+        any_worker(False)
+        raise reason from None
 
     def act(self, logs: dict[str, Any]) -> None:
         if self.run is None:

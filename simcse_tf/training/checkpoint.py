@@ -94,7 +94,8 @@ def restore(run: str, model: Any) -> None:
         model: A `simcse_tf.SimCSE` built and compiled from the same config.
 
     Raises:
-        UserError: If the checkpoint cannot be read or is another model's.
+        UserError: If the checkpoint cannot be read, is another model's or is not
+            finite.
 
     Example:
 
@@ -108,6 +109,12 @@ def restore(run: str, model: Any) -> None:
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         raise UserError(f"--resume: {run}/last is the checkpoint of another model")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"--resume: {run}/last holds NaN or infinity ({name}), from where no "
+                "step can learn: begin a new run"
+            )
     for name, variable in variables.items():
         variable.assign(arrays[name])
 

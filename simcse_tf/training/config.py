@@ -114,7 +114,7 @@ class TrainingConfig(Section):
     warmup_steps: Annotated[int, _within(0, _MOST)] = 0
     max_steps: Count | None = None
     weight_decay: Annotated[float, _within(0, 10)] = 0.0
-    clip_norm: Annotated[float, _within(1e-6, 1e6)] | None = 1.0
+    clip_norm: Annotated[float, _within(1e-6, 1_000_000)] | None = 1.0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     compile: Literal["auto", "xla", "none"] = "auto"
     strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"
@@ -129,7 +129,7 @@ class TrainingConfig(Section):
         if (self.tpu is not None) != (self.strategy == "tpu"):
             raise ValueError(
                 "tpu names the TPU of strategy tpu (local on a TPU VM) and is null for "
-                f"the others; received tpu {json.dumps(self.tpu)} with strategy "
+                f"the others; received tpu {shown(self.tpu)} with strategy "
                 f"{self.strategy}"
             )
         return self

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simcse_tf.core.errors import UserError
+from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.core.json_files import write_json
 from simcse_tf.data.base import Source
 from simcse_tf.data.batches import training_batches
@@ -25,7 +25,7 @@ from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoding.arguments import say_how_read
 from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
-from simcse_tf.evaluation.sts import Encoder, Pairs
+from simcse_tf.evaluation.sts import Encoder
 from simcse_tf.model.compilation import JitCompile
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.objectives.base import Objective
@@ -36,6 +36,7 @@ from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.config import Config, ObjectiveConfig
+from simcse_tf.training.divergence import Guard, LossWatch, diverged
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.run_data import RunData, open_run
 from simcse_tf.training.run_directory import RunDirectory, writing
@@ -68,6 +69,7 @@ def train(
         UserError: If the data, the model or the output directory cannot be used, or
             the disk is full.
         Stopped: If SIGTERM came and the run has been saved.
+        Diverged: If its numbers are no longer finite. The checkpoint before stays.
         PeerLost: If another worker is gone.
 
     Example:
@@ -99,7 +101,7 @@ def _train(config: Config, resume: bool, data: RunData | None) -> dict[str, floa
         report_data(data, resume, progress.step)
         report_compilation(model)
     fit(model, data, config, progress)
-    scores = _final_scores(config, model, data.test) if chief else {}
+    scores = _final_scores(config, model, data) if chief else {}
     # A worker that left before the others would count as lost.
     collectives.any_worker(False)
     return scores
@@ -171,6 +173,7 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
     Raises:
         UserError: If the output directory cannot be written.
         Stopped: If SIGTERM came and the run has been saved.
+        Diverged: If the loss, the weights or the dev embeddings are not finite.
 
     Example:
 
@@ -247,11 +250,11 @@ def _callbacks(
 ) -> list[Any]:
 
     training, last_step = config.training, data.last_step
-    watch: list[Any] = [callbacks.StepClock(progress, training.batch_size)]
+    guarded: list[Any] = [LossWatch(progress, last_step)]
     if log and data.dev:
-        watch.append(
+        guarded.append(
             callbacks.STSEvaluation(
-                lambda model: sts.evaluate_pairs(_encoder(model), data.dev),
+                lambda model: sts.evaluate_pairs(_encoder(model), data.dev, math.nan),
                 config.output_dir,
                 progress,
                 training.evaluate_every,
@@ -259,7 +262,7 @@ def _callbacks(
             )
         )
     if log and config.evaluation.geometry_every:
-        watch.append(
+        guarded.append(
             callbacks.GeometryEvaluation(
                 lambda model: geometry.stsb_geometry(
                     _encoder(model), data.dev[callbacks.SELECTION_TASK]
@@ -269,19 +272,18 @@ def _callbacks(
                 last_step,
             )
         )
-    if log:
-        watch.append(log)
-    watch.append(
-        callbacks.Checkpoint(
-            config.output_dir if log else None,
-            training.keep,
-            must_stop,
-            progress,
-            training.checkpoint_every,
-            last_step,
-        )
+    guard = Guard(guarded)
+    save = callbacks.Checkpoint(
+        config.output_dir if log else None,
+        training.keep,
+        must_stop,
+        guard,
+        progress,
+        training.checkpoint_every,
+        last_step,
     )
-    return watch
+    clock = callbacks.StepClock(progress, training.batch_size)
+    return [clock, guard, *([log] if log else []), save]
 
 
 def _encoder(model: SimCSE) -> Encoder:
@@ -312,27 +314,35 @@ def _check_same_step(output: Path, step: int) -> None:
         )
 
 
-def _final_scores(
-    config: Config, model: SimCSE, test: Mapping[str, Pairs]
-) -> dict[str, float]:
+def _final_scores(config: Config, model: SimCSE, data: RunData) -> dict[str, float]:
     directory = RunDirectory(config.output_dir)
     if not config.data.evaluation:
         # Without dev scores the last model counts as the best.
+        _check_embeds(model, config, data.last_step)
         with writing(directory.best):
             checkpoint.save_best(config.output_dir, model)
         return {}
     encode = load_encoder(str(directory.best), progress=True)
     _report_best(directory.dev_scores)
-    if not test:
+    if not data.test:
         return {}
-    scores = sts.evaluate_pairs(encode, test)
+    scores = sts.evaluate_pairs(encode, data.test)
     with writing(directory.test_file):
         write_json(directory.test_file, scores)
     print(sts.format_table(scores))
     return scores
 
 
+def _check_embeds(model: SimCSE, config: Config, last_step: int) -> None:
+    """Finite weights can be so large that no embedding is finite."""
+    try:
+        _encoder(model)(["a"])
+    except NotFinite as error:
+        raise diverged(error, last_step, config.output_dir) from None
+
+
 def _report_best(scores: dict[str, float] | None) -> None:
     if scores:
         selected = callbacks.selection_score(scores)
-        print(f"best: step {scores['step']}, {selected:.2f} on dev")
+        score = f"{selected:.2f}" if math.isfinite(selected) else "no score that counts"
+        print(f"best: step {scores['step']}, {score} on dev")

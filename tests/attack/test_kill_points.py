@@ -1,6 +1,5 @@
 """Every writer is killed before, and fails at, everything that it does to files."""
 
-
 import numpy as np
 import pytest
 from support.kill_points import survives_errors, survives_kills, tree

@@ -99,7 +99,9 @@ def test_why_a_file_was_not_written_is_one_line(kind):
         ),
     }[kind]
     with (
-        pytest.raises(UserError, match=r"^-o: cannot write o: No space left on device$"),
+        pytest.raises(
+            UserError, match=r"^-o: cannot write o: No space left on device$"
+        ),
         writing_output("-o", "o"),
     ):
         raise raised

@@ -1,9 +1,9 @@
 """Processes that die, or meet an error, before one chosen thing they do to files.
 
 Counted is what Python code does: names made, moved and removed (audit hooks), files
-opened, written and cut, what waits for the disk, locks, and the swap of two directories.
-A write that dies has written half. What C code writes is not counted: it does so inside
-of the directories that this package's writers make.
+opened, written and cut, what waits for the disk, locks, and the swap of two
+directories. A write that dies has written half. What C code writes is not counted: it
+does so inside of the directories that this package's writers make.
 """
 
 import builtins
@@ -40,17 +40,19 @@ class Outcome(NamedTuple):
     was_killed: bool
 
 
-def attempt(run: Callable[[], object], root: Path, mode=KILL, at=None) -> Outcome:
-    """Runs a function in a fork.
+def attempt(
+    write: Callable[[Path], object], root: Path, mode: str = KILL, at: int | None = None
+) -> Outcome:
+    """Lets a function write in a directory, in a fork.
 
-    Before its operation `at`, counted from 0, it is killed (`KILL`), or the disk is full
-    from there on (`FULL`), or that one operation fails (`FAIL`).
+    Before its operation `at`, counted from 0, it is killed (`KILL`), or the disk is
+    full from there on (`FULL`), or that one operation fails (`FAIL`).
     """
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(reading)
-        _run(run, _Points(root, mode, at), writing)
+        _run(write, _Points(root, mode, at), writing)
     os.close(writing)
     with open(reading, "rb") as pipe:
         told = pipe.read()
@@ -86,9 +88,9 @@ def survives_kills(
     before, after, points = _undisturbed(tmp_path, prepare, write, look)
     for at, point in enumerate(points):
         place = _copy(tmp_path / "before", tmp_path / "killed")
-        assert attempt(lambda: write(place), place, KILL, at).was_killed, point
+        assert attempt(write, place, KILL, at).was_killed, point
         _each_is_whole(outputs, look(place), before, after, f"{at}: {point}")
-        again = attempt(lambda: write(place), place)
+        again = attempt(write, place)
         assert again.error is None, (at, point, again.error)
         assert look(place) == after, (at, point, differences(look(place), after))
     return len(points)
@@ -115,7 +117,7 @@ def survives_errors(
                 continue
             where = f"{mode} {at}: {point}"
             place = _copy(tmp_path / "before", tmp_path / "failed")
-            failed = attempt(lambda: write(place), place, mode, at)
+            failed = attempt(write, place, mode, at)
             now = look(place)
             if failed.error is not None:
                 errors.append(failed.error)
@@ -123,7 +125,7 @@ def survives_errors(
             if mode == FULL:
                 extra = now.keys() - before.keys() - after.keys() - kept
                 assert not extra, (where, extra)
-            again = attempt(lambda: write(place), place)
+            again = attempt(write, place)
             assert again.error is None, (where, again.error)
             assert look(place) == after, (where, differences(look(place), after))
     return errors
@@ -140,7 +142,7 @@ def _undisturbed(tmp_path, prepare, write, look):
     prepare(place)
     before = look(place)
     place = _copy(place, tmp_path / "after")
-    done = attempt(lambda: write(place), place)
+    done = attempt(write, place)
     assert done.error is None, done.error
     return before, look(place), done.points
 
@@ -160,11 +162,11 @@ def _part(found: dict, name: str) -> dict:
     return {n: c for n, c in found.items() if n == name or n.startswith(f"{name}/")}
 
 
-def _run(run, points, writing):
+def _run(write, points, writing):
     error = None
     try:
         points.install()
-        run()
+        write(points.root)
     except BaseException as raised:
         error = raised
     points.active = False
@@ -183,7 +185,7 @@ class _Points:
     def __init__(self, root: Path, mode: str, at: int | None):
         self.names: list[str] = []
         self.active = True
-        self._root = str(root)
+        self.root = root
         self._mode = mode
         self._at = at
         self._thread = threading.get_ident()
@@ -221,7 +223,7 @@ class _Points:
             if (
                 isinstance(path, (str, bytes))
                 and flags & _WRITING
-                and os.path.abspath(os.fsdecode(path)).startswith(self._root)
+                and os.path.abspath(os.fsdecode(path)).startswith(str(self.root))
             ):
                 self.reach("open")
 
