@@ -270,16 +270,20 @@ def training_record(source: str) -> TrainingRecord | None:
     if not Path(source).is_dir() or not run.metrics_file.is_file():
         return None
     config = read_json(run.config_file)
-    data = config.get("data", {}).get("train")
-    if data is None:
+    if not isinstance(config, dict) or "data" not in config:
         return None
-    return TrainingRecord(
-        data=Path(data).name,
-        config=config,
-        dev=scores_of(Path(source)),
-        # A run tests its best model only.
-        test=run.test_scores if Path(source).name == run.best.name else None,
-    )
+    try:
+        return TrainingRecord(
+            data=Path(config["data"]["train"]).name,
+            config=config,
+            dev=scores_of(Path(source)),
+            # A run tests its best model only.
+            test=run.test_scores if Path(source).name == run.best.name else None,
+        )
+    except (KeyError, TypeError, ValidationError):
+        raise UserError(
+            f"{run.config_file}, or scores beside it, is not as training wrote it"
+        ) from None
 
 
 def _hash_of(values: dict[str, Any]) -> str:

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from simcse_tf.core.atomic import check_room, workplace
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import writing_output
-from simcse_tf.core.vectors import check_finite
 from simcse_tf.exporting.versions import check_base_directory, publish
 
 if TYPE_CHECKING:
@@ -140,14 +137,10 @@ def checked_weights(model: SentenceEncoder) -> int:
     checked_weights(model)  # 437937664
     ```
     """
-    size = 0
-    for weight in model.weights:
-        array = weight.numpy()
-        # bfloat16 is no type of NumPy's own.
-        numbers = np.atleast_1d(array).astype(np.float32)
-        check_finite(numbers, f"the model's weight {weight.path}")
-        size += array.nbytes
-    return size
+    from simcse_tf.model.finite import check_variables
+
+    check_variables(model.weights, "the model's weights")
+    return sum(weight.numpy().nbytes for weight in model.weights)
 
 
 def _check(directory: Path) -> None:

@@ -95,7 +95,8 @@ def describe(error: Exception) -> tuple[int, str]:
         message = error.message.rpartition(GRAPH_PREAMBLE)[2]
         return error.error_code, _shortened(message)
     logger.error("a request failed unexpectedly", exc_info=error)
-    return tf.errors.INTERNAL, _shortened(f"{type(error).__name__}: {error}")
+    # Only its kind: the message may name files of the server.
+    return tf.errors.INTERNAL, f"{type(error).__name__}: the server's log says more"
 
 
 def _shortened(message: str) -> str:

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.forked import run_command, run_script, start_command
+from support.kill_points import FAIL, FULL, KILL, attempt
 from support.servers import assert_one_line_mistake, run_here
 
 from simcse_tf import SimCSE
 from simcse_tf.core import atomic
+from simcse_tf.core.contents import contents_of
 from simcse_tf.core.errors import UserError
 from simcse_tf.export import main
 from simcse_tf.exporting import manifest, saved_model, sentence_transformers
@@ -167,6 +169,66 @@ def test_what_fails_in_the_middle_is_one_line(
     with pytest.raises(UserError, match=f"^--output: cannot write .*: {words}"):
         export(model, str(tmp_path))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def write_quickly(model, graph_copied, monkeypatch):
+    """`export` without TensorFlow's threads, which a fork does not have."""
+    monkeypatch.setattr(saved_model, "checked_weights", lambda model: 2**20)
+    monkeypatch.setattr(saved_model, "_check", lambda directory: None)
+    return lambda place: export(model, str(place / "base"))
+
+
+def whole_versions(place, exported):
+    """The versions in a base directory, each of which has all of its files."""
+    found = [path for path in (place / "base").glob("*") if path.name[0] != "."]
+    for version in found:
+        assert contents_of(version).files == contents_of(exported).files
+        manifest.read_manifest(version)
+    return sorted(version.name for version in found)
+
+
+@pytest.mark.slow
+def test_an_export_that_is_killed_anywhere_leaves_whole_versions(
+    write_quickly, exported, tmp_path
+):
+    (tmp_path / "whole").mkdir()
+    points = attempt(write_quickly, tmp_path / "whole").points
+    assert len(points) > 20
+    for at, point in enumerate(points):
+        place = tmp_path / str(at)
+        place.mkdir()
+        assert attempt(write_quickly, place, KILL, at).was_killed, point
+        there = whole_versions(place, exported)
+        assert there in ([], ["1"]), point
+        assert attempt(write_quickly, place).error is None, point
+        assert whole_versions(place, exported) == [*there, str(len(there) + 1)]
+        assert not [*(place / "base").glob(".*")], point
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [FULL, FAIL])
+def test_an_export_that_fails_anywhere_is_one_line(
+    write_quickly, exported, tmp_path, mode
+):
+    (tmp_path / "whole").mkdir()
+    points = attempt(write_quickly, tmp_path / "whole").points
+    told = 0
+    for at, point in enumerate(points):
+        place = tmp_path / str(at)
+        place.mkdir()
+        failed = attempt(write_quickly, place, mode, at)
+        there = whole_versions(place, exported)
+        if failed.error is None:
+            assert there == ["1"], point
+        else:
+            told += 1
+            assert type(failed.error) is UserError, (point, failed.error)
+            assert "--output: cannot write " in str(failed.error)
+        assert attempt(write_quickly, place).error is None, point
+        assert whole_versions(place, exported) == [*there, str(len(there) + 1)]
+        assert not [*(place / "base").glob(".*")], point
+    assert told > 10
 
 
 def test_exports_that_end_together_have_numbers_of_their_own(tmp_path):
@@ -442,7 +504,9 @@ def test_a_model_whose_weights_are_not_finite_is_not_exported(
     numbers = table.numpy()
     numbers[29_999, 3] = value
     table.assign(numbers)
-    with pytest.raises(UserError, match=r"weight .*embeddings.*, row 30000: expected"):
+    with pytest.raises(
+        UserError, match="weights: .*embeddings.* holds NaN or infinity"
+    ):
         write(broken, str(tmp_path / "out"))
     assert os.listdir(tmp_path) == []
 

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.servers import export, predict_request, running_server
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import model_pb2, prediction_log_pb2
 
 from simcse_tf.client import Client
 from simcse_tf.core.contents import contents_of, sha256
 from simcse_tf.core.errors import UserError
+from simcse_tf.server import descriptions, status_errors, text_config, warmup
 from simcse_tf.server import loader as loader_module
-from simcse_tf.server import warmup
-from simcse_tf.server.catalog import MOST_ENDED, NOT_LOADED, ServedModel
+from simcse_tf.server.catalog import MOST_ENDED, NOT_LOADED, Catalog, ServedModel
 from simcse_tf.server.integrity import check_files
 from simcse_tf.server.loader import RETRIES, RETRY_SECONDS, Loader
 from simcse_tf.server.model_config import ModelConfig
@@ -165,6 +165,9 @@ def test_of_many_versions_the_good_one_is_served_and_each_bad_one_is_a_line(
         assert sum(f"m version {number}: " in line for line in lines) == 1, lines
     statuses = {it.number: it.error for it in model.statuses()}
     assert {statuses[number] for number in range(2, 2 + len(DAMAGES))} == {NOT_LOADED}
+    shown = descriptions.status(Catalog(model), model_pb2.ModelSpec(name="m"))
+    assert len(shown.model_version_status) == len(DAMAGES) + 1
+    assert "/" not in str(shown), "no path of the server"
 
 
 @pytest.mark.parametrize("name", ["graph cut", "weights with a flipped bit"])
@@ -378,6 +381,47 @@ def test_files_beside_those_of_a_foreign_manifest_are_not_compared(good, tmp_pat
         check_files(version)
     (version / "manifest.json").unlink()
     check_files(version)
+
+
+def test_an_unexpected_error_names_no_path():
+    error = FileNotFoundError(2, "No such file", "/models/secret")
+    code, message = status_errors.describe(error)
+    assert (code, message) == (
+        tf.errors.INTERNAL,
+        "FileNotFoundError: the server's log says more",
+    )
+
+
+MODEL = 'config { name: "m" base_path: "/m" model_platform: "tensorflow" }'
+CONFIGS = {
+    "no text": b"\xff\xfe",
+    "NUL": b"\0",
+    "a million braces": b"a{" * 500_000,
+    "deep": b"model_config_list{config{" * 20_000,
+    "a number of many digits": b"max_batch_size{value:" + b"9" * 100_000 + b"}",
+    "messages in messages": b"custom_model_config { "
+    b"[type.googleapis.com/tensorflow.serving.ModelServerConfig] { " * 300,
+    "twice": b"model_config_list { " + MODEL.encode() * 2 + b"}",
+    "cut": b"model_config_list { " + MODEL.encode()[:-9],
+    "larger than any": b"#" * (text_config.MOST_BYTES + 1),
+}
+READERS = ("read_models", "read_batching", "read_monitoring", "read_ssl")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_hostile_config_file_is_one_line(tmp_path, reader):
+    read = getattr(text_config, reader)
+    path = tmp_path / "some.config"
+    for content in CONFIGS.values():
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="some.config"):
+            read(path)
+    path.unlink()
+    for put in (os.mkfifo, Path.mkdir, lambda it: it.symlink_to(it)):
+        put(path)
+        with pytest.raises(UserError, match="cannot read .*some.config"):
+            read(path)
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 @pytest.mark.attack
