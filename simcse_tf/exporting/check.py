@@ -117,11 +117,10 @@ def check(directory: Path) -> Soundness:
     for name, inputs, recorded in records:
         with exact_products(), _telling(f"a recorded request to {name[:80]!r}"):
             answers = functions[name](**inputs)
-            received = {output: answers[output].numpy() for output in recorded}
-        differences[name] += [
-            _compare(f"{output} of {name}", received[output], wanted, tolerance)
-            for output, wanted in recorded.items()
-        ]
+            differences[name] += [
+                _compare(f"{output} of {name}", answers[output], wanted, tolerance)
+                for output, wanted in recorded.items()
+            ]
     if silent := [name for name, found in differences.items() if not found]:
         raise UserError(f"no warmup request for {listed(silent)} in {WARMUP_FILE}")
     found = list(chain.from_iterable(differences.values()))
@@ -279,13 +278,14 @@ def _check_signatures(manifest: Manifest, directory: Path) -> None:
 
 
 def _compare(
-    label: str, received: np.ndarray, wanted: np.ndarray, tolerance: Tolerance
+    label: str, answer: tf.Tensor, wanted: np.ndarray, tolerance: Tolerance
 ) -> float:
     """The difference of a float32 answer, or 0.0 for a quantized one.
 
     Raises:
         UserError: If the answer is another one.
     """
+    received = answer.numpy()
     if (received.dtype, received.shape) != (wanted.dtype, wanted.shape):
         raise UserError(
             f"{label}: expected {wanted.dtype} {wanted.shape}, received "

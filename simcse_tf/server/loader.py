@@ -176,7 +176,7 @@ class Loader:
                 asyncio.get_running_loop().time() + RETRY_SECONDS,
             )
             self._model.mark_failed(number)
-            return one_line(str(error))
+            return one_line(str(error) or type(error).__name__)
         self._failed.pop(number, None)
         self._told.pop(number, None)
         if self._model.available():  # the server announces the first one
@@ -187,7 +187,8 @@ class Loader:
     async def _nothing_to_serve(
         self, config: ModelConfig, errors: dict[int, str]
     ) -> UserError:
-        for number, error in errors.items():
+        if errors:
+            number, error = next(iter(errors.items()))
             more = f"; nor one of {len(errors) - 1} others" if len(errors) > 1 else ""
             return UserError(f"{config.name} version {number}: {error}{more}")
         # Raises the cause, if it is there.
@@ -243,7 +244,7 @@ def _look(
     whole = {number: path for number, path in found.items() if holds_graph(path)}
     unwritten = [
         number
-        for number in found.keys() - whole.keys()
+        for number in sorted(found.keys() - whole.keys())[-_MOST_WATCHED:]
         if number in config.wanted(sorted([*whole, number]))
     ]
     watched = {*[*whole][-_MOST_WATCHED:], *config.specific} & whole.keys()
