@@ -270,7 +270,7 @@ def test_any_other_exception_is_internal():
     code, details = to_status(ZeroDivisionError("by zero"))
     assert (code, details) == (
         grpc.StatusCode.INTERNAL,
-        "ZeroDivisionError: by zero",
+        "ZeroDivisionError: the server's log says more",
     )
 
 
@@ -429,11 +429,9 @@ def test_server_needs_no_training_code():
         check=True,
     )
     loaded = set(eval(done.stdout))
-    allowed = {"simcse_tf.core", "simcse_tf.core.cli", "simcse_tf.core.errors"}
-    allowed |= {"simcse_tf.core.startup_notices", "simcse_tf.version"}
-    allowed |= {f"simcse_tf.core.{it}" for it in ("atomic", "contents", "json_files")}
-    allowed |= {"simcse_tf.serve"}
-    assert {it for it in loaded if not it.startswith("simcse_tf.server")} == allowed
+    parts = ("simcse_tf.server", "simcse_tf.core")
+    others = {name for name in loaded if not name.startswith(parts)}
+    assert others == {"simcse_tf.serve", "simcse_tf.version"}
 
 
 def write_warmup(path: Path, *records: bytes) -> Path:
