@@ -189,7 +189,7 @@ class Loader:
     ) -> UserError:
         if errors:
             number, error = next(iter(errors.items()))
-            more = f"; nor one of {len(errors) - 1} others" if len(errors) > 1 else ""
+            more = f"; nor can {len(errors) - 1} more" if len(errors) > 1 else ""
             return UserError(f"{config.name} version {number}: {error}{more}")
         # Raises the cause, if it is there.
         await self._in_thread(newest_version, config.base_path)
