@@ -52,7 +52,7 @@ def contents_of(directory: Path) -> Contents:
     """
     found = Contents()
     try:
-        _list(directory, "", found)
+        _list(directory, found)
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
     return found
@@ -140,12 +140,19 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(ordered[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _list(directory: Path, prefix: str, found: Contents) -> None:
-    for name in sorted(os.listdir(directory)):
-        path = directory / name
-        if path.is_symlink() or not path.is_dir():
-            kind = found.files if path.is_file() else found.others
-            kind.append(prefix + name)
-        else:
-            found.directories.append(prefix + name)
-            _list(path, f"{prefix}{name}/", found)
+def _list(directory: Path, found: Contents) -> None:
+    # No recursion: a path of 4,096 bytes may be 2,000 directories deep.
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        for name in os.listdir(directory / prefix):
+            path = directory / prefix / name
+            relative = prefix + name
+            if path.is_symlink() or not path.is_dir():
+                kind = found.files if path.is_file() else found.others
+                kind.append(relative)
+            else:
+                found.directories.append(relative)
+                waiting.append(f"{relative}/")
+    for names in (found.files, found.directories, found.others):
+        names.sort()

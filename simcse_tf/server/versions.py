@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from simcse_tf.core.errors import UserError
@@ -122,15 +123,20 @@ def snapshot(path: Path) -> Snapshot:
     snapshot(path) == before  # True while no file changes
     ```
     """
-    found = set()
-    for directory, _, names in os.walk(path):
-        for file in (directory, *(os.path.join(directory, name) for name in names)):
-            try:
-                status = os.stat(file)
-            except OSError:
-                continue
+    found, waiting = set(), [str(path)]
+    # No recursion: a path may be 2,000 directories deep.
+    while waiting:
+        file = waiting.pop()
+        with suppress(OSError):
+            status = os.stat(file)
             found.add((file, status.st_size, status.st_ctime_ns))
+            if stat.S_ISDIR(status.st_mode) and not _is_link_below(path, file):
+                waiting += [os.path.join(file, name) for name in os.listdir(file)]
     return frozenset(found)
+
+
+def _is_link_below(path: Path, file: str) -> bool:
+    return file != str(path) and os.path.islink(file)
 
 
 def _no_version(base_path: Path) -> str:

@@ -1,4 +1,5 @@
 import os
+import subprocess
 
 import pytest
 
@@ -10,6 +11,7 @@ from simcse_tf.core.contents import (
     sha256,
 )
 from simcse_tf.core.errors import UserError
+from simcse_tf.server.versions import snapshot
 
 
 @pytest.fixture
@@ -31,6 +33,21 @@ def test_everything_below_a_directory_is_listed_by_what_it_is(directory):
     assert found.others == ["deep/pipe", "gone", "up"]
     with pytest.raises(UserError, match="^deep/pipe, gone, up: expected files and"):
         check_kinds(found)
+
+
+def test_a_tree_is_as_deep_as_it_likes(tmp_path):
+    where = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=where)
+        inner = os.open("d", os.O_RDONLY, dir_fd=where)
+        os.close(where)
+        where = inner
+    os.close(where)
+    try:
+        assert len(contents_of(tmp_path).directories) == 1500
+        assert len(snapshot(tmp_path)) == 1501
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
 
 
 def test_files_are_those_that_were_hashed(directory):
