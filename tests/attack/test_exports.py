@@ -54,9 +54,14 @@ def embeddings(model):
 
 
 @pytest.fixture
-def graph_copied(exported, embeddings, monkeypatch):
-    """`export` links the files of a graph, which takes neither time nor room."""
+def answered(embeddings, monkeypatch):
+    """`export` knows the model's answers."""
     monkeypatch.setattr(warmup, "answers", lambda model: embeddings)
+
+
+@pytest.fixture
+def graph_copied(exported, answered, monkeypatch):
+    """`export` links the files of a graph, which takes neither time nor room."""
     others = shutil.ignore_patterns("assets.extra", MANIFEST)
 
     def copy_graph(model, wanted, directory):
@@ -92,7 +97,7 @@ SIZES += [1_000_000, 1_500_000, 1_900_000, 1_970_000, 2_000_000, 2_070_000]
 
 @pytest.mark.parametrize("write", [export, export_sentence_transformers])
 def test_a_disk_without_room_is_one_line_and_leaves_nothing(
-    write, model, tmp_path, largest_file
+    write, model, tmp_path, largest_file, answered
 ):
     for size in SIZES[:-3]:
         largest_file(size)
@@ -105,7 +110,7 @@ def test_a_disk_without_room_is_one_line_and_leaves_nothing(
     "sizes", [[50, 1_900_000], pytest.param(SIZES, marks=pytest.mark.attack)]
 )
 def test_a_disk_that_fills_up_while_an_export_writes_is_one_line(
-    model, tmp_path, largest_file, no_reservation, sizes
+    model, tmp_path, largest_file, no_reservation, answered, sizes
 ):
     for size in sizes:
         largest_file(size)
