@@ -3,15 +3,20 @@
 import re
 from pathlib import Path
 
+from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.checkpoints.tensors import WEIGHT_FILES
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.regular_files import is_there
 
 SCHEME = "hf://"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
-# Configs, vocabularies, and what sentence-transformers' modules and KerasHub's presets
-# hold. Not what the model was converted to for other runtimes.
-_SMALL_FILES = ["*.json", "*.txt", "*.model", "assets/*", "[0-9]_*/*"]
+# Configs, vocabularies, and what sentence-transformers' modules, KerasHub's presets and
+# ours hold. Not what the model was converted to for other runtimes.
+_SMALL_FILES = [
+    *("*.json", "*.txt", "*.model", "[0-9]_*/*"),
+    *("assets/*", "head.safetensors"),
+]
 _KERAS_HUB_WEIGHTS = ["model*.weights.h5", "model.weights.json"]
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.msgpack.gz"]
 
@@ -55,7 +60,7 @@ def download(handle: str) -> Path:
         raise UserError(f"{handle}: expected {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REV")
     first = [*_SMALL_FILES, *_KERAS_HUB_WEIGHTS]
     directory = _fetch(handle, name, revision, first)
-    if not (directory / "config.json").is_file() and not _modules(directory):
+    if not is_there(directory / "config.json") and not _modules(directory):
         raise UserError(f"{handle} holds no model: it has no config.json")
     if any(any(directory.glob(pattern)) for pattern in _KERAS_HUB_WEIGHTS):
         return directory
@@ -71,7 +76,7 @@ def download(handle: str) -> Path:
 
 
 def _modules(directory: Path) -> bool:
-    return (directory / "modules.json").is_file()
+    return is_there(directory / MODULES)
 
 
 def _fetch(handle: str, name: str, revision: str, patterns: list[str]) -> Path:

@@ -11,8 +11,10 @@ from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.model_config import ModelConfig, read_model_config
 from simcse_tf.checkpoints.reading import describe
 from simcse_tf.checkpoints.sentence_transformers import SentenceModules, read_modules
+from simcse_tf.checkpoints.sizes import check_sizes
 from simcse_tf.checkpoints.tensors import read_tensors
 from simcse_tf.checkpoints.tokenizer_files import read_tokenizer
+from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.checkpoints.weights import MLP, assign, canonical, dense_weights
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
@@ -52,9 +54,13 @@ def load_hugging_face(
     prompt = _prompt(modules, prompt_name, directory)
     config = _config(modules)
     tokenizer = _tokenizer(modules, config)
+    rows = config.arguments["vocabulary_size"]
+    notes = check_rows(tokenizer, rows, str(modules.encoder))
 
     tensors, file = read_tensors(modules.encoder)
     named = canonical(tensors, config.architecture)
+    held = sum(tensor.size for tensor in named.values())
+    check_sizes(config.arguments, held, str(modules.encoder / "config.json"))
     backbone = config.architecture.backbone(**config.arguments | overrides)
     try:
         assign(backbone, named, config.position_offset)
@@ -72,7 +78,7 @@ def load_hugging_face(
         "prompt": prompt,
         "prompts": modules.prompts,
     }
-    reading = describe(file, settings, modules.notes)
+    reading = describe(file, settings, modules.notes + notes)
     return LoadedCheckpoint(
         str(directory), backbone, tokenizer, settings, head, reading
     )
@@ -135,12 +141,6 @@ def prompt_of(prompts: dict[str, str], name: str, source: str) -> str:
 def _tokenizer(modules: SentenceModules, config: ModelConfig) -> Tokenizer:
     source = modules.encoder
     tokenizer = read_tokenizer(source, config.architecture.model_type)
-    size = config.arguments["vocabulary_size"]
-    if tokenizer.vocabulary_size > size:
-        raise UserError(
-            f"{source}: the tokenizer has {tokenizer.vocabulary_size} tokens, and the "
-            f"encoder {size}"
-        )
     pad = tokenizer.pad_token_id
     if config.architecture.pads_positions and config.pad_token_id != pad:
         raise UserError(

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import keras_hub
-import tensorflow as tf
 from keras_hub.src.utils import preset_utils
 
+from simcse_tf.checkpoints.keras_hub_files import PREPROCESSOR, TASK, check_preset
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.own_format import SETTINGS_FILE
 from simcse_tf.checkpoints.reading import describe
+from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import read_json, shown
 from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoders.families import tokenizer_of
 from simcse_tf.encoders.pooling import WITH_HEAD
@@ -19,8 +21,6 @@ from simcse_tf.tokenizers.base import Tokenizer
 
 # The poolings of KerasHub's text embedders, and ours.
 _POOLINGS = {"mean": "avg", "cls": "cls_before_pooler", "max": "max"}
-# What is raised for a preset that is not there, not whole or of another kind.
-_FAILURES = (ValueError, OSError, KeyError, TypeError, RuntimeError)
 
 
 def load_keras_hub(
@@ -34,8 +34,9 @@ def load_keras_hub(
         **overrides: Constructor arguments of the backbone.
 
     Raises:
-        UserError: If KerasHub cannot load it, its tokenizer is of no family of ours, or
-            a handle leads to another format.
+        UserError: If a file is broken, its tokenizer is of no family of ours, or a
+            handle leads to another format.
+        Exception: See `load_backbone`.
 
     Example:
 
@@ -43,28 +44,43 @@ def load_keras_hub(
     load_keras_hub("all_minilm_l6_v2_en").settings["pooling"]  # "avg"
     ```
     """
-    _check_format(preset)
+    check(preset)
+    found = {} if pooling else _embedder(preset)
     backbone = load_backbone(preset, **overrides)
     tokenizer = load_tokenizer(preset)
+    notes = check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
     limit = longest_input(backbone)
-    found = {} if pooling else _embedder(preset)
     settings = {
         "pooling": pooling or found.get("pooling") or WITH_HEAD,
         "max_length": min(found.get("max_length") or limit, limit),
     }
-    reading = describe(preset, settings)
+    reading = describe(preset, settings, notes)
     return LoadedCheckpoint(preset, backbone, tokenizer, settings, None, reading)
 
 
-def _check_format(preset: str) -> None:
-    """A handle may lead to another format, of which KerasHub would read a part."""
-    if "://" not in preset or Path(preset).is_dir():
+def check(preset: str) -> None:
+    """Checks the files of a preset before KerasHub reads them.
+
+    Args:
+        preset: string. A directory, or KerasHub's name or handle.
+
+    Raises:
+        UserError: If a file is broken, or a handle leads to another format, of which
+            KerasHub would read a part.
+
+    Example:
+
+    ```python
+    check("models/mine")
+    ```
+    """
+    if Path(preset).is_dir():
+        check_preset(Path(preset))
         return
-    try:
-        is_preset = "registered_name" in preset_utils.load_json(preset)
-        is_own = preset_utils.check_file_exists(preset, SETTINGS_FILE)
-    except (*_FAILURES, tf.errors.OpError) as error:
-        raise UserError(f"cannot load {preset}: {error}") from error
+    if "://" not in preset:
+        return
+    is_preset = "registered_name" in preset_utils.load_json(preset)
+    is_own = preset_utils.check_file_exists(preset, SETTINGS_FILE)
     if is_own or not is_preset:
         raise UserError(
             f"{preset} is not in KerasHub's format, and it would read the encoder "
@@ -82,7 +98,7 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
             `dtype`.
 
     Raises:
-        UserError: If KerasHub cannot load it; the message has the reason.
+        Exception: If KerasHub cannot load it. What it raises has no common class.
 
     Example:
 
@@ -90,10 +106,7 @@ def load_backbone(preset: str, **overrides: Any) -> keras_hub.models.Backbone:
     load_backbone("bert_base_en_uncased", dropout=0.1)
     ```
     """
-    try:
-        return keras_hub.models.Backbone.from_preset(preset, **overrides)
-    except _FAILURES as error:
-        raise UserError(f"cannot load {preset}: {error}") from error
+    return keras_hub.models.Backbone.from_preset(preset, **overrides)
 
 
 def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
@@ -104,7 +117,8 @@ def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
         **settings: What `Tokenizer.settings` gave, if anything.
 
     Raises:
-        UserError: If the preset has none, or one of no known family.
+        UserError: If it is one of no known family.
+        Exception: See `load_backbone`.
 
     Example:
 
@@ -112,29 +126,43 @@ def load_tokenizer(preset: str, **settings: Any) -> Tokenizer:
     load_tokenizer("bert_base_en_uncased").vocabulary_size  # 30522
     ```
     """
-    try:
-        tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
-    except _FAILURES as error:
-        raise UserError(f"cannot load the tokenizer of {preset}: {error}") from error
+    tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
     return tokenizer_of(tokenizer, preset, **settings)
 
 
 def _embedder(preset: str) -> dict[str, Any]:
     """What a preset's text embedder says, if the preset has one."""
-    if not preset_utils.check_file_exists(preset, preset_utils.TASK_CONFIG_FILE):
-        return {}
-    task = preset_utils.load_json(preset, preset_utils.TASK_CONFIG_FILE)
-    if not str(task.get("registered_name")).endswith("TextEmbedder"):
+    task = _read(preset, TASK)
+    if not _is_of(task, "TextEmbedder"):
+        if _is_of(_read(preset, PREPROCESSOR), "TextEmbedderPreprocessor"):
+            raise UserError(
+                f"{preset} has the {PREPROCESSOR} of a text embedder and no {TASK}, "
+                "which says how it pools: copy it again, or choose a pooling yourself"
+            )
         return {}
     config = task["config"]
     mode = config.get("pooling_mode", "mean")
     if mode not in _POOLINGS:
         raise UserError(
-            f"{preset}: pooling_mode {mode!r} of its text embedder is not computed "
-            f"here: expected one of {', '.join(_POOLINGS)}; choose a pooling yourself"
+            f"{preset}: pooling_mode {shown(mode)} of its text embedder is not "
+            f"computed here: expected one of {', '.join(_POOLINGS)}; choose a pooling "
+            "yourself"
         )
     preprocessor = config.get("preprocessor")
     length = None
     if isinstance(preprocessor, Mapping):
-        length = preprocessor.get("config", {}).get("sequence_length")
+        length = preprocessor["config"].get("sequence_length")
+    if length is not None and (type(length) is not int or length < 2):
+        raise UserError(f"{preset}: its sequence_length is {shown(length)}")
     return {"pooling": _POOLINGS[mode], "max_length": length}
+
+
+def _read(preset: str, name: str) -> dict[str, Any]:
+    if not preset_utils.check_file_exists(preset, name):
+        return {}
+    values = read_json(preset_utils.get_file(preset, name))
+    return values if isinstance(values, dict) else {}
+
+
+def _is_of(values: Mapping[str, Any], kind: str) -> bool:
+    return str(values.get("registered_name")).endswith(kind)

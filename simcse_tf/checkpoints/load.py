@@ -1,5 +1,7 @@
 """Loads a MODEL argument."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from simcse_tf.checkpoints.hugging_face import (
 )
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
+from simcse_tf.checkpoints.vocabulary_rows import check_rows
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import shortened
+from simcse_tf.core.regular_files import shown_path
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -48,11 +54,37 @@ def load_checkpoint(
     checkpoint.backbone.hidden_dim  # 384
     ```
     """
+    with _loading(model):
+        return _load(model, pooling, prompt_name, **overrides)
+
+
+@contextmanager
+def _loading(model: str) -> Iterator[None]:
+    """Says in one line why something cannot be loaded.
+
+    What KerasHub, Keras, HDF5 and the hubs' clients raise for files that are not
+    there, not whole or of another kind has no common class, and a stranger's files may
+    hold any value in any place.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise UserError(
+            f"cannot load {shown_path(model)}: {name}{shortened(str(error))}"
+        ) from error
+
+
+def _load(
+    model: str, pooling: str | None, prompt_name: str | None, **overrides: Any
+) -> LoadedCheckpoint:
     preset = resolve(model)
-    if not is_keras_hub(preset):
-        return load_hugging_face(Path(preset), pooling, prompt_name, **overrides)
     if own_format.is_own(Path(preset)):
         found = _load_own(preset, **overrides)
+    elif not is_keras_hub(preset):
+        return load_hugging_face(Path(preset), pooling, prompt_name, **overrides)
     else:
         found = keras_hub_presets.load_keras_hub(preset, pooling, **overrides)
     if prompt_name is not None:
@@ -78,21 +110,31 @@ def load_tokenizer(model: str) -> Tokenizer:
     load_tokenizer("bert_base_en_uncased").vocabulary_size  # 30522
     ```
     """
-    preset = resolve(model)
-    if not is_keras_hub(preset):
+    with _loading(model):
+        return _load_tokenizer(resolve(model))
+
+
+def _load_tokenizer(preset: str) -> Tokenizer:
+    if own_format.is_own(Path(preset)):
+        settings = own_format.read_card(Path(preset)).tokenizer
+    elif not is_keras_hub(preset):
         return hugging_face_tokenizer(Path(preset))
-    own = own_format.is_own(Path(preset))
-    settings = own_format.read_settings(Path(preset))[1] if own else {}
+    else:
+        settings = {}
+    keras_hub_presets.check(preset)
     return keras_hub_presets.load_tokenizer(preset, **settings)
 
 
 def _load_own(preset: str, **overrides: Any) -> LoadedCheckpoint:
     directory = Path(preset)
-    settings, tokenizer_settings = own_format.read_settings(directory)
+    card = own_format.read_card(directory)
+    keras_hub_presets.check(preset)
     backbone = keras_hub_presets.load_backbone(preset, **overrides)
-    tokenizer = keras_hub_presets.load_tokenizer(preset, **tokenizer_settings)
+    tokenizer = keras_hub_presets.load_tokenizer(preset, **card.tokenizer)
     head = own_format.read_head(directory)
-    return LoadedCheckpoint(preset, backbone, tokenizer, settings, head)
+    if not card.is_checked:
+        check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
+    return LoadedCheckpoint(preset, backbone, tokenizer, card.settings, head)
 
 
 def _pooler(backbone: keras_hub.models.Backbone) -> list[np.ndarray] | None:

@@ -1,16 +1,18 @@
 """What a MODEL argument names: a directory, or a preset of KerasHub."""
 
 import importlib.util
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from simcse_tf.checkpoints import hub
+from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import read_json
+from simcse_tf.core.regular_files import is_there, shown_path
 
 PACKAGE_SCHEME = "package://"
 FILE_SCHEME = "file://"
 CONFIG = "config.json"
-# In a sentence-transformers directory the encoder may stand in one of its own.
-MODULES = "modules.json"
 
 
 def resolve(model: str) -> str:
@@ -40,7 +42,7 @@ def resolve(model: str) -> str:
     if model.startswith(hub.SCHEME):
         return str(hub.download(model))
     model = model.removeprefix(FILE_SCHEME)
-    if Path(model).is_dir():
+    if _is_directory(model):
         if not _holds_model(Path(model)):
             raise UserError(
                 f"{model} holds no model: expected a {CONFIG} in it, as train, "
@@ -53,8 +55,8 @@ def resolve(model: str) -> str:
     if hub.looks_like_repository(model):
         hint = f"; a repository of the Hugging Face hub is {hub.SCHEME}{model}"
     raise UserError(
-        f"no model {model!r}: expected a directory, a KerasHub preset such as "
-        "bert_base_en_uncased, a handle (kaggle://, hf://) or package://PACKAGE/PATH"
+        f"no model {shown_path(model)!r}: expected a directory, a KerasHub preset such "
+        "as bert_base_en_uncased, a handle (kaggle://, hf://) or package://PACKAGE/PATH"
         f"{hint}"
     )
 
@@ -65,6 +67,9 @@ def is_keras_hub(preset: str) -> bool:
     Args:
         preset: string. What `resolve` returned.
 
+    Raises:
+        UserError: If its config cannot be read.
+
     Example:
 
     ```python
@@ -74,7 +79,9 @@ def is_keras_hub(preset: str) -> bool:
     if not Path(preset).is_dir():
         return True
     path = Path(preset, CONFIG)
-    return path.is_file() and '"registered_name"' in path.read_text("utf-8", "replace")
+    # In Hugging Face's layout of modules the encoder's config may stand below.
+    config = read_json(path) if is_there(path) else {}
+    return isinstance(config, dict) and "registered_name" in config
 
 
 def _keras_hub_presets() -> dict[str, object]:
@@ -84,15 +91,34 @@ def _keras_hub_presets() -> dict[str, object]:
 
 
 def _holds_model(directory: Path) -> bool:
-    return any((directory / name).is_file() for name in (CONFIG, MODULES))
+    # In a sentence-transformers directory the encoder may stand in one of its own.
+    return any(is_there(directory / name) for name in (CONFIG, MODULES))
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError as error:
+        raise UserError(f"no model {shown_path(path)}: {error.strerror}") from None
+
+
+def _package(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name) if name.isidentifier() else None
+    # What is loaded already may have no spec, such as __main__.
+    except (ValueError, ImportError, AttributeError):
+        return None
 
 
 def _package_directory(model: str) -> Path:
     package, _, path = model.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{model}: no package {package!r} is installed")
-    directory = Path(next(iter(spec.submodule_search_locations)), path)
-    if not _holds_model(directory):
-        raise UserError(f"{model}: no model ({CONFIG}) in {path!r} of {package!r}")
-    return directory
+    spec = _package(package)
+    places = [*(spec.submodule_search_locations or ())] if spec else []
+    shown = shown_path(model)
+    if not places:
+        raise UserError(f"{shown}: no package {shown_path(package)!r} is installed")
+    # A namespace package may be in several places.
+    for place in places:
+        if _holds_model(Path(place, path)):
+            return Path(place, path)
+    raise UserError(f"{shown}: no model ({CONFIG}) in it, in {places[0]}")

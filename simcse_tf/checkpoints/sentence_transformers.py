@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simcse_tf.checkpoints.dense_module import DenseModule, is_cls_head, read_dense
+from simcse_tf.checkpoints.module_list import (
+    MODULES,
+    PROMPTS,
+    TRANSFORMER_CONFIGS,
+    Module,
+    read_module_list,
+)
 from simcse_tf.checkpoints.reading import titled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.core.regular_files import is_there
 from simcse_tf.encoders.pooling import WITH_HEAD
 
 # Our names of the poolings, in the order in which older releases concatenate them.
@@ -38,10 +46,6 @@ _POOLING_KEYS = {
     "include_prompt",
     *POOLING_SWITCHES,
 }
-_TRANSFORMER_CONFIGS = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
-)
 # Keys of the encoder's module, and with which values they change nothing here. Lengths
 # of queries and documents count only where the caller says which of them a text is.
 _TRANSFORMER_KEYS: dict[str, tuple[Any, ...] | None] = {
@@ -128,8 +132,8 @@ def read_modules(directory: Path, pooling: str | None = None) -> SentenceModules
     read_modules(Path("path/to/minilm")).pooling  # "avg"
     ```
     """
-    listed = _listed(directory)
-    prompts = _read_prompts(directory / "config_sentence_transformers.json")
+    listed = read_module_list(directory, pooling)
+    prompts = _read_prompts(directory / PROMPTS)
     found = replace(prompts, encoder=_encoder(directory, listed))
     found = _with_transformer(found)
     if pooling is not None:
@@ -137,47 +141,18 @@ def read_modules(directory: Path, pooling: str | None = None) -> SentenceModules
     return _with_modules(found, directory, listed)
 
 
-def _listed(directory: Path) -> list[tuple[str, Path]]:
-    """Each module's class and directory."""
-    path = directory / "modules.json"
-    if not path.is_file():
-        pooling = directory / "1_Pooling"
-        plain = [("sentence_transformers.models.Transformer", directory)]
-        if (pooling / "config.json").is_file():
-            plain.append(("sentence_transformers.models.Pooling", pooling))
-        return plain
-    modules = read_json(path)
-    try:
-        listed = [(str(each["type"]), str(each["path"])) for each in modules]
-    except (TypeError, KeyError):
-        listed = []
-    if not listed:
-        raise UserError(f"{path}: expected a list of modules with type and path")
-    for _, place in listed:
-        parts = PurePosixPath(place)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise UserError(f"{path}: {place!r} is no directory within the model's")
-    return [(kind, directory / place) for kind, place in listed]
-
-
-def _class_of(kind: str) -> str:
-    package, _, name = kind.rpartition(".")
-    # Whatever else it is, it is code that comes with the model.
-    return name if package.partition(".")[0] == "sentence_transformers" else kind
-
-
-def _encoder(directory: Path, listed: list[tuple[str, Path]]) -> Path:
-    kind, path = listed[0]
-    if _class_of(kind) != "Transformer":
+def _encoder(directory: Path, listed: list[Module]) -> Path:
+    path = listed[0].path
+    if listed[0].name != "Transformer":
         raise UserError(
-            f"{directory / 'modules.json'} begins with the module {kind}, which is not "
-            "computed here: expected a Transformer"
+            f"{directory / MODULES} begins with the module {listed[0].kind}, which is "
+            "not computed here: expected a Transformer"
         )
-    if not (path / "config.json").is_file():
-        if (path / "adapter_config.json").is_file():
+    if not is_there(path / "config.json"):
+        if is_there(path / "adapter_config.json"):
             raise UserError(f"{path} holds an adapter alone: merge it into its model")
         raise UserError(f"{path} holds no encoder: expected a config.json in it")
-    if (path / "adapter_config.json").is_file():
+    if is_there(path / "adapter_config.json"):
         raise UserError(
             f"{path / 'adapter_config.json'}: adapters are not computed here: merge "
             "it into the model first"
@@ -186,19 +161,19 @@ def _encoder(directory: Path, listed: list[tuple[str, Path]]) -> Path:
 
 
 def _with_modules(
-    found: SentenceModules, directory: Path, listed: list[tuple[str, Path]]
+    found: SentenceModules, directory: Path, listed: list[Module]
 ) -> SentenceModules:
-    for kind, path in listed[1:]:
-        found = _with_module(found, kind, path)
-    if found.pooling is None and (directory / "modules.json").is_file():
-        raise UserError(f"{directory / 'modules.json'} has no Pooling module")
+    for module in listed[1:]:
+        found = _with_module(found, module)
+    if found.pooling is None and is_there(directory / MODULES):
+        raise UserError(f"{directory / MODULES} has no Pooling module")
     if found.pooling == "cls_before_pooler" and is_cls_head(found.dense):
         return replace(found, pooling=WITH_HEAD)
     return found
 
 
-def _with_module(found: SentenceModules, kind: str, path: Path) -> SentenceModules:
-    name = _class_of(kind)
+def _with_module(found: SentenceModules, module: Module) -> SentenceModules:
+    name, path = module.name, module.path
     if name == "Pooling" and found.pooling is None:
         return _with_pooling(found, path / "config.json")
     if name == "Dropout":
@@ -213,7 +188,7 @@ def _with_module(found: SentenceModules, kind: str, path: Path) -> SentenceModul
             )
         return replace(found, dense=(*found.dense, read_dense(path)))
     raise UserError(
-        f"{path}: the module {kind} is not computed here: expected Transformer, "
+        f"{path}: the module {module.kind} is not computed here: expected Transformer, "
         "Pooling, and then Dense, Normalize and Dropout; with a --pooling of your own "
         "what is behind the encoder is left out"
     )
@@ -249,8 +224,8 @@ def _with_pooling(found: SentenceModules, path: Path) -> SentenceModules:
 
 
 def _with_transformer(found: SentenceModules) -> SentenceModules:
-    paths = [found.encoder / name for name in _TRANSFORMER_CONFIGS]
-    path = next((path for path in paths if path.is_file()), paths[0])
+    paths = [found.encoder / name for name in TRANSFORMER_CONFIGS]
+    path = next((path for path in paths if is_there(path)), paths[0])
     config = dict(_optional(path))
     arguments = _arguments(config, path)
     _check_modalities(config.pop("modality_config", None), path)
@@ -317,7 +292,7 @@ def _read_prompts(path: Path) -> SentenceModules:
 def _with_another_pooling(
     found: SentenceModules,
     directory: Path,
-    listed: list[tuple[str, Path]],
+    listed: list[Module],
     pooling: str,
 ) -> SentenceModules:
     """Leaves out what is behind the encoder, and says so."""
@@ -332,7 +307,7 @@ def _with_another_pooling(
     notes = found.notes
     if own.pooling not in (None, pooling):
         notes += (f"its {titled(own.pooling)} replaced",)
-    others = [_class_of(kind) for kind, _ in listed[1:]]
+    others = [module.name for module in listed[1:]]
     left_out = [name for name in others if name not in ("Pooling", "Normalize")]
     if left_out:
         notes += (f"its {' and '.join(left_out)} left out",)
@@ -340,7 +315,7 @@ def _with_another_pooling(
 
 
 def _optional(path: Path) -> Mapping[str, Any]:
-    content = read_json(path) if path.is_file() else {}
+    content = read_json(path) if is_there(path) else {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dictionary")
     return content

@@ -11,13 +11,13 @@ from simcse_tf.checkpoints.flax_file import read_flax
 from simcse_tf.checkpoints.safetensors_file import read_safetensors
 from simcse_tf.checkpoints.torch_file import read_torch
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import read_json
+from simcse_tf.core.json_files import read_json, shortened
+from simcse_tf.core.regular_files import is_there
 
 Tensors = dict[str, np.ndarray]
 
 # Weights in formats that are not read.
 _OTHER_FILES = ("*.h5", "*.onnx", "*.ckpt*", "*.gguf", "*.ot")
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def read_tensors(directory: Path) -> FoundTensors:
     ```
     """
     for each in _FORMATS:
-        if (directory / each.file).is_file():
-            return FoundTensors(_read(directory / each.file, each), each.file)
-        if (directory / each.index).is_file():
+        if is_there(directory / each.file):
+            return FoundTensors(each.read(directory / each.file), each.file)
+        if is_there(directory / each.index):
             return FoundTensors(_read_parts(directory, each), each.index)
     others = [path.name for name in _OTHER_FILES for path in directory.glob(name)]
     instead = f", found {', '.join(sorted(others))}" if others else ""
@@ -81,15 +81,6 @@ def read_tensors(directory: Path) -> FoundTensors:
         f"{directory} holds no weights: expected one of {', '.join(WEIGHT_FILES)}"
         f"{instead}"
     )
-
-
-def _read(path: Path, form: _Format) -> Tensors:
-    with path.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise UserError(
-                f"{path} is a Git LFS pointer, not the file itself: run git lfs pull"
-            )
-    return form.read(path)
 
 
 def _read_parts(directory: Path, form: _Format) -> Tensors:
@@ -100,9 +91,11 @@ def _read_parts(directory: Path, form: _Format) -> Tensors:
         raise UserError(f"{index}: expected a weight_map of tensors' names to files")
     found: Tensors = {}
     for part in sorted(set(map(str, places.values()))):
-        if Path(part).name != part or not (directory / part).is_file():
-            raise UserError(f"{index} names {part!r}, which is no file beside it")
-        tensors = _read(directory / part, form)
+        if Path(part).name != part or not is_there(directory / part):
+            raise UserError(
+                f"{index} names {shortened(part)!r}, which is no file beside it"
+            )
+        tensors = form.read(directory / part)
         if twice := found.keys() & tensors.keys():
             raise UserError(f"{directory}: {min(twice)} stands in two files")
         found.update(tensors)

@@ -6,7 +6,8 @@ from typing import Any
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import read_tokens
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import write_json
+from simcse_tf.core.json_files import MAX_BYTES, write_json
+from simcse_tf.core.regular_files import read_file
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
 from simcse_tf.tokenizers.byte_pair_model import byte_characters
 
@@ -50,7 +51,7 @@ def read_byte_level_bpe(source: TokenizerSource) -> RobertaTokenizer:
     if source.json is not None:
         vocabulary, merges = _from_json(source)
         in_json = source.part("pre_tokenizer").get("add_prefix_space")
-        if source.is_generic and in_json is not prefix:
+        if (source.is_generic or not source.config) and in_json is not prefix:
             source.refuse(
                 _CONFIG, "add_prefix_space", prefix, f"{in_json}, as in the json"
             )
@@ -90,9 +91,9 @@ def _from_json(source: TokenizerSource) -> tuple[list[str], list[str]]:
 
 def _read_merges(path: Path) -> list[str]:
     try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        text = read_file(path, MAX_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
     lines = text.split("\n")
     # transformers 4 skips the first line and the last one, whatever stands there.
     if not lines[0].startswith("#version") or lines[-1]:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.core.regular_files import is_there
 
 # Classes that take tokenizer.json as it stands. The others replace parts of it by what
 # tokenizer_config.json and their own defaults say.
@@ -73,7 +74,7 @@ class TokenizerSource:
     def read(self, name: str) -> Any:
         """Reads a JSON file of the directory; `None` where there is none."""
         path = self.directory / name
-        if not path.is_file():
+        if not is_there(path):
             return None
         values = read_json(path)
         if not isinstance(values, dict):

@@ -7,6 +7,8 @@ from simcse_tf.checkpoints import tokenizer_byte_level_bpe
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import read_tokens
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import MAX_BYTES
+from simcse_tf.core.regular_files import read_file
 from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
 SPECIAL_TOKENS = tokenizer_byte_level_bpe.SPECIAL_TOKENS
@@ -152,11 +154,11 @@ def _without_older_keys(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> tuple[list[str], dict[str, Any]]:
+    file = read_file(path, MAX_BYTES)
     try:
-        file = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    tokenizer = XLMRobertaTokenizer.from_sentencepiece(file, spaces="strip")
+        tokenizer = XLMRobertaTokenizer.from_sentencepiece(file, spaces="strip")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     config = tokenizer.get_config()
     del config["added_tokens"]
     return tokenizer.vocabulary, config

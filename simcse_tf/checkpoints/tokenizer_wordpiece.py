@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import Tokens, read_tokens
+from simcse_tf.core.regular_files import check_file
 from simcse_tf.tokenizers.bert import MAX_CHARACTERS_PER_WORD, BertTokenizer
 from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
 from simcse_tf.tokenizers.wordpiece_vocabulary import read_vocabulary
@@ -19,6 +20,10 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 _BOOLEANS = (True, False)
+# A vocabulary for lower case may have capitals whose small letter is newer than it is.
+_CASED_SHARE = 20
+# How the classes of transformers treat texts where no file says it.
+_DEFAULTS = {"lowercase": True, "strip_accents": None, "handle_chinese_chars": True}
 
 
 def read_wordpiece(source: TokenizerSource) -> BertTokenizer:
@@ -48,7 +53,9 @@ def read_wordpiece(source: TokenizerSource) -> BertTokenizer:
         vocabulary = _from_json(source)
     else:
         source.check_config("do_basic_tokenize", (True, None), None)
+        check_file(source.directory / "vocab.txt")
         vocabulary = read_vocabulary(source.directory / "vocab.txt")
+        _check_case(source, vocabulary)
     normalization = _normalization(source)
     tokens = read_tokens(source, vocabulary, SPECIAL_TOKENS)
     tokenizer = BertTokenizer(
@@ -73,6 +80,10 @@ def _normalization(source: TokenizerSource) -> dict[str, Any]:
             "strip_accents": accents,
             "handle_chinese_chars": normalizer["handle_chinese_chars"],
         }
+    if source.json is not None and not source.config:
+        # A file that is lost says nothing, and what is there shall not contradict it.
+        for key, default in _DEFAULTS.items():
+            source.check(f"normalizer.{key}", normalizer.get(key), (default,))
     return {
         "lowercase": source.check_config("do_lower_case", _BOOLEANS, True),
         "strip_accents": source.check_config("strip_accents", (*_BOOLEANS, None), None),
@@ -80,6 +91,22 @@ def _normalization(source: TokenizerSource) -> dict[str, Any]:
             "tokenize_chinese_chars", _BOOLEANS, True
         ),
     }
+
+
+def _check_case(source: TokenizerSource, vocabulary: list[str]) -> None:
+    """Without a config all is put in lower case: such a vocabulary has no capitals."""
+    cased = [
+        token
+        for token in vocabulary
+        if token != token.lower() and not token.startswith("[")
+    ]
+    if not source.config and len(cased) * _CASED_SHARE > len(vocabulary):
+        source.refuse(
+            "tokenizer_config.json",
+            "do_lower_case",
+            None,
+            f"a value, for the vocabulary has capitals, as in {cased[0]!r}",
+        )
 
 
 def _from_json(source: TokenizerSource) -> list[str]:

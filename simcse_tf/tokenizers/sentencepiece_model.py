@@ -167,6 +167,9 @@ def file_scores(scores: Sequence[float]) -> list[float]:
 
 def _check(model: ModelProto) -> None:
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    # They stand behind the pieces: a file that was cut there would be another model.
+    if not model.HasField("trainer_spec") or not model.HasField("normalizer_spec"):
+        raise UserError("SentencePiece model: it ends too early; copy the file again")
     for name, received, expected in (
         ("model_type", trainer.model_type, TrainerSpec.UNIGRAM),
         ("byte_fallback", trainer.byte_fallback, False),
