@@ -138,7 +138,7 @@ def why_not_written(error: Exception) -> str | None:
 def _about(file: Path) -> os.stat_result | None:
     try:
         return file.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
