@@ -10,7 +10,11 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.exporting.hub import check_push, push
 from simcse_tf.exporting.saved_model import PRECISIONS, export, report_stage
-from simcse_tf.exporting.versions import check_new_directory, version_directory
+from simcse_tf.exporting.versions import (
+    check_base_directory,
+    check_new_directory,
+    version_directory,
+)
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -111,8 +115,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    if Path(arguments.output).exists() and not Path(arguments.output).is_dir():
-        raise UserError(f"--output: {arguments.output} is not a directory")
+    check_base_directory(Path(arguments.output), arguments.model)
     version = export(
         _load(arguments),
         arguments.output,

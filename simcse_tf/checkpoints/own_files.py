@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
 from simcse_tf.core.regular_files import is_there
@@ -19,7 +20,6 @@ _MARK = "simcse_tf"
 # What a loader would read if it were there. Other files beside them are no harm.
 _READ = ("config.json", "tokenizer.json", "head.safetensors", "*.weights.*")
 _READ_BELOW = "assets"
-_CHUNK = 2**20
 
 
 def mark(directory: Path) -> None:
@@ -80,7 +80,7 @@ def hashes(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     """
     files = [path for path in directory.rglob("*") if path.is_file()]
     names = sorted(path.relative_to(directory).as_posix() for path in files)
-    found = {name: _hash(directory / name) for name in names if name != CARD}
+    found = {name: sha256(directory / name) for name in names if name != CARD}
     return {**found, CARD: _hash_of(settings)}
 
 
@@ -131,7 +131,7 @@ def _check(directory: Path, name: str, expected: Any) -> None:
         raise UserError(f"{directory / CARD} names {name!r}: expected files beside it")
     if not is_there(path):
         raise UserError(f"{path} is missing: copy the directory again")
-    if _hash(path) != expected:
+    if sha256(path) != expected:
         raise UserError(
             f"{path} is not the file that was saved: it is damaged or another model's; "
             "copy the directory again"
@@ -142,14 +142,6 @@ def _that_are_read(directory: Path) -> list[Path]:
     found = [path for pattern in _READ for path in directory.glob(pattern)]
     below = (directory / _READ_BELOW).rglob("*")
     return found + [path for path in below if not path.is_dir()]
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _hash_of(settings: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def atomic_directory(
     ```
     """
     final = Path(path)
-    with _workplace(final) as place:
+    with workplace(final) as place:
         temporary = place / final.name
         temporary.mkdir()
         yield temporary
@@ -67,6 +67,58 @@ def atomic_directory(
                 _step_aside(final, place)
             _move_to(temporary, final)
         sync(final.parent)
+
+
+@contextmanager
+def workplace(final: Path) -> Iterator[Path]:
+    """Yields a directory beside `final` that is this process's while it lives.
+
+    What is left of it at the end is removed, with the directory.
+
+    Args:
+        final: What is to be written. Its parents are made.
+
+    Raises:
+        OSError: If there is no place for it.
+
+    Example:
+
+    ```python
+    with workplace(Path("served/1")) as place:
+        (place / "version").mkdir()
+    ```
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    clean_up(final.parent)
+    place, lock = _locked_place(final)
+    try:
+        yield place
+    finally:
+        with suppress(OSError):
+            _remove(place)
+        os.close(lock)
+
+
+def publish(directory: Path, final: Path) -> None:
+    """Moves a directory out of a workplace to its final place, where nothing is yet.
+
+    Args:
+        directory: What has been written.
+        final: Its place, on the same disk.
+
+    Raises:
+        FileExistsError: If something is there; `directory` is then where it was.
+        OSError: If it cannot be written.
+
+    Example:
+
+    ```python
+    publish(place / "version", Path("served/1"))
+    ```
+    """
+    _sync_tree(directory)
+    _move_to(directory, final)
+    sync(final.parent)
 
 
 @contextmanager
@@ -91,7 +143,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     ```
     """
     final = Path(path)
-    with _workplace(final) as place:
+    with workplace(final) as place:
         temporary = place / final.name
         yield temporary
         # Where a link leads from its final place is not where it leads from here.
@@ -113,7 +165,7 @@ def remove_directory(path: Path) -> None:
     remove_directory(Path("runs/mine/checkpoints/step-00000500"))
     ```
     """
-    with _workplace(path) as place:
+    with workplace(path) as place:
         path.rename(place / path.name)
 
 
@@ -199,20 +251,6 @@ def is_open_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-@contextmanager
-def _workplace(final: Path) -> Iterator[Path]:
-    """A directory beside `final` that is this process's while it lives."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    clean_up(final.parent)
-    place, lock = _locked_place(final)
-    try:
-        yield place
-    finally:
-        with suppress(OSError):
-            _remove(place)
-        os.close(lock)
-
-
 def _locked_place(final: Path) -> tuple[Path, int]:
     name = os.fsdecode(os.fsencode(final.name)[:_NAME_BYTES])
     while True:
@@ -280,7 +318,7 @@ def _move_to(directory: Path, final: Path) -> None:
     try:
         directory.rename(final)
     except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
+        if error.errno not in (errno.ENOTEMPTY, errno.ENOTDIR):
             raise
         raise FileExistsError(
             errno.EEXIST, os.strerror(errno.EEXIST), str(final)

@@ -53,6 +53,38 @@ def output_file(flag: str, path: _Path, inputs: Iterable[_Path | None] = ()) -> 
     return file
 
 
+def output_directory(flag: str, path: _Path) -> Path:
+    """Where files are to be written; asked before work that takes long.
+
+    Args:
+        flag: string. The flag that names the directory, for messages.
+        path: The directory. Need not be there.
+
+    Returns:
+        The directory that `path` leads to.
+
+    Raises:
+        UserError: If it is something else, or there is no place to write it.
+
+    Example:
+
+    ```python
+    output_directory("--output", "served")
+    ```
+    """
+    try:
+        directory = Path(path).resolve()
+        os.fsencode(directory)
+        if os.path.lexists(path) and not directory.is_dir():
+            raise _cannot(flag, path, "it is not a directory")
+        _check_place(flag, path, directory / "1")
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise _cannot(flag, path, why_not_written(error) or str(error)) from None
+    return directory
+
+
 @contextmanager
 def writing_output(flag: str, path: _Path) -> Iterator[None]:
     """Reports in one line why something could not be written.
@@ -97,8 +129,9 @@ def why_not_written(error: Exception) -> str | None:
     # It is imported already where it can have raised this.
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
-        # "{{operation}} file; reason", and then what it tried to do.
-        return str(error).split("\n")[0].rpartition("; ")[2]
+        # "{{operation}} file; reason [Op:name]", and then what it tried to do.
+        reason = str(error).split("\n")[0].rpartition("; ")[2]
+        return reason.partition(" [Op:")[0]
     return None
 
 

@@ -1,6 +1,6 @@
 """Checks that an export is whole, and answers as the model that it was made from."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -12,17 +12,19 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenize
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from simcse_tf.core.contents import check_hashes, check_kinds, contents_of, listed
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.vectors import check_finite
 from simcse_tf.exporting.manifest import (
     Manifest,
     SignatureTypes,
     TensorType,
     content_hash,
-    file_hashes,
-    manifest_path,
     read_manifest,
 )
 from simcse_tf.exporting.warmup_requests import WARMUP_FILE, read_warmup
+from simcse_tf.server.integrity import manifest_path
+from simcse_tf.server.versions import GRAPH_FILE
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ TOLERANCES = {
 }
 
 _UNIT_LENGTH = 1e-4
+# TensorFlow makes it also where there is nothing to put in.
+_EMPTY_DIRECTORIES = {"assets"}
 
 
 @dataclass(frozen=True)
@@ -98,22 +102,27 @@ def check(directory: Path) -> Soundness:
     """
     manifest = read_manifest(directory)
     _check_files(manifest, directory)
-    _check_signatures(manifest, directory)
-    try:
+    # The hashes may have been written anew around anything: TensorFlow raises almost
+    # any type of exception then.
+    with _telling(GRAPH_FILE):
+        _check_signatures(manifest, directory)
+    with _telling("the weights"):
+        _check_weights(manifest, directory)
+    with _telling("TensorFlow cannot load it"):
         functions = tf.saved_model.load(str(directory)).signatures
-    except Exception as error:
-        raise UserError(f"TensorFlow cannot load it: {error}") from None
+    with _telling(WARMUP_FILE):
+        records = list(read_warmup(directory))
     tolerance = TOLERANCES[manifest.model.precision]
     differences: dict[str, list[float]] = {name: [] for name in manifest.signatures}
-    for name, inputs, recorded in _recorded(directory):
-        with exact_products():
-            received = functions[name](**inputs)
-        differences[name] += [
-            _compare(f"{output} of {name}", received[output].numpy(), wanted, tolerance)
-            for output, wanted in recorded.items()
-        ]
+    for name, inputs, recorded in records:
+        with exact_products(), _telling(f"a recorded request to {name[:80]!r}"):
+            answers = functions[name](**inputs)
+            differences[name] += [
+                _compare(f"{output} of {name}", answers[output], wanted, tolerance)
+                for output, wanted in recorded.items()
+            ]
     if silent := [name for name, found in differences.items() if not found]:
-        raise UserError(f"no warmup request for {_listed(silent)} in {WARMUP_FILE}")
+        raise UserError(f"no warmup request for {listed(silent)} in {WARMUP_FILE}")
     found = list(chain.from_iterable(differences.values()))
     return Soundness(manifest, len(found), max(found))
 
@@ -163,6 +172,9 @@ def summary(directory: Path, soundness: Soundness) -> str:
         f"{model.max_length} tokens",
         "created": manifest.created,
         "files": f"{len(manifest.files)}, SHA-256 {manifest.content_hash}",
+        "manifest": "as it was written"
+        if manifest.manifest_hash
+        else "of an older export: no hash says whether it was edited",
         "signatures": ", ".join(manifest.signatures),
         "answers": f"{soundness.records} recorded requests, largest difference "
         f"{soundness.difference:.1g}",
@@ -183,7 +195,7 @@ def signature_types(directory: Path) -> dict[str, SignatureTypes]:
     signature_types(version)["serving_default"].inputs["text"].dtype  # "string"
     ```
     """
-    content = (directory / "saved_model.pb").read_bytes()
+    content = (directory / GRAPH_FILE).read_bytes()
     graph = SavedModel.FromString(content).meta_graphs[0]
     return {
         name: SignatureTypes(
@@ -200,17 +212,47 @@ def _type(info: Any) -> TensorType:
     return TensorType(dtype=tf.DType(info.dtype).name, shape=shape)
 
 
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {error or type(error).__name__}") from None
+
+
 def _check_files(manifest: Manifest, directory: Path) -> None:
-    found = file_hashes(directory)
-    if missing := manifest.files.keys() - found.keys():
-        raise UserError(f"{_listed(missing)} is missing")
-    if extra := found.keys() - manifest.files.keys():
-        raise UserError(f"{_listed(extra)} does not belong to it")
-    if changed := {name for name in found if found[name] != manifest.files[name]}:
-        raise UserError(f"{_listed(changed)} is not as it was written (SHA-256)")
-    if content_hash(found) != manifest.content_hash:
+    contents = contents_of(directory)
+    check_kinds(contents)
+    files = {*contents.files} - {manifest_path(directory).name}
+    if extra := files - manifest.files.keys():
+        raise UserError(f"{listed(extra)} does not belong to it")
+    parents = {str(parent) for name in manifest.files for parent in Path(name).parents}
+    if extra := {*contents.directories} - parents - _EMPTY_DIRECTORIES:
+        raise UserError(f"the directory {listed(extra)} does not belong to it")
+    check_hashes(directory, files, manifest.files)
+    if content_hash(manifest.files) != manifest.content_hash:
         raise UserError(
             f"{manifest_path(directory).name}: content_hash is not that of the files"
+        )
+
+
+def _check_weights(manifest: Manifest, directory: Path) -> None:
+    """Checks what the stored weights themselves say: their type, and that each is a
+    number, also those that no recorded request reads."""
+    weights = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+    for name, dtype in weights.get_variable_to_dtype_map().items():
+        if not dtype.is_floating:
+            continue
+        if dtype.size < tf.as_dtype(manifest.model.precision).size:
+            raise UserError(
+                f"{manifest_path(directory).name}: precision: expected that of the "
+                f"weights, {dtype.name}, received {manifest.model.precision}"
+            )
+        check_finite(
+            np.atleast_1d(weights.get_tensor(name)).astype(np.float32),
+            f"the weight {name}",
         )
 
 
@@ -235,36 +277,30 @@ def _check_signatures(manifest: Manifest, directory: Path) -> None:
             )
 
 
-def _recorded(
-    directory: Path,
-) -> Iterator[tuple[str, dict[str, tf.Tensor], Mapping[str, np.ndarray]]]:
-    try:
-        yield from read_warmup(directory)
-    except tf.errors.OpError as error:
-        raise UserError(f"{WARMUP_FILE}: {error.message}") from None
-
-
 def _compare(
-    label: str, received: np.ndarray, wanted: np.ndarray, tolerance: Tolerance
+    label: str, answer: tf.Tensor, wanted: np.ndarray, tolerance: Tolerance
 ) -> float:
     """The difference of a float32 answer, or 0.0 for a quantized one.
 
     Raises:
         UserError: If the answer is another one.
     """
+    received = answer.numpy()
     if (received.dtype, received.shape) != (wanted.dtype, wanted.shape):
         raise UserError(
             f"{label}: expected {wanted.dtype} {wanted.shape}, received "
             f"{received.dtype} {received.shape}"
         )
+    if wanted.dtype.kind == "f":
+        check_finite(wanted, f"{label}, as recorded")
+        check_finite(received, label)
     if wanted.dtype == np.uint8:
         difference: float = np.unpackbits(received ^ wanted).mean()
         limit: float = tolerance.bits
     else:
         difference = np.abs(received.astype(np.float32) - wanted).max()
         limit = tolerance.steps if wanted.dtype == np.int8 else tolerance.value
-    # `not <=` in place of `>`: NaN is wrong too.
-    if not difference <= limit:
+    if difference > limit:
         raise UserError(
             f"{label} differs from the model's by {difference:.2g}, more than {limit}"
         )
@@ -274,7 +310,3 @@ def _compare(
     if not (np.abs(lengths - 1) <= _UNIT_LENGTH).all():
         raise UserError(f"{label} is not of unit length")
     return float(difference)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))

@@ -4,6 +4,7 @@ Needs no TensorFlow.
 """
 
 import hashlib
+import json
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -13,17 +14,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import simcse_tf
+from simcse_tf.core.contents import contents_of, sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.server.integrity import MANIFEST_FILE, manifest_path
 from simcse_tf.training.run_directory import RunDirectory, scores_of
 
-# Beside saved_model.pb; TF Serving ignores files that it does not know.
-MANIFEST_FILE = "manifest.json"
-# The manifest's name in older exports; presets have another file of that name.
-OLD_MANIFEST_FILE = "simcse.json"
-
 _PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
-_CHUNK = 2**20
+_OWN_HASH = "manifest_hash"
 
 
 class ManifestPart(BaseModel):
@@ -127,6 +125,7 @@ class Manifest(ManifestPart):
         content_hash: SHA-256 over the list of `files`.
         files: SHA-256 of each file by its path in the export; the manifest itself
             is not among them.
+        manifest_hash: SHA-256 over all of the above; `None` in older exports.
 
     Example:
 
@@ -142,6 +141,7 @@ class Manifest(ManifestPart):
     versions: dict[str, str]
     content_hash: str
     files: dict[str, str]
+    manifest_hash: str | None = None
 
 
 def write_manifest(
@@ -179,22 +179,11 @@ def write_manifest(
         content_hash=content_hash(files),
         files=files,
     )
-    text = manifest.model_dump_json(indent=2) + "\n"
+    # As a reader finds it: JSON has fewer types than Python.
+    values = json.loads(manifest.model_dump_json())
+    values[_OWN_HASH] = _hash_of(values)
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     (directory / MANIFEST_FILE).write_text(text, "utf-8")
-
-
-def manifest_path(directory: Path) -> Path:
-    """Where an export's manifest is: `manifest.json`, `simcse.json` in older exports.
-
-    Example:
-
-    ```python
-    manifest_path(Path("exports/simcse/1"))  # exports/simcse/1/manifest.json
-    ```
-    """
-    old = directory / OLD_MANIFEST_FILE
-    new = directory / MANIFEST_FILE
-    return old if old.is_file() and not new.is_file() else new
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -204,7 +193,7 @@ def read_manifest(directory: Path) -> Manifest:
         directory: The export. An older one may have the manifest under its old name.
 
     Raises:
-        UserError: If there is none, or it is damaged.
+        UserError: If there is none, or it is not as it was written.
 
     Example:
 
@@ -217,12 +206,16 @@ def read_manifest(directory: Path) -> Manifest:
         raise UserError(
             f"no {MANIFEST_FILE} in it: expected a version that export wrote"
         )
+    values = read_json(path)
     try:
-        return Manifest.model_validate(read_json(str(path)))
+        manifest = Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"{path.name}: {key or 'content'}: {first['msg']}") from None
+    if manifest.manifest_hash not in (None, _hash_of(values)):
+        raise UserError(f"{path.name} is not as it was written ({_OWN_HASH})")
+    return manifest
 
 
 def file_hashes(directory: Path) -> dict[str, str]:
@@ -234,11 +227,11 @@ def file_hashes(directory: Path) -> dict[str, str]:
     file_hashes(directory)["saved_model.pb"]  # "9f86d08188..."
     ```
     """
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    names = contents_of(directory).files
     return {
-        path.relative_to(directory).as_posix(): _sha256(path)
-        for path in paths
-        if path != manifest_path(directory)
+        name: sha256(directory / name)
+        for name in sorted(names)
+        if name != manifest_path(directory).name
     }
 
 
@@ -277,21 +270,23 @@ def training_record(source: str) -> TrainingRecord | None:
     if not Path(source).is_dir() or not run.metrics_file.is_file():
         return None
     config = read_json(run.config_file)
-    data = config.get("data", {}).get("train")
-    if data is None:
+    if not isinstance(config, dict) or "data" not in config:
         return None
-    return TrainingRecord(
-        data=Path(data).name,
-        config=config,
-        dev=scores_of(Path(source)),
-        # A run tests its best model only.
-        test=run.test_scores if Path(source).name == run.best.name else None,
-    )
+    try:
+        return TrainingRecord(
+            data=Path(config["data"]["train"]).name,
+            config=config,
+            dev=scores_of(Path(source)),
+            # A run tests its best model only.
+            test=run.test_scores if Path(source).name == run.best.name else None,
+        )
+    except (KeyError, TypeError, ValidationError):
+        raise UserError(
+            f"{run.config_file}, or scores beside it, is not as training wrote it"
+        ) from None
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _hash_of(values: dict[str, Any]) -> str:
+    covered = {key: value for key, value in values.items() if key != _OWN_HASH}
+    canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -10,15 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simcse_tf.core.atomic import atomic_directory
+from simcse_tf.core.atomic import check_room, workplace
 from simcse_tf.core.errors import UserError
-from simcse_tf.exporting.versions import next_version
+from simcse_tf.core.outputs import writing_output
+from simcse_tf.exporting.versions import check_base_directory, publish
 
 if TYPE_CHECKING:
+    from simcse_tf.exporting.manifest import TrainingRecord
     from simcse_tf.exporting.signatures import Signature
+    from simcse_tf.model.sentence_encoder import SentenceEncoder
     from simcse_tf.model.simcse import SimCSE
 
 PRECISIONS = ("float32", "bfloat16")
+
+# What a version takes on a disk beside its weights: graph, vocabulary, answers.
+_OVERHEAD = 2**22
 
 
 def export(
@@ -60,7 +66,8 @@ def export(
         | `serving_binary` | `text`: string `(n,)` | `embedding_bits`: uint8 `(n, ceil(dim / 8))` |
 
     Raises:
-        UserError: If `base_dir` cannot be written, or the export cannot have the
+        UserError: If `base_dir` cannot be written or the disk is full, the model's
+            weights or embeddings are not finite, or the export cannot have the
             model's precision or one of the signatures.
         RuntimeError: If the export does not answer as the model does; nothing is
             published then.
@@ -71,9 +78,10 @@ def export(
     export(SimCSE.from_preset("runs/mine/best"), "exports/simcse")  # exports/simcse/1
     ```
     """  # noqa: E501
-    from simcse_tf.exporting.check import check, exact_products
+    from simcse_tf.exporting.check import exact_products
+    from simcse_tf.exporting.manifest import training_record
     from simcse_tf.exporting.signatures import signatures
-    from simcse_tf.exporting.warmup_requests import write_warmup
+    from simcse_tf.exporting.warmup_requests import answers, write_warmup
 
     if model.compute_dtype not in PRECISIONS:
         raise UserError(
@@ -81,25 +89,27 @@ def export(
             f"{model.compute_dtype}"
         )
     wanted = signatures(model.embedding_dim, truncate_dims, quantize)
-    try:
-        version = Path(base_dir, str(next_version(Path(base_dir))))
-        with atomic_directory(version, replace=False) as directory:
-            report_stage(progress, f"tracing {', '.join(each.name for each in wanted)}")
-            _write_graph(model, wanted, directory)
-            report_stage(progress, "recording the model's answers")
-            with exact_products():
-                write_warmup(directory, model, wanted)
-            _write_manifest(model, source, directory)
-            report_stage(progress, "loading it and comparing")
-            try:
-                check(directory)
-            except UserError as error:
-                raise RuntimeError(f"the export: {error}; not published") from None
-    except OSError as error:
-        raise UserError(
-            f"--output: cannot write {base_dir}: {error.strerror}"
-        ) from None
-    return version
+    base = Path(base_dir)
+    check_base_directory(base)
+    training = training_record(source) if source else None
+    report_stage(progress, "recording the model's answers")
+    size = checked_weights(model)
+    with exact_products():
+        embeddings = answers(model)
+    with (
+        writing_output("--output", base_dir),
+        workplace(base / "export") as place,
+    ):
+        check_room(place, size + _OVERHEAD)
+        directory = place / "version"
+        directory.mkdir()
+        report_stage(progress, f"tracing {', '.join(each.name for each in wanted)}")
+        _write_graph(model, wanted, directory)
+        write_warmup(directory, embeddings, wanted)
+        _write_manifest(model, source, training, directory)
+        report_stage(progress, "loading it and comparing")
+        _check(directory)
+        return publish(directory, base)
 
 
 def report_stage(progress: bool, stage: str) -> None:
@@ -113,6 +123,33 @@ def report_stage(progress: bool, stage: str) -> None:
     """
     if progress:
         print(f"export: {stage}", file=sys.stderr, flush=True)
+
+
+def checked_weights(model: SentenceEncoder) -> int:
+    """The bytes of a model's weights, which are finite.
+
+    Raises:
+        UserError: If one is not.
+
+    Example:
+
+    ```python
+    checked_weights(model)  # 437937664
+    ```
+    """
+    from simcse_tf.model.finite import check_variables
+
+    check_variables(model.weights, "the model's weights")
+    return sum(weight.numpy().nbytes for weight in model.weights)
+
+
+def _check(directory: Path) -> None:
+    from simcse_tf.exporting.check import check
+
+    try:
+        check(directory)
+    except UserError as error:
+        raise RuntimeError(f"the export: {error}; not published") from None
 
 
 def _write_graph(model: SimCSE, wanted: Sequence[Signature], directory: Path) -> None:
@@ -130,7 +167,9 @@ def _write_graph(model: SimCSE, wanted: Sequence[Signature], directory: Path) ->
     archive.write_out(str(directory), verbose=False)
 
 
-def _write_manifest(model: SimCSE, source: str | None, directory: Path) -> None:
+def _write_manifest(
+    model: SimCSE, source: str | None, training: TrainingRecord | None, directory: Path
+) -> None:
     from simcse_tf.exporting import manifest
     from simcse_tf.exporting.check import signature_types
 
@@ -142,5 +181,4 @@ def _write_manifest(model: SimCSE, source: str | None, directory: Path) -> None:
         precision=model.compute_dtype,
         parameters=model.count_params(),
     )
-    training = manifest.training_record(source) if source else None
     manifest.write_manifest(directory, facts, training, signature_types(directory))

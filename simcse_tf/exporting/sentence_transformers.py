@@ -13,13 +13,15 @@ from simcse_tf.checkpoints.architectures import POOLER, architecture_of
 from simcse_tf.checkpoints.model_config import config_of
 from simcse_tf.checkpoints.tokenizer_files import read_tokenizer, write_tokenizer
 from simcse_tf.checkpoints.weights import Tensors, tensors_of
-from simcse_tf.core.atomic import atomic_directory
+from simcse_tf.core.atomic import atomic_directory, check_room
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import write_json
+from simcse_tf.core.outputs import writing_output
+from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.exporting.manifest import training_record
 from simcse_tf.exporting.model_card import CardFacts, model_card
-from simcse_tf.exporting.saved_model import report_stage
+from simcse_tf.exporting.saved_model import checked_weights, report_stage
 from simcse_tf.exporting.sentence_modules import (
     head_layers,
     modules,
@@ -70,8 +72,9 @@ def export_sentence_transformers(
         `pathlib.Path` of the directory.
 
     Raises:
-        UserError: If the directory is there or cannot be written, or
-            sentence-transformers cannot compute what the model does.
+        UserError: If the directory is there or cannot be written, the model's weights
+            or embeddings are not finite, or sentence-transformers cannot compute what
+            the model does.
         RuntimeError: If what was written does not embed as the model does; nothing is
             there then.
 
@@ -89,22 +92,25 @@ def export_sentence_transformers(
             f"chooses what it computes in; this model computes in {model.compute_dtype}"
         )
     modules(model)
-    try:
-        check_new_directory(final)
-        with atomic_directory(final, replace=False) as temporary:
-            report_stage(progress, "writing weights, tokenizer and modules")
-            write_transformer(model, temporary)
-            write_modules(model, temporary)
-            facts = _facts(model, name or final.name, temporary)
-            if facts.special_tokens:
-                report_stage(progress, f"in a text, {facts.special_tokens}")
-            training = training_record(source) if source else None
-            card = model_card(facts, training, source)
-            (temporary / "README.md").write_text(card, "utf-8")
-            report_stage(progress, "loading it and comparing")
-            _compare(model, temporary)
-    except OSError as error:
-        raise UserError(f"--output: cannot write {final}: {error.strerror}") from None
+    check_new_directory(final)
+    training = training_record(source) if source else None
+    size = checked_weights(model)
+    wanted = _embeddings(model)
+    with (
+        writing_output("--output", final),
+        atomic_directory(final, replace=False) as temporary,
+    ):
+        check_room(temporary, size)
+        report_stage(progress, "writing weights, tokenizer and modules")
+        write_transformer(model, temporary)
+        write_modules(model, temporary)
+        facts = _facts(model, name or final.name, temporary)
+        if facts.special_tokens:
+            report_stage(progress, f"in a text, {facts.special_tokens}")
+        card = model_card(facts, training, source)
+        (temporary / "README.md").write_text(card, "utf-8")
+        report_stage(progress, "loading it and comparing")
+        _compare(wanted, temporary)
     return final
 
 
@@ -186,21 +192,22 @@ def _special_tokens(model: SentenceEncoder, directory: Path, family: str) -> str
     return f"{names} control this model; to the one that was exported they are plain"
 
 
-def _compare(model: SentenceEncoder, directory: Path) -> None:
+def _embeddings(model: SentenceEncoder) -> np.ndarray:
+    embeddings = model.predict(list(PROBES), verbose=0)
+    check_finite(embeddings, "the model's embeddings of some texts")
+    return embeddings
+
+
+def _compare(wanted: np.ndarray, directory: Path) -> None:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
 
-    again = SentenceEncoder.from_preset(str(directory))
-    wanted, found = (
-        each.predict(list(PROBES), verbose=0).astype(np.float64)
-        for each in (model, again)
-    )
+    found = _embeddings(SentenceEncoder.from_preset(str(directory)))
     if wanted.shape != found.shape:
         raise RuntimeError(
             f"the export embeds in {found.shape[1]} dimensions, the model in "
             f"{wanted.shape[1]}; not published"
         )
-    cosines = (wanted * found).sum(axis=1)
-    # `not >=` in place of `<`: NaN is wrong too.
+    cosines = (wanted.astype(np.float64) * found.astype(np.float64)).sum(axis=1)
     if not (cosines >= _LEAST_COSINE).all():
         raise RuntimeError(
             f"the export embeds {PROBES[int(cosines.argmin())][:40]!r} with a cosine "

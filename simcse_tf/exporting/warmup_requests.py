@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from simcse_tf.core.vectors import check_finite
 from simcse_tf.exporting.signatures import Signature
 
 if TYPE_CHECKING:
@@ -35,23 +36,43 @@ _MIXED = tuple(PROBES[0] * (1 + number % 4) + b" %d" % number for number in rang
 BATCHES = (PROBES[:1], PROBES, _MIXED[:8], _MIXED)
 
 
+def answers(model: SimCSE) -> list[np.ndarray]:
+    """A model's embeddings of every batch of requests.
+
+    Args:
+        model: The `simcse_tf.SimCSE` that is exported.
+
+    Raises:
+        UserError: If one is not finite.
+
+    Example:
+
+    ```python
+    answers(model)[0]  # float32, (1, 768)
+    ```
+    """
+    embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
+    for each in embeddings:
+        check_finite(each, "the model's embeddings of the warmup requests")
+    return embeddings
+
+
 def write_warmup(
-    directory: Path, model: SimCSE, signatures: Sequence[Signature]
+    directory: Path, embeddings: Sequence[np.ndarray], signatures: Sequence[Signature]
 ) -> None:
     """Records a request of every batch to every signature, with the model's answers.
 
     Args:
         directory: The export.
-        model: The `simcse_tf.SimCSE` that was exported.
+        embeddings: As `answers` returned them.
         signatures: All signatures of the export.
 
     Example:
 
     ```python
-    write_warmup(directory, model, signatures(model.embedding_dim))
+    write_warmup(directory, answers(model), signatures(model.embedding_dim))
     ```
     """
-    embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
     path = directory / WARMUP_FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:

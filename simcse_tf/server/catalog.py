@@ -16,6 +16,11 @@ from simcse_tf.server.servable import Servable
 
 State = get_model_status_pb2.ModelVersionStatus.State
 
+# What clients are told. The log has the cause, which names paths of the server.
+NOT_LOADED = "the version cannot be loaded; the server's log says why"
+# Versions that are not served any more and are still listed: numbers may grow for ever.
+MOST_ENDED = 100
+
 
 @dataclasses.dataclass(eq=False)
 class ServedVersion:
@@ -68,9 +73,10 @@ class ServedModel:
         version.servable = servable
         version.state = State.AVAILABLE
 
-    def mark_failed(self, number: int, error: str) -> None:
+    def mark_failed(self, number: int) -> None:
         """Records that a version could not be loaded."""
-        self._versions[number] = ServedVersion(number, State.END, error)
+        self._versions[number] = ServedVersion(number, State.END, NOT_LOADED)
+        self._forget_oldest()
 
     async def retire(self, number: int) -> None:
         """Gives a version no new requests, waits for the others, and unloads it."""
@@ -82,6 +88,7 @@ class ServedModel:
             await version.servable.close()
         version.servable = None
         version.state = State.END
+        self._forget_oldest()
 
     def available(self) -> list[int]:
         """Returns the versions that answer requests, newest first."""
@@ -101,6 +108,11 @@ class ServedModel:
         if number is None:
             return self._versions[available[0]] if available else None
         return self._versions[number] if number in available else None
+
+    def _forget_oldest(self) -> None:
+        ended = sorted(n for n, v in self._versions.items() if v.state == State.END)
+        for number in ended[:-MOST_ENDED]:
+            del self._versions[number]
 
 
 class Catalog:

@@ -51,6 +51,6 @@ class ModelConfig:
         Args:
             numbers: The versions, in rising order.
         """
-        if self.specific:
-            return [number for number in numbers if number in self.specific]
+        if chosen := frozenset(self.specific):
+            return [number for number in numbers if number in chosen]
         return numbers if self.latest is None else numbers[-self.latest :]

@@ -1,6 +1,7 @@
 """Loads models, serves them and stops when asked to."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,13 @@ import grpc
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import grpc_service, security, text_config, warmup
+from simcse_tf.server import (
+    connections,
+    grpc_service,
+    security,
+    text_config,
+    warmup,
+)
 from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
@@ -24,7 +31,8 @@ from simcse_tf.server.servable import Servable
 
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A terminal that closes sends SIGHUP.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -37,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(options: Options) -> None:
-    """Serves models over gRPC, and REST, until SIGTERM or SIGINT.
+    """Serves models over gRPC, and REST, until a signal.
 
-    Prints one line on stdout for each of the two once it answers requests. After a
-    signal it finishes the requests that are running, for at most 20 seconds, and ends
-    the process with exit code 0.
+    Prints one line on stdout for each of the two once it answers requests. After
+    SIGTERM, SIGINT or SIGHUP it finishes the requests that are running, for at most 20
+    seconds, and ends the process with exit code 0.
 
     Args:
         options: What to serve, and how.
@@ -60,11 +68,12 @@ def run(options: Options) -> None:
     logging.getLogger("simcse_tf").setLevel(logging.INFO)
     tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
-    asyncio.run(_serve(options))
+    descriptors = connections.raise_descriptor_limit()
+    asyncio.run(_serve(options, descriptors))
     _end_process()
 
 
-async def _serve(options: Options) -> None:
+async def _serve(options: Options, descriptors: int) -> None:
     metrics = Metrics()
     loaders = _loaders(options, metrics)
     for loader in loaders.values():
@@ -89,17 +98,27 @@ async def _serve(options: Options) -> None:
                 options.metrics_path,
                 tls,
                 checks,
+                _rest_limits(options, descriptors),
+                options.rest_max_body_bytes,
             )
         )
     stopping = _stop_signal()
     await server.start()
     await health.serving()
-    print(announcement, flush=True)
+    _print(announcement)
     watching = asyncio.create_task(_watch(options, list(loaders.values())))
     await stopping
     watching.cancel()
     await health.draining()
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
+
+
+def _print(text: str) -> None:
+    """Prints a line; that nobody reads it is no reason not to serve."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        logger.warning("cannot write to stdout: %s", error.strerror)
 
 
 def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
@@ -143,6 +162,11 @@ def _grpc_server(
         raise UserError(f"--port: cannot listen on {address}") from error
 
 
+def _rest_limits(options: Options, descriptors: int) -> connections.Limits:
+    in_all = min(options.rest_max_connections, connections.share_of_a_port(descriptors))
+    return connections.Limits(in_all, max(in_all // 4, 1))
+
+
 def _announcement(
     options: Options, loaders: dict[ServedModel, Loader], port: int
 ) -> str:
@@ -169,16 +193,18 @@ async def _watch(options: Options, loaders: list[Loader]) -> None:
         config_age = loop.time() - config_read
         if 0 < options.model_config_poll_seconds <= config_age:
             config_read = loop.time()
-            _read_configs_again(options.model_config_file, loaders)
+            await _read_configs_again(options.model_config_file, loaders)
         for loader in loaders:
             await loader.update()
 
 
-def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
+async def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
     """Takes over versions and labels; the models stay those of the start."""
     assert path
     try:
-        protos = text_config.read_models(path).model_config_list.config
+        # In a thread: its disk may hang.
+        parsed = await asyncio.to_thread(text_config.read_models, path)
+        protos = parsed.model_config_list.config
     except UserError as error:
         logger.error("%s", error)
         return
@@ -188,7 +214,7 @@ def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
 
 
 def _stop_signal() -> asyncio.Future[None]:
-    """Returns a future that SIGTERM or SIGINT resolves."""
+    """Returns a future that a stop signal resolves."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_future()
 
@@ -206,6 +232,7 @@ def _stop_signal() -> asyncio.Future[None]:
 def _end_process() -> None:
     # Python's own exit would wait without a limit for inference that the grace
     # period cut off, whose clients have left.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(0)

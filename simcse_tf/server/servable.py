@@ -18,14 +18,17 @@ from tensorflow_serving.apis import predict_pb2
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import status_errors, tensors
 from simcse_tf.server.batching_parameters import BatchingParameters
+from simcse_tf.server.integrity import check_files
 from simcse_tf.server.scheduler import (
     Arrays,
     BatchMetrics,
     BatchScheduler,
     Unbatched,
 )
+from simcse_tf.server.versions import GRAPH_FILE
 
 DEFAULT_SIGNATURE = "serving_default"
+LARGEST_GRAPH = 2**31 - 1
 
 
 class Servable:
@@ -69,15 +72,16 @@ class Servable:
         # A broken file raises almost any type of exception, here and in TensorFlow's
         # loader. For the user who starts the server all of them are one mistake.
         try:
+            check_files(path)
             self.signature_defs = _read_signature_defs(path)
             self._model = tf.saved_model.load(str(path), [tf.saved_model.SERVING])
+            self._functions = {
+                name: _on_arrays(function)
+                for name, function in self._model.signatures.items()
+                if name in self.signature_defs
+            }
         except Exception as error:
             raise UserError(f"cannot load the SavedModel {path}: {error}") from error
-        self._functions = {
-            name: _on_arrays(function)
-            for name, function in self._model.signatures.items()
-            if name in self.signature_defs
-        }
         self._schedulers = {
             name: BatchScheduler(function, batching, executor, metrics, model_name)
             if batching
@@ -216,8 +220,10 @@ def _on_arrays(function: Any) -> Callable[[Arrays], Arrays]:
 
 
 def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
-    contents = (path / "saved_model.pb").read_bytes()
-    for graph in SavedModel.FromString(contents).meta_graphs:
+    graph_file = path / GRAPH_FILE
+    if graph_file.stat().st_size > LARGEST_GRAPH:
+        raise ValueError(f"{GRAPH_FILE} is larger than a protocol buffer can be")
+    for graph in SavedModel.FromString(graph_file.read_bytes()).meta_graphs:
         if tf.saved_model.SERVING in graph.meta_info_def.tags:
             # Copies, because the originals would keep the whole graph in memory.
             return {name: copy.deepcopy(it) for name, it in graph.signature_def.items()}

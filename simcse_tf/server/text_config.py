@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf import message, text_format
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.regular_files import read_file
 from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
 
@@ -17,6 +18,8 @@ M = TypeVar("M", bound=message.Message)
 # The package's own copy of `serving/batching.config`.
 DEFAULT_BATCHING = Path(__file__).with_name("batching.config")
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+
+MOST_BYTES = 2**20  # thousands of models
 
 
 def read_batching(path: Path) -> BatchingParameters:
@@ -133,13 +136,15 @@ def read_ssl(path: Path) -> configs_pb2.SSLConfig:
 
 def _parse(path: Path, proto: M) -> M:
     try:
-        text = path.read_text()
+        text = read_file(path, MOST_BYTES).decode()
+        text_format.Parse(text, proto)
+    except UserError:
+        raise
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected text in UTF-8: {error}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        text_format.Parse(text, proto)
     except text_format.ParseError as error:
         raise UserError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or messages in messages in messages.
+        raise UserError(f"{path}: expected {proto.DESCRIPTOR.name}: {error}") from None
     return proto

@@ -1,5 +1,6 @@
 """Runs the requests that an export holds for warming up the model."""
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -22,8 +23,9 @@ def replay(servable: Servable) -> int:
 
     Raises:
         UserError: The file is damaged, has more than 1,000 records or one that
-            is not a `Predict` request, or the model fails on one: a model that
-            cannot answer its own warmup request cannot serve.
+            is not a `Predict` request, or the model fails on one or answers with
+            what is no number: a model that cannot answer its own warmup request
+            cannot serve.
 
     Example:
     ```python
@@ -41,8 +43,14 @@ def replay(servable: Servable) -> int:
             log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
             if not log.HasField("predict_log"):
                 raise ValueError("not a Predict request")
-            servable.run_alone(log.predict_log.request)
+            _check_finite(servable.run_alone(log.predict_log.request))
     except Exception as error:
         message = f"warmup requests {path}: failed after record {count}: {error}"
         raise UserError(message) from error
     return count
+
+
+def _check_finite(outputs: dict[str, np.ndarray]) -> None:
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f'output "{name}" holds NaN or infinity')

@@ -17,9 +17,14 @@ from simcse_tf.core import cli
 from simcse_tf.core.errors import UserError
 from simcse_tf.export import export, main
 from simcse_tf.exporting import manifest, saved_model
-from simcse_tf.exporting.check import TOLERANCES, Tolerance, check
+from simcse_tf.exporting.check import TOLERANCES, Tolerance, check, summary
 from simcse_tf.exporting.signatures import signatures
-from simcse_tf.exporting.warmup_requests import BATCHES, WARMUP_FILE, write_warmup
+from simcse_tf.exporting.warmup_requests import (
+    BATCHES,
+    WARMUP_FILE,
+    answers,
+    write_warmup,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -251,7 +256,10 @@ def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, cap
         (["--check", "nowhere"], "--check: no directory nowhere"),
         (["--check", "tests"], "--check: no saved_model.pb in tests"),
         (["--model=m", "--output=o", "--truncate-dims=1,x"], "expected numbers such"),
-        (["--model=m", "--output=setup.py"], "--output: setup.py is not a directory"),
+        (
+            ["--model=m", "--output=setup.py"],
+            "--output: cannot write setup.py: it is not a d",
+        ),
     ],
 )
 def test_a_wrong_flag_is_one_line(options, message, mistake):
@@ -292,7 +300,9 @@ def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied):
     keys = ("created", "model", "training", "signatures", "versions", "content_hash")
     old = {key: written[key] for key in (*keys, "files")}
     (copied / "simcse.json").write_text(json.dumps(old, indent=2) + "\n", "utf-8")
-    assert check(copied).manifest == manifest.Manifest.model_validate(written)
+    sound = check(copied)
+    assert sound.manifest == manifest.Manifest.model_validate(old)
+    assert "no hash says whether it was edited" in summary(copied, sound)
     _cut(copied / "simcse.json")
     with pytest.raises(UserError, match="simcse.json is not valid JSON"):
         check(copied)
@@ -301,7 +311,7 @@ def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied):
 def test_an_export_that_answers_as_another_model_is_not_sound(copied, tiny_preset):
     other = SimCSE.from_preset(str(tiny_preset), max_length=4)
     shutil.rmtree(copied / "assets.extra")
-    write_warmup(copied, other, signatures(16, [5], ["int8", "binary"]))
+    write_warmup(copied, answers(other), signatures(16, [5], ["int8", "binary"]))
     _accept_files(copied)
     with pytest.raises(UserError, match="embedding of serving_default differs"):
         check(copied)

@@ -95,6 +95,24 @@ def test_the_last_model_of_a_run_has_not_the_scores_of_its_best(run):
     assert (training.data, training.dev, training.test) == ("nli.csv", None, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"data": []}'),
+        ("config.json", '{"data": {"train": 5}}'),
+        ("config.json", '{"data": {}}'),
+        ("best/dev.json", '["STSBenchmark"]'),
+        ("best/dev.json", '{"STSBenchmark": "high"}'),
+        ("best/dev.json", '{"STSBenchmark": NaN}'),
+        ("test.json", "{"),
+    ],
+)
+def test_a_run_whose_files_are_damaged_is_one_line(run, name, content):
+    (run / name).write_text(content)
+    with pytest.raises(UserError, match=r"(config|dev|test)\.json"):
+        training_record(str(run / "best"))
+
+
 @pytest.mark.parametrize("source", ["package://p/model", "bert_base_en_uncased"])
 def test_a_model_of_no_run_has_no_training(source, tmp_path):
     assert training_record(source) is None
