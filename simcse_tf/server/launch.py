@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import text_config
+from simcse_tf.server import channel_arguments, text_config
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.options import Options
 from simcse_tf.server.versions import newest_version
@@ -92,6 +92,9 @@ def _tf_serving_flags(args: argparse.Namespace) -> list[str]:
         "tensorflow_inter_op_parallelism",
     ):
         flags.append(f"--{name}={getattr(args, name):g}")
+    if args.grpc_channel_arguments:
+        channel_arguments.parse(args.grpc_channel_arguments)
+        flags.append(f"--grpc_channel_arguments={args.grpc_channel_arguments}")
     if args.allow_version_labels_for_unavailable_models:
         flags.append("--allow_version_labels_for_unavailable_models=true")
     return flags
@@ -153,6 +156,7 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         if args.ssl_config_file
         else None,
         token=token,
+        grpc_channel_arguments=channel_arguments.parse(args.grpc_channel_arguments),
         poll_seconds=args.file_system_poll_wait_seconds,
         model_config_file=args.model_config_file,
         model_config_poll_seconds=args.model_config_file_poll_wait_seconds

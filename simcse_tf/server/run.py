@@ -13,7 +13,13 @@ import grpc
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import grpc_service, security, text_config, warmup
+from simcse_tf.server import (
+    channel_arguments,
+    grpc_service,
+    security,
+    text_config,
+    warmup,
+)
 from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
@@ -25,13 +31,6 @@ from simcse_tf.server.servable import Servable
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-GRPC_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # Otherwise a second server on the same port would get half of the requests.
-    ("grpc.so_reuseport", 0),
-]
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +129,8 @@ def _loading(
 def _grpc_server(
     options: Options, catalog: Catalog, metrics: Metrics
 ) -> tuple[grpc.aio.Server, int]:
-    checks = [security.TokenInterceptor(options.token)] if options.token else []
-    server = grpc.aio.server(options=GRPC_OPTIONS, interceptors=checks)
-    grpc_service.add_services(server, catalog, metrics)
+    arguments = channel_arguments.with_defaults(options.grpc_channel_arguments)
+    server = grpc_service.make_server(catalog, metrics, arguments, options.token)
     address = f"{_in_address(options.host)}:{options.port}"
     try:
         if not options.ssl:

@@ -56,7 +56,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, token: str):
         self._token = token
-        self._refuse = grpc.unary_unary_rpc_method_handler(_refuse)
+        # As a stream, whose messages are not read.
+        self._refuse = grpc.stream_unary_rpc_method_handler(_refuse)
 
     async def intercept_service(
         self, continuation: Any, details: grpc.HandlerCallDetails
@@ -69,7 +70,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return self._refuse
 
 
-async def _refuse(request: Any, context: grpc.aio.ServicerContext) -> None:
+async def _refuse(_: Any, context: grpc.aio.ServicerContext) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
 
 
