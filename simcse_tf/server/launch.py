@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.token_file import read_token
 from simcse_tf.server import channel_arguments, text_config
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.options import Options
@@ -140,11 +141,6 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         if args.enable_batching
         else None
     )
-    token = None
-    if args.token_file:
-        from simcse_tf.server.security import read_token
-
-        token = read_token(args.token_file)
     return Options(
         models=_models(args),
         host=host,
@@ -155,7 +151,7 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         ssl=text_config.read_ssl(args.ssl_config_file)
         if args.ssl_config_file
         else None,
-        token=token,
+        token=read_token(args.token_file, "--token_file") if args.token_file else None,
         grpc_channel_arguments=channel_arguments.parse(args.grpc_channel_arguments),
         poll_seconds=args.file_system_poll_wait_seconds,
         model_config_file=args.model_config_file,

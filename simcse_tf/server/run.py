@@ -135,6 +135,7 @@ def _grpc_server(
     try:
         if not options.ssl:
             return server, server.add_insecure_port(address)
+        security.ssl_context(options.ssl)  # says what is wrong with the files
         credentials = security.grpc_credentials(options.ssl)
         return server, server.add_secure_port(address, credentials)
     except RuntimeError as error:

@@ -6,7 +6,6 @@ import os
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,28 +17,6 @@ from simcse_tf.server import configs_pb2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"
-
-
-def read_token(path: Path) -> str:
-    """Reads a token from a file, without the white space around it.
-
-    Raises:
-        UserError: The file cannot be read, or holds no token of printable ASCII.
-
-    Example:
-    ```python
-    token = read_token(Path("token.txt"))
-    ```
-    """
-    try:
-        token = path.read_text().strip()
-    except UnicodeDecodeError:
-        token = ""
-    except OSError as error:
-        raise UserError(f"--token_file: cannot read {path}: {error.strerror}") from None
-    if not token or not (token.isascii() and token.isprintable()) or " " in token:
-        raise UserError(f"--token_file: expected one token in ASCII in {path}")
-    return token
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
