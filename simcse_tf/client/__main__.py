@@ -17,6 +17,7 @@ from simcse_tf.core import cli
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import read_raw_lines
+from simcse_tf.core.token_file import read_token
 
 ONCE = 0.0  # seconds of retrying
 
@@ -126,20 +127,8 @@ def _client(args: argparse.Namespace, retry_seconds: float = ONCE) -> Client:
         label=args.label,
         retry=Retry(seconds=retry_seconds),
         tls=Tls(args.ca, args.cert, args.key) if args.tls else None,
-        token=_token(args.token_file),
+        token=read_token(args.token_file, "--token-file") if args.token_file else None,
     )
-
-
-def _token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--token-file: cannot read {path}: {error}") from None
-    if not token:
-        raise UserError(f"--token-file: expected a token in {path}, received none")
-    return token
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -32,11 +32,12 @@ from support.servers import (
 from simcse_tf import serve
 from simcse_tf.client import Client, Retry, ServerError, Tls
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.token_file import read_token
 from simcse_tf.server import run as run_module
 from simcse_tf.server import text_config
 from simcse_tf.server.connections import Limits
 from simcse_tf.server.metrics import Metrics
-from simcse_tf.server.security import read_token, ssl_context
+from simcse_tf.server.security import ssl_context
 
 TOKEN = "a-secret"
 SECONDS = 30
@@ -64,6 +65,7 @@ def secured(base_path, certificate, tmp_path_factory):
     """A server with TLS and a token."""
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text(f"{TOKEN}\n")
+    token.chmod(0o600)
     port = free_port()
     with running_server(
         base_path,
@@ -131,7 +133,7 @@ def test_health_is_answered_without_the_token(secured, certificate):
 def test_a_file_without_a_token_is_a_mistake(tmp_path, content):
     (tmp_path / "token").write_bytes(content)
     with pytest.raises(UserError, match="--token_file: expected one token in ASCII"):
-        read_token(tmp_path / "token")
+        read_token(tmp_path / "token", "--token_file")
 
 
 @pytest.mark.parametrize("wrong", ["garbage", "another", "encrypted"])
