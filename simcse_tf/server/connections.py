@@ -26,9 +26,18 @@ RESERVED_DESCRIPTORS = 256
 WAIT_SECONDS = 60.0
 HANDSHAKE_SECONDS = 10.0
 
+# To parse chunks of few bytes takes far longer than their bytes: a millisecond for a
+# thousand of them. Heads and JSON have longer lines.
+SHORT_LINES = 128
+SHORT_LINE_BYTES = 8
+
 # What a client may send while its request is computed. HTTP allows further requests
 # then, which stay in memory.
 AHEAD_BYTES = 2**16
+
+# What is received of a connection at a time; the system doubles it. To parse so many
+# bytes of the smallest chunks keeps the others waiting for some milliseconds.
+RECEIVED_BYTES = 2**15
 
 BACKLOG = 1024
 BUSY = (
@@ -143,6 +152,7 @@ class Connections:
             listener = socket.create_server(
                 address, family=family, backlog=BACKLOG, dualstack_ipv6=host == "::"
             )
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
             listener.setblocking(False)
             self._listeners.append(listener)
             self._run(self._accept(listener))
@@ -283,9 +293,11 @@ class Connection(asyncio.Protocol):
         """Passes bytes on."""
         if self._works:
             self._ahead += len(data)
-            if self._ahead > AHEAD_BYTES:
-                self.abort()
-                return
+        short_lines = data.count(b"\r\n") > SHORT_LINES + len(data) // SHORT_LINE_BYTES
+        if self._ahead > AHEAD_BYTES or short_lines:
+            logger.warning("refused what a client of %s sends", self.address)
+            self.abort()
+            return
         assert self._handler
         self._handler.data_received(data)
 

@@ -131,6 +131,13 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         help="refuse requests without `authorization: Bearer TOKEN` (Python server)",
     )
     group.add_argument(
+        "--grpc_channel_arguments",
+        metavar="NAME=VALUE,...",
+        default="",
+        help="gRPC's own settings, such as grpc.max_receive_message_length=-1 (bytes; "
+        "default of the Python server: 8388608)",
+    )
+    group.add_argument(
         "--monitoring_config_file",
         metavar="FILE",
         type=Path,

@@ -13,11 +13,14 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from simcse_tf.server import descriptions, status_errors, tensors
+from simcse_tf.server import channel_arguments, descriptions, status_errors, tensors
+from simcse_tf.server.admission import AdmissionInterceptor
 from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.descriptions import SIGNATURE_DEF
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.scheduler import Arrays
+from simcse_tf.server.security import TokenInterceptor
 from simcse_tf.server.servable import signature_name
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -30,6 +33,40 @@ LONGEST_DETAILS = 1024
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[message.Message]]
+
+
+def make_server(
+    catalog: Catalog,
+    metrics: RequestMetrics | None = None,
+    arguments: Arguments | None = None,
+    token: str | None = None,
+) -> grpc.aio.Server:
+    """Makes a server of TF Serving's services, with limits on what clients may cost.
+
+    Args:
+        catalog: The models to answer for.
+        metrics: Receives each prediction.
+        arguments: gRPC's settings; `channel_arguments.with_defaults({})` by default.
+        token: The token that clients have to send; None accepts all clients.
+
+    Returns:
+        A server that has no port yet and is not started.
+
+    Example:
+    ```python
+    server = make_server(Catalog(model))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    ```
+    """
+    interceptors: list[grpc.aio.ServerInterceptor] = [AdmissionInterceptor()]
+    if token is not None:  # first, so that a stranger takes nobody's room
+        interceptors.insert(0, TokenInterceptor(token))
+    if arguments is None:
+        arguments = channel_arguments.with_defaults({})
+    server = grpc.aio.server(options=[*arguments.items()], interceptors=interceptors)
+    add_services(server, catalog, metrics)
+    return server
 
 
 def add_services(

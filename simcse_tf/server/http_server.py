@@ -11,7 +11,6 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from simcse_tf.server import connections
 from simcse_tf.server.connections import Connection, Connections, Limits
 from simcse_tf.server.rare_lines import RareLines
 
@@ -32,6 +31,14 @@ HANDLER_OPTIONS: dict[str, Any] = {
     "access_log": None,
 }
 
+# Where strangers may cause lines.
+STRANGERS_LOGS = (
+    "aiohttp.server",
+    "asyncio",
+    "simcse_tf.server.connections",
+    "simcse_tf.server.request_body",
+    "simcse_tf.server.status_errors",
+)
 RARE_LINES = RareLines()
 
 
@@ -65,7 +72,7 @@ async def serve(
     ```
     """
     logging.getLogger("aiohttp.server").addFilter(_is_of_interest)
-    for name in ("aiohttp.server", "asyncio", connections.__name__):
+    for name in STRANGERS_LOGS:
         logging.getLogger(name).addFilter(RARE_LINES)
     server = web.Server(
         functools.partial(_answer_or_close, answer),

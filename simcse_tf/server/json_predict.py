@@ -3,7 +3,6 @@
 import base64
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -14,7 +13,11 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from simcse_tf.server import status_errors
-from simcse_tf.server.servable import DEFAULT_SIGNATURE, check_input_names
+from simcse_tf.server.servable import (
+    DEFAULT_SIGNATURE,
+    MOST_NAMES,
+    check_input_names,
+)
 
 BASE64 = "b64"  # the key that marks an object as a string in base64
 BYTES_SUFFIX = "_bytes"  # outputs so named answer in base64
@@ -31,35 +34,40 @@ NUMBERS: dict[str, tuple[type, ...]] = {
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def parse(body: bytes, most_values: int = sys.maxsize) -> dict[str, Any]:
+def count_values(body: bytes) -> int:
+    """Returns how many values a body has at most, without parsing it.
+
+    To parse `[[],[],...]` takes 30 times the memory of the body.
+
+    Args:
+        body: JSON. Commas and brackets in texts count as well.
+
+    Example:
+    ```python
+    count_values(b'{"instances": ["Yes.", "No."]}')  # 3
+    ```
+    """
+    return sum(body.count(sign) for sign in (b",", b"[", b"{"))  # one before each
+
+
+def parse(body: bytes) -> dict[str, Any]:
     """Parses the body of a request.
 
     Args:
         body: A JSON object. Bytes that are not UTF-8 are kept for the model,
             which knows what to do with them.
-        most_values: The most values that it may hold. Commas and brackets in texts
-            count as values, too.
 
     Returns:
         The object.
 
     Raises:
-        tf.errors.InvalidArgumentError: The body is not a JSON object, or has too many
-            values.
+        tf.errors.InvalidArgumentError: The body is not a JSON object.
 
     Example:
     ```python
     parse(b'{"instances": ["Yes."]}')  # {"instances": ["Yes."]}
     ```
     """
-    # Before each value stands one of these. To count them takes next to no time, and
-    # parsing `[[],[],...]` 30 times the memory of the body.
-    values = sum(body.count(sign) for sign in (b",", b"[", b"{"))
-    if values > most_values:
-        raise status_errors.invalid(
-            f"the request body has {values} values, or commas and brackets in texts: "
-            f"expected at most {most_values}; send fewer at once"
-        )
     try:
         document = json.loads(body.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError) as error:
@@ -170,14 +178,19 @@ def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list[Any]]
         )
     if not any(_is_object(row) for row in rows):
         return {_only_input("instances", signature): rows}
+    expected = set(signature.inputs)
     for number, row in enumerate(rows):
-        if not _is_object(row) or row.keys() != signature.inputs.keys():
+        if not _is_object(row) or row.keys() != expected:
             raise status_errors.invalid(
                 f"instance {number}: expected an object with the keys "
-                f"{sorted(signature.inputs)}, as other instances are objects, "
-                f"received {sorted(row) if _is_object(row) else _kind(row)}"
+                f"{sorted(expected)}, as other instances are objects, "
+                f"received {_keys(row) if _is_object(row) else _kind(row)}"
             )
     return {name: [row[name] for row in rows] for name in signature.inputs}
+
+
+def _keys(row: Mapping[str, Any]) -> object:
+    return sorted(row) if len(row) <= MOST_NAMES else f"{len(row)} keys"
 
 
 def _columns(inputs: Any, signature: SignatureDef) -> dict[str, Any]:

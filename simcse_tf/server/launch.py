@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import text_config
+from simcse_tf.core.token_file import read_token
+from simcse_tf.server import channel_arguments, text_config
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.options import REST_BODY_BYTES, REST_CONNECTIONS, Options
 from simcse_tf.server.versions import newest_version
@@ -96,6 +97,9 @@ def _tf_serving_flags(args: argparse.Namespace) -> list[str]:
         "tensorflow_inter_op_parallelism",
     ):
         flags.append(f"--{name}={getattr(args, name):g}")
+    if args.grpc_channel_arguments:
+        channel_arguments.parse(args.grpc_channel_arguments)
+        flags.append(f"--grpc_channel_arguments={args.grpc_channel_arguments}")
     if args.allow_version_labels_for_unavailable_models:
         flags.append("--allow_version_labels_for_unavailable_models=true")
     return flags
@@ -148,11 +152,6 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
 
         ssl = text_config.read_ssl(args.ssl_config_file)
         ssl_context(ssl)  # gRPC would not say what is wrong with a key
-    token = None
-    if args.token_file:
-        from simcse_tf.server.security import read_token
-
-        token = read_token(args.token_file)
     return Options(
         models=_models(args),
         host=host,
@@ -163,7 +162,8 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         batching=batching,
         metrics_path=_metrics_path(args.monitoring_config_file),
         ssl=ssl,
-        token=token,
+        token=read_token(args.token_file, "--token_file") if args.token_file else None,
+        grpc_channel_arguments=channel_arguments.parse(args.grpc_channel_arguments),
         poll_seconds=args.file_system_poll_wait_seconds,
         model_config_file=args.model_config_file,
         model_config_poll_seconds=args.model_config_file_poll_wait_seconds

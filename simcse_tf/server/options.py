@@ -5,6 +5,7 @@ from pathlib import Path
 
 from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
+from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.model_config import ModelConfig
 
 REST_CONNECTIONS = 1024
@@ -28,6 +29,8 @@ class Options:
         metrics_path: The path of the metrics on the REST port; None shows none.
         ssl: Key and certificates; None serves without TLS.
         token: The token that clients have to send; None accepts all clients.
+        grpc_channel_arguments: gRPC's own settings, in place of
+            `channel_arguments.with_defaults`.
         poll_seconds: Seconds between looks at the base directories; 0 looks once.
         model_config_file: The file that `models` came from.
         model_config_poll_seconds: Seconds between reads of that file; 0 reads it once.
@@ -53,6 +56,7 @@ class Options:
     metrics_path: str | None = None
     ssl: configs_pb2.SSLConfig | None = None
     token: str | None = None
+    grpc_channel_arguments: Arguments = dataclasses.field(default_factory=dict)
     poll_seconds: float = 1.0
     model_config_file: Path | None = None
     model_config_poll_seconds: float = 0.0

@@ -2,22 +2,32 @@
 
 import asyncio
 import contextlib
+import logging
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 
 from aiohttp import web
 
-from simcse_tf.server import connections
+from simcse_tf.server.http_server import connection_of
 
 # Bodies up to this size are always read. Larger ones share a room, with places for a
 # few of the largest; one address gets half of it.
 SMALL_BYTES = 2**16
-PLACES = 4
+PLACES = 6
+
+# Large bodies of one address are read at this speed in all: so much of it is left for
+# the other clients, whatever the bodies hold.
+LARGE_BYTES_A_SECOND = 16 * 2**20
+ADDRESSES = 1000  # whose speed is known
 
 # The most small chunks of a chunked body: one costs much more time than its bytes.
 SMALL_CHUNKS = 1000
 SMALL_CHUNK_BYTES = 64
+
+
+logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -47,17 +57,18 @@ class Bodies:
 
     Example:
     ```python
-    bodies = Bodies(8 * 2**20)
+    bodies = Bodies(8 * 2**20, seconds=60)
     with bodies.room("192.0.2.1") as room:
         body = await bodies.read(request, room)
         ...
     ```
     """
 
-    def __init__(self, most: int, seconds: float = connections.WAIT_SECONDS):
+    def __init__(self, most: int, seconds: float):
         self.most = most
         self._seconds = seconds
         self._held: Counter[str] = Counter()
+        self._free_at: dict[str, float] = {}
 
     @contextlib.contextmanager
     def room(self, address: str) -> Iterator["Room"]:
@@ -66,11 +77,40 @@ class Bodies:
         Args:
             address: Whom it counts for.
         """
-        room = Room(self._held, address, PLACES * self.most)
+        room = Room(self, address)
         try:
             yield room
         finally:
-            room.leave()
+            self._held[address] -= room.bytes
+            if not self._held[address]:
+                del self._held[address]
+
+    def take(self, address: str, count: int, is_large: bool) -> float:
+        """Counts bytes of one request.
+
+        Args:
+            address: Whom they count for.
+            count: How many more they are.
+            is_large: Whether the request is one of those that share the room.
+
+        Returns:
+            How long the reader has to wait now, in seconds.
+
+        Raises:
+            Refused: There is no room for a large request.
+        """
+        self._held[address] += count
+        if not is_large:
+            return 0.0
+        most = PLACES * self.most
+        if self._held[address] > most // 2 or self._held.total() > most:
+            raise Refused(429, "too many large requests at once: try again later")
+        now = time.monotonic()
+        free_at = max(now, self._free_at.pop(address, now))
+        self._free_at[address] = free_at + count / LARGE_BYTES_A_SECOND
+        if len(self._free_at) > ADDRESSES:
+            del self._free_at[next(iter(self._free_at))]  # the longest unused
+        return free_at - now
 
     async def read(self, request: web.BaseRequest, room: "Room") -> bytes:
         """Reads a body, and decompresses it.
@@ -82,7 +122,7 @@ class Bodies:
         Raises:
             Refused: The body is too large, comes too slowly, or is compressed in an
                 unknown way or wrongly.
-            ConnectionError: The client has left.
+            ConnectionError: The client has left, or sends tiny chunks.
         """
         if (request.content_length or 0) > self.most:
             raise self._too_large()
@@ -103,7 +143,7 @@ class Bodies:
         if encoding == "identity":
             return body
         body = await asyncio.to_thread(self._decompressed, body, encoding)
-        room.take(len(body))
+        await room.take(len(body))
         return body
 
     async def _received(self, request: web.BaseRequest, room: "Room") -> bytes:
@@ -111,14 +151,16 @@ class Bodies:
         chunks = 0
         async for chunk, _ in request.content.iter_chunks():
             chunks += 1
-            room.take(len(chunk))
             body += chunk
+            await room.take(len(chunk))
             if len(body) > self.most:
                 raise self._too_large()
             if chunks > SMALL_CHUNKS and len(body) < chunks * SMALL_CHUNK_BYTES:
-                raise Refused(
-                    400, f"the chunks have less than {SMALL_CHUNK_BYTES} bytes each"
-                )
+                # An answer would have to wait for the rest.
+                connection = connection_of(request)
+                logger.warning("the chunks of %s are too small", connection.address)
+                connection.abort()
+                raise ConnectionAbortedError
         return bytes(body)
 
     def _decompressed(self, body: bytes, encoding: str) -> bytes:
@@ -151,31 +193,28 @@ class Room:
     """The bytes that one request has in memory.
 
     Args:
-        held: The bytes of all requests, by address.
+        bodies: Those of all requests.
         address: Whom this one counts for.
-        most: The most of all large bodies.
 
     Example:
     ```python
-    room = Room(Counter(), "192.0.2.1", 2**25)
-    room.take(1000)
-    room.leave()
+    with bodies.room("192.0.2.1") as room:
+        await room.take(1000)
     ```
     """
 
-    def __init__(self, held: Counter[str], address: str, most: int):
-        self._held = held
+    def __init__(self, bodies: Bodies, address: str):
+        self._bodies = bodies
         self._address = address
-        self._most = most
-        self._bytes = 0
+        self.bytes = 0
 
     @property
     def is_large(self) -> bool:
         """Whether the request is one of those that share the room."""
-        return self._bytes > SMALL_BYTES
+        return self.bytes > SMALL_BYTES
 
-    def take(self, count: int) -> None:
-        """Counts bytes.
+    async def take(self, count: int) -> None:
+        """Counts bytes, and waits if the address has sent many.
 
         Args:
             count: How many more.
@@ -183,16 +222,5 @@ class Room:
         Raises:
             Refused: The request is large, and there is no room for it.
         """
-        self._bytes += count
-        self._held[self._address] += count
-        if self.is_large and (
-            self._held[self._address] > self._most // 2
-            or self._held.total() > self._most
-        ):
-            raise Refused(429, "too many large requests at once: try again later")
-
-    def leave(self) -> None:
-        """Gives all back."""
-        self._held[self._address] -= self._bytes
-        if not self._held[self._address]:
-            del self._held[self._address]
+        self.bytes += count
+        await asyncio.sleep(self._bodies.take(self._address, count, self.is_large))

@@ -35,9 +35,8 @@ DESCRIPTION = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
 
 TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
 
-# A value of 3 bytes of JSON may take 88 bytes of memory. A body may have one value for
-# each so many bytes of the largest body.
-BYTES_OF_A_VALUE = 16
+# What a value in JSON counts for: one of 3 bytes may take 88 bytes of memory, and time.
+VALUE_BYTES = 64
 
 # Every other code is a failure of the server, 500.
 HTTP_STATUSES = {
@@ -103,7 +102,8 @@ async def start(
     ```
     """
     limits = limits or Limits()
-    bodies = Bodies(max_body_bytes, limits.wait_seconds)
+    # A little less, so that the client is told before its connection is closed.
+    bodies = Bodies(max_body_bytes, 0.9 * limits.wait_seconds)
     answer: Handler = RestApi(catalog, bodies, metrics, metrics_path).answer
     for middleware in reversed(middlewares):
         answer = functools.partial(middleware, handler=answer)
@@ -126,7 +126,7 @@ class RestApi:
 
     Example:
     ```python
-    server = web.Server(RestApi(catalog, Bodies(REST_BODY_BYTES)).answer)
+    server = web.Server(RestApi(catalog, Bodies(2**23, 60)).answer)
     ```
     """
 
@@ -192,14 +192,25 @@ class RestApi:
             self._catalog.lease(spec) as servable,
             counted(self._metrics, spec.name, "REST"),
         ):
+            await self._take_values(json_predict.count_values(body), room)
             # Threads read and write JSON, so that the event loop stays responsive.
             async with self._one_large if room.is_large else contextlib.nullcontext():
                 request, row_format = await asyncio.to_thread(
-                    _parse, servable, spec, body, self._bodies.most // BYTES_OF_A_VALUE
+                    _parse, servable, spec, body
                 )
             del body
             outputs = await servable.run(request, deadline)
         return await asyncio.to_thread(json_predict.to_json, outputs, row_format)
+
+    async def _take_values(self, count: int, room: Room) -> None:
+        most = self._bodies.most // VALUE_BYTES
+        if count > most:
+            raise Refused(
+                413,
+                f"the request body has {count} values, or commas and brackets in "
+                f"texts: expected at most {most}; send fewer texts at once",
+            )
+        await room.take(count * VALUE_BYTES)
 
     def _describe(self, match: re.Match[str]) -> str:
         spec = _model_spec(match)
@@ -223,9 +234,9 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
 
 
 def _parse(
-    servable: Servable, spec: model_pb2.ModelSpec, body: bytes, most_values: int
+    servable: Servable, spec: model_pb2.ModelSpec, body: bytes
 ) -> tuple[predict_pb2.PredictRequest, bool]:
-    document = json_predict.parse(body, most_values)
+    document = json_predict.parse(body)
     request = json_predict.to_request(document, spec, servable.signature)
     return request, json_predict.is_row_format(document)
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import (
+    channel_arguments,
     connections,
     grpc_service,
     security,
@@ -33,13 +34,6 @@ GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
 # A terminal that closes sends SIGHUP.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-GRPC_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # Otherwise a second server on the same port would get half of the requests.
-    ("grpc.so_reuseport", 0),
-]
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +99,7 @@ async def _serve(options: Options, descriptors: int) -> None:
     stopping = _stop_signal()
     await server.start()
     await health.serving()
-    _print(announcement)
+    announce(announcement)
     watching = asyncio.create_task(_watch(options, list(loaders.values())))
     await stopping
     watching.cancel()
@@ -113,8 +107,17 @@ async def _serve(options: Options, descriptors: int) -> None:
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
 
 
-def _print(text: str) -> None:
-    """Prints a line; that nobody reads it is no reason not to serve."""
+def announce(text: str) -> None:
+    """Prints a line. That nobody reads it is no reason not to serve.
+
+    Args:
+        text: The line.
+
+    Example:
+    ```python
+    announce("Serving simcse version 1 at 127.0.0.1:8500")
+    ```
+    """
     try:
         print(text, flush=True)
     except OSError as error:
@@ -149,9 +152,8 @@ def _loading(
 def _grpc_server(
     options: Options, catalog: Catalog, metrics: Metrics
 ) -> tuple[grpc.aio.Server, int]:
-    checks = [security.TokenInterceptor(options.token)] if options.token else []
-    server = grpc.aio.server(options=GRPC_OPTIONS, interceptors=checks)
-    grpc_service.add_services(server, catalog, metrics)
+    arguments = channel_arguments.with_defaults(options.grpc_channel_arguments)
+    server = grpc_service.make_server(catalog, metrics, arguments, options.token)
     address = f"{_in_address(options.host)}:{options.port}"
     try:
         if not options.ssl:
