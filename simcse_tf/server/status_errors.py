@@ -12,8 +12,8 @@ import tensorflow as tf
 
 GRAPH_PREAMBLE = "<stack traces unavailable>\n"
 
-# A message may quote what the client sent, and gRPC sends messages in headers, which may
-# have 8 KB; a character takes up to 12 bytes there.
+# A message may quote what the client sent, and gRPC sends messages in headers, which
+# may have 8 KB; a character takes up to 12 bytes there.
 MOST_CHARACTERS = 500
 
 logger = logging.getLogger(__name__)
