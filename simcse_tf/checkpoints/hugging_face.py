@@ -58,9 +58,10 @@ def load_hugging_face(
     rows = config.arguments["vocabulary_size"]
     notes = check_rows(tokenizer, rows, str(modules.encoder), _lines(modules))
 
-    tensors, file = read_tensors(modules.encoder)
+    tensors, file, size = read_tensors(modules.encoder)
     named = canonical(tensors, config.architecture)
-    held = sum(tensor.size for tensor in named.values())
+    # Tensors may share their numbers, of which each takes a byte at least.
+    held = min(size, sum(tensor.size for tensor in named.values()))
     check_sizes(config.arguments, held, str(modules.encoder / "config.json"))
     backbone = config.architecture.backbone(**config.arguments | overrides)
     try:

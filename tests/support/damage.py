@@ -34,7 +34,7 @@ def damages(source: Path, other: Path, count: int, bits: bool) -> list[Damage]:
         other: One of another model in the same format.
         count: How many.
         bits: Whether bits are flipped anywhere, and files are swapped for another
-            model's. Where they are not, bits are flipped where a file of weights begins.
+            model's. Else bits are flipped where a file of weights begins.
     """
     chance = random.Random(f"{source.name} {count}")
     names = sorted(
