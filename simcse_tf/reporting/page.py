@@ -111,6 +111,8 @@ class Report:
         """What the best model was chosen by."""
         dev = self.run.dev
         task = "STSBenchmark" if "STSBenchmark" in dev else AVERAGE
+        if not math.isfinite(dev.get(task, math.nan)):
+            return f"{label(task)} dev undefined"
         return f"{label(task)} dev {number(dev[task])}"
 
     @cached_property
