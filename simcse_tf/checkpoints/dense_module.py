@@ -78,7 +78,7 @@ def read_dense(directory: Path) -> DenseModule:
         harmless = (None, _EMBEDDING) if key.startswith("module_") else (None, False)
         if value not in harmless:
             raise UserError(f"{path}: {key} is {value!r}, which is not computed here")
-    tensors, file = read_tensors(directory)
+    tensors, file, _ = read_tensors(directory)
     expected: dict[str, tuple[int, ...]] = {"linear.weight": sizes[::-1]}
     if has_bias:
         expected["linear.bias"] = (sizes[1],)

@@ -10,6 +10,7 @@ import msgpack
 import numpy as np
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import shortened
 
 # Flax's extension type for an array: its shape, dtype and bytes, packed once more.
 _ARRAY = 1
@@ -50,8 +51,11 @@ def read_flax(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("expected one dictionary")
         content = content.get("params", content)
         return dict(_named(content, ()))
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        reason = str(error) or type(error).__name__
+    except (
+        *(ValueError, TypeError, AttributeError, RecursionError),
+        msgpack.UnpackException,
+    ) as error:
+        reason = shortened(str(error)) or type(error).__name__
         raise UserError(f"{path} is no whole file of Flax: {reason}") from None
 
 

@@ -18,6 +18,7 @@ from simcse_tf.checkpoints.vocabulary_rows import check_rows
 from simcse_tf.checkpoints.weights import MLP, assign, canonical, dense_weights
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
+from simcse_tf.core.regular_files import is_there
 from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
@@ -55,11 +56,12 @@ def load_hugging_face(
     config = _config(modules)
     tokenizer = _tokenizer(modules, config)
     rows = config.arguments["vocabulary_size"]
-    notes = check_rows(tokenizer, rows, str(modules.encoder))
+    notes = check_rows(tokenizer, rows, str(modules.encoder), _lines(modules))
 
-    tensors, file = read_tensors(modules.encoder)
+    tensors, file, size = read_tensors(modules.encoder)
     named = canonical(tensors, config.architecture)
-    held = sum(tensor.size for tensor in named.values())
+    # Tensors may share their numbers, of which each takes a byte at least.
+    held = min(size, sum(tensor.size for tensor in named.values()))
     check_sizes(config.arguments, held, str(modules.encoder / "config.json"))
     backbone = config.architecture.backbone(**config.arguments | overrides)
     try:
@@ -107,6 +109,12 @@ def hugging_face_tokenizer(directory: Path) -> Tokenizer:
 def _config(modules: SentenceModules) -> ModelConfig:
     path = modules.encoder / "config.json"
     return read_model_config(read_json(path), str(path))
+
+
+def _lines(modules: SentenceModules) -> Path | None:
+    """The vocabulary with one token a line, if it is the one that counts."""
+    encoder = modules.encoder
+    return None if is_there(encoder / "tokenizer.json") else encoder / "vocab.txt"
 
 
 def _prompt(modules: SentenceModules, name: str | None, source: Path) -> str:

@@ -49,7 +49,9 @@ def check_preset(directory: Path) -> None:
             _serialized(directory / name)
     if (directory / "assets").is_dir():
         for path in (directory / "assets").rglob("*"):
-            if not path.is_dir():
+            if path.suffix == ".json":
+                read_json(path)
+            elif not path.is_dir():
                 check_file(path)
     held = sum(_check_weights(path) for path in _weight_files(directory))
     check_sizes(config["config"], held, str(directory / CONFIG))
@@ -58,7 +60,8 @@ def check_preset(directory: Path) -> None:
 def _serialized(path: Path) -> dict[str, Any]:
     """A layer as Keras writes one, with classes of Keras, KerasHub and the caller."""
     values = read_json(path)
-    if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+    config = values.get("config") if isinstance(values, dict) else None
+    if not isinstance(config, dict) or not config:
         raise UserError(
             f"{path}: expected a layer as KerasHub saves it, received {shown(values)}"
         )

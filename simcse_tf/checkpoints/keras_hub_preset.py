@@ -19,6 +19,7 @@ from simcse_tf.encoders.families import tokenizer_of
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
 
+VOCABULARY = "assets/tokenizer/vocabulary.txt"
 # The poolings of KerasHub's text embedders, and ours.
 _POOLINGS = {"mean": "avg", "cls": "cls_before_pooler", "max": "max"}
 
@@ -48,7 +49,10 @@ def load_keras_hub(
     found = {} if pooling else _embedder(preset)
     backbone = load_backbone(preset, **overrides)
     tokenizer = load_tokenizer(preset)
-    notes = check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
+    rows = backbone.token_embedding.input_dim
+    notes = check_rows(
+        tokenizer, rows, preset, Path(preset, VOCABULARY), only_padded=True
+    )
     limit = longest_input(backbone)
     settings = {
         "pooling": pooling or found.get("pooling") or WITH_HEAD,

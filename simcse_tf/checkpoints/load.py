@@ -16,6 +16,7 @@ from simcse_tf.checkpoints.hugging_face import (
     load_hugging_face,
     prompt_of,
 )
+from simcse_tf.checkpoints.keras_hub_preset import VOCABULARY
 from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.resolve import is_keras_hub, resolve
 from simcse_tf.checkpoints.vocabulary_rows import check_rows
@@ -71,10 +72,10 @@ def _loading(model: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise UserError(
-            f"cannot load {shown_path(model)}: {name}{shortened(str(error))}"
-        ) from error
+        reason = shortened(str(error))
+        if not isinstance(error, ValueError | OSError):
+            reason = f"a file of it is of a form that is not known: {reason}"
+        raise UserError(f"cannot load {shown_path(model)}: {reason}") from error
 
 
 def _load(
@@ -133,7 +134,8 @@ def _load_own(preset: str, **overrides: Any) -> LoadedCheckpoint:
     tokenizer = keras_hub_presets.load_tokenizer(preset, **card.tokenizer)
     head = own_format.read_head(directory)
     if not card.is_checked:
-        check_rows(tokenizer, backbone.token_embedding.input_dim, preset)
+        rows = backbone.token_embedding.input_dim
+        check_rows(tokenizer, rows, preset, Path(preset, VOCABULARY))
     return LoadedCheckpoint(preset, backbone, tokenizer, card.settings, head)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from simcse_tf.checkpoints import hub
 from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import read_json
+from simcse_tf.core.json_files import read_json, shown
 from simcse_tf.core.regular_files import is_there, shown_path
 
 PACKAGE_SCHEME = "package://"
@@ -81,7 +81,9 @@ def is_keras_hub(preset: str) -> bool:
     path = Path(preset, CONFIG)
     # In Hugging Face's layout of modules the encoder's config may stand below.
     config = read_json(path) if is_there(path) else {}
-    return isinstance(config, dict) and "registered_name" in config
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected a JSON object, received {shown(config)}")
+    return "registered_name" in config
 
 
 def _keras_hub_presets() -> dict[str, object]:

@@ -67,6 +67,8 @@ class StridedTensor(NamedTuple):
         reach = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if math.prod(self.shape) and self.offset + reach >= len(numbers):
             raise UserError("a tensor reaches past the end of its storage")
+        if math.prod(self.shape) > len(numbers):
+            raise UserError("a tensor has more numbers than its storage")
         strides = [each * numbers.itemsize for each in self.strides]
         start = numbers[self.offset :] if math.prod(self.shape) else numbers[:0]
         try:
@@ -204,9 +206,12 @@ def _persistent(machine: _Machine, argument: Any) -> None:
     machine.push(Storage(storage.text, key, _size(count)))
 
 
-def _ordered_dict(*arguments: Any) -> dict[Any, Any]:
-    # Pickles of old give the items as a list of pairs.
-    return dict(*arguments)
+def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
+    # Pickles of old give the items as a list of pairs. Another key, such as tuples of
+    # tuples, might take for ever to hash.
+    if not all(isinstance(key, str | int) for key, _ in pairs):
+        raise TypeError("expected names for keys")
+    return dict(pairs)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import shortened
 
 _DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
@@ -34,9 +35,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, "numpy") as file:
             return {name: _tensor(file, name, path) for name in list(file.keys())}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
-            f"{path} is no whole safetensors file: download it again ({error})"
+            f"{path} is no whole safetensors file: download it again "
+            f"({shortened(str(error))})"
         ) from None
 
 

@@ -17,7 +17,7 @@ from simcse_tf.checkpoints.module_list import (
 )
 from simcse_tf.checkpoints.reading import titled
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import read_json
+from simcse_tf.core.json_files import read_json, shown
 from simcse_tf.core.regular_files import is_there
 from simcse_tf.encoders.pooling import WITH_HEAD
 
@@ -203,6 +203,8 @@ def _check_normalize(path: Path) -> None:
 
 def _with_pooling(found: SentenceModules, path: Path) -> SentenceModules:
     config = read_json(path)
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected a JSON object, received {shown(config)}")
     if unknown := [key for key in config if key not in _POOLING_KEYS]:
         raise UserError(f"{path}: unknown key {unknown[0]}")
     modes = config.get("pooling_mode")

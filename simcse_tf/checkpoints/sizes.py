@@ -34,7 +34,9 @@ def check_sizes(arguments: Mapping[str, Any], held: int, source: str) -> None:
     tokens, width, layers, inner = sizes
     length = arguments.get("max_sequence_length") or 0
     described = (tokens + length + layers * (4 * width + 2 * inner)) * width
-    if described > held:
+    # What is missing in part is told by its name later.
+    if described > 2 * held:
         raise UserError(
-            f"{source} describes {described} numbers or more, and the weights hold {held}"
+            f"{source} describes {described} numbers or more, and the weights hold "
+            f"{held}"
         )

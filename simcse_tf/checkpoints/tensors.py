@@ -46,10 +46,12 @@ class FoundTensors(NamedTuple):
     Attributes:
         tensors: Dictionary of arrays by name, bfloat16 as float32.
         file: string. What was read, without the directory.
+        size: int. Bytes of the files.
     """
 
     tensors: Tensors
     file: str
+    size: int
 
 
 def read_tensors(directory: Path) -> FoundTensors:
@@ -67,14 +69,15 @@ def read_tensors(directory: Path) -> FoundTensors:
     Example:
 
     ```python
-    tensors, file = read_tensors(Path("path/to/bert"))
+    tensors = read_tensors(Path("path/to/bert")).tensors
     ```
     """
     for each in _FORMATS:
         if is_there(directory / each.file):
-            return FoundTensors(each.read(directory / each.file), each.file)
+            path = directory / each.file
+            return FoundTensors(each.read(path), each.file, path.stat().st_size)
         if is_there(directory / each.index):
-            return FoundTensors(_read_parts(directory, each), each.index)
+            return _read_parts(directory, each)
     others = [path.name for name in _OTHER_FILES for path in directory.glob(name)]
     instead = f", found {', '.join(sorted(others))}" if others else ""
     raise UserError(
@@ -83,14 +86,15 @@ def read_tensors(directory: Path) -> FoundTensors:
     )
 
 
-def _read_parts(directory: Path, form: _Format) -> Tensors:
+def _read_parts(directory: Path, form: _Format) -> FoundTensors:
     index = directory / form.index
     content = read_json(index)
     places: Any = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places:
         raise UserError(f"{index}: expected a weight_map of tensors' names to files")
     found: Tensors = {}
-    for part in sorted(set(map(str, places.values()))):
+    parts = sorted(set(map(str, places.values())))
+    for part in parts:
         if Path(part).name != part or not is_there(directory / part):
             raise UserError(
                 f"{index} names {shortened(part)!r}, which is no file beside it"
@@ -101,4 +105,5 @@ def _read_parts(directory: Path, form: _Format) -> Tensors:
         found.update(tensors)
     if missing := places.keys() - found.keys():
         raise UserError(f"{index} names {min(missing)}, which no file holds")
-    return found
+    size = sum((directory / part).stat().st_size for part in parts)
+    return FoundTensors(found, form.index, size)

@@ -6,7 +6,7 @@ from typing import Any
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import read_tokens
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import MAX_BYTES, write_json
+from simcse_tf.core.json_files import MAX_BYTES, shown, write_json
 from simcse_tf.core.regular_files import read_file
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
 from simcse_tf.tokenizers.byte_pair_model import byte_characters
@@ -99,7 +99,7 @@ def _read_merges(path: Path) -> list[str]:
     if not lines[0].startswith("#version") or lines[-1]:
         raise UserError(
             f"{path}: expected a first line '{_VERSION}' and a line break at the end; "
-            f"received {lines[0]!r} and {lines[-1]!r}"
+            f"received {shown(lines[0])} and {shown(lines[-1])}"
         )
     return lines[1:-1]
 

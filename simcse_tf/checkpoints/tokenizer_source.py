@@ -132,7 +132,10 @@ class TokenizerSource:
 
     def part(self, name: str) -> dict[str, Any]:
         """A part of `tokenizer.json`; its `type` is `""` where the part is missing."""
-        return {"type": "", **((self.json or {}).get(name) or {})}
+        part = (self.json or {}).get(name) or {}
+        if not isinstance(part, dict):
+            self.refuse("tokenizer.json", name, part, "an object")
+        return {"type": "", **part}
 
     def special_tokens(self) -> dict[str, Any]:
         """What the files say about special tokens, by the key, such as `cls_token`."""
@@ -140,7 +143,11 @@ class TokenizerSource:
         if "added_tokens_decoder" not in values:
             values = {**values, **(self.read("special_tokens_map.json") or {})}
         keys = (*SPECIAL_KEYS, "additional_special_tokens", "extra_special_tokens")
-        return {key: values[key] for key in keys if values.get(key) is not None}
+        found = {key: values[key] for key in keys if values.get(key) is not None}
+        for key, value in found.items():
+            if key.endswith("_tokens") and not isinstance(value, list | dict):
+                self.refuse("tokenizer_config.json", key, value, "a list")
+        return found
 
     def check_special_tokens(self, expected: Mapping[str, str]) -> None:
         """Refuses special tokens of other names than those of the family.
@@ -170,6 +177,8 @@ class TokenizerSource:
             UserError: If the ids are not those from 0 on, each once.
         """
         ids = vocabulary if isinstance(vocabulary, dict) else {}
+        if any(type(index) is not int for index in ids.values()):
+            ids = {}
         tokens = sorted(ids, key=ids.__getitem__)
         if [ids[token] for token in tokens] != [*range(len(ids))] or not ids:
             raise UserError(

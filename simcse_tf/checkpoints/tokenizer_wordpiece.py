@@ -21,7 +21,7 @@ SPECIAL_TOKENS = {
 }
 _BOOLEANS = (True, False)
 # A vocabulary for lower case may have capitals whose small letter is newer than it is.
-_CASED_SHARE = 20
+_CASED_SHARE = 4
 # How the classes of transformers treat texts where no file says it.
 _DEFAULTS = {"lowercase": True, "strip_accents": None, "handle_chinese_chars": True}
 

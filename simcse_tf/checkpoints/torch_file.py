@@ -17,6 +17,7 @@ from simcse_tf.checkpoints.restricted_pickle import (
     read_pickle,
 )
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import shortened
 
 # The first pickle of a file that PyTorch before 1.6 wrote, and the second.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -67,6 +68,10 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
 
         if any(each.compress_type != zipfile.ZIP_STORED for each in entries.values()):
             raise UserError("it is compressed, which torch.save never does")
+
+        # Entries may lie over each other.
+        if sum(each.file_size for each in entries.values()) > path.stat().st_size:
+            raise UserError("its parts are larger than the file")
 
         def numbers(storage: Storage) -> np.ndarray:
             name = f"{root}data/{storage.key}"
@@ -123,8 +128,8 @@ def _found(saved: Any) -> dict[str, StridedTensor]:
     for name, value in saved.items():
         if not isinstance(name, str) or not isinstance(value, StridedTensor):
             raise UserError(
-                f"{name!r} is a {type(value).__name__}: expected tensors by name, as "
-                "transformers saves them"
+                f"{shortened(str(name))} is a {type(value).__name__}: expected tensors "
+                "by name, as transformers saves them"
             )
     return saved
 
@@ -143,5 +148,5 @@ def _tensors(
         try:
             found[name] = tensor.read(storages[storage])
         except UserError as error:
-            raise UserError(f"{name}: {error}") from None
+            raise UserError(f"{shortened(name)}: {error}") from None
     return found

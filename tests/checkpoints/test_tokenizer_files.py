@@ -204,9 +204,19 @@ def test_a_class_without_switches_lower_cases(tmp_path, name):
 
 
 def test_without_any_configuration_the_model_type_decides(tmp_path):
-    save(wordpiece(lowercase=False), tmp_path)
+    save(wordpiece(), tmp_path)
     (tmp_path / CONFIG).unlink()
     assert ours(read_tokenizer(tmp_path, "bert")) == theirs(wordpiece())
+
+
+def test_a_lost_configuration_is_told_where_it_mattered(tmp_path):
+    save(wordpiece(lowercase=False), tmp_path)
+    (tmp_path / CONFIG).unlink()
+    assert "normalizer.lowercase is False" in refusal(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    names = [f"Name{index}" for index in range(len(BERT))]
+    (tmp_path / "vocab.txt").write_text("\n".join([*BERT, *names]) + "\n", "utf-8")
+    assert "the vocabulary has capitals" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
