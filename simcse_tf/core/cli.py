@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -72,6 +73,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     hide_startup_notices()
     _show_every_character()
+    warnings.formatwarning = _warning
     sys.exit(_written(_exit_code(main)))
 
 
@@ -104,6 +106,16 @@ def _tell(message: str, code: int) -> int:
     with suppress(OSError):
         print(one_line(message), file=sys.stderr)
     return code
+
+
+def _warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    return f"warning: {one_line(str(message))}\n"
 
 
 def _cannot_write(error: OSError) -> int:

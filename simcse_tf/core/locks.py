@@ -11,9 +11,12 @@ from pathlib import Path
 
 from simcse_tf.core.atomic import is_open_at
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.regular_files import shown_path
 
 # What file systems without locks answer, some network ones among them.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# How often the file may be gone when it is locked.
+_ATTEMPTS = 100
 
 
 @contextmanager
@@ -31,8 +34,7 @@ def locked(path: str | os.PathLike[str], message: str) -> Iterator[None]:
             is is added.
 
     Raises:
-        UserError: If another process holds it.
-        OSError: If the file cannot be made.
+        UserError: If another process holds it, or the file cannot be made.
 
     Example:
 
@@ -45,13 +47,19 @@ def locked(path: str | os.PathLike[str], message: str) -> Iterator[None]:
     parents = [file.parent, *file.parent.parents]
     made = [directory for directory in parents if not directory.exists()]
     try:
-        descriptor = _acquire(file, message)
+        try:
+            descriptor = _acquire(file, message)
+        except OSError as error:
+            raise UserError(
+                f"cannot lock {shown_path(file)}: {error.strerror}"
+            ) from None
         try:
             yield
         finally:
             # While the lock is held: whoever opened the file before sees that it is
             # no longer there, and makes another.
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink()
             os.close(descriptor)
     finally:
         with suppress(OSError):
@@ -62,13 +70,15 @@ def locked(path: str | os.PathLike[str], message: str) -> Iterator[None]:
 
 def _acquire(file: Path, message: str) -> int:
     """The descriptor of the file, once it is locked and still has its name."""
-    while True:
+    for attempt in range(_ATTEMPTS):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            # Its directory was removed between the two, by the process that made it.
-            continue
+            # Its directory went, with the process that had made it.
+            if attempt < _ATTEMPTS - 1:
+                continue
+            raise
         try:
             _lock(descriptor, file, message)
             if is_open_at(descriptor, file):
@@ -78,6 +88,7 @@ def _acquire(file: Path, message: str) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(file))
 
 
 def _lock(descriptor: int, file: Path, message: str) -> None:

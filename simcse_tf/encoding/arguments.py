@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.printing import one_line
 from simcse_tf.encoders.pooling import POOLINGS, poolers_of
 
 # What `[CLS]` and `[SEP]` alone take.
@@ -83,7 +84,9 @@ def say_how_read(model: Any, name: str, length: int | None = None) -> None:
     """
     if model.reading is not None:
         tokens = model.max_length if length is None else length
-        print(f"{name}: {model.reading}, {tokens} tokens", file=sys.stderr)
+        # The checkpoint's own words are in it.
+        line = one_line(f"{name}: {model.reading}, {tokens} tokens")
+        print(line, file=sys.stderr)
 
 
 def _pooling(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.printing import printable
 from simcse_tf.core.text_lines import read_lines
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.text_files import words
@@ -125,7 +126,8 @@ def format_text(examples: Sequence[Example], width: int | None = None) -> str:
     """Examples for a terminal, the models side by side.
 
     Args:
-        examples: As `examples` returns them.
+        examples: As `examples` returns them. Control characters, which could command
+            the terminal, stand as escapes.
         width: Optional int. Characters a line. Defaults to the terminal's.
 
     Returns:
@@ -141,7 +143,10 @@ def format_text(examples: Sequence[Example], width: int | None = None) -> str:
     blocks = []
     for example in examples:
         query = textwrap.wrap(
-            example.query, width, initial_indent="Query: ", subsequent_indent=" " * 7
+            printable(example.query),
+            width,
+            initial_indent="Query: ",
+            subsequent_indent=" " * 7,
         )
         lines = _side_by_side(list(example.hits), width, "")
         for rank, hits in enumerate(_ranks(example), start=1):
@@ -156,7 +161,7 @@ def format_markdown(examples: Sequence[Example]) -> str:
 
     Args:
         examples: As `examples` returns them. What Markdown or HTML would read as
-            markup is escaped.
+            markup is escaped, and control characters stand as escapes.
 
     Returns:
         Lines without a final newline.
@@ -196,7 +201,8 @@ def _side_by_side(
     """Wraps each cell to a column of its own, after a margin with the label."""
     column = (width - _MARGIN - len(_GAP) * (len(cells) - 1)) // len(cells)
     wrapped = [
-        textwrap.wrap(cell, column, subsequent_indent=" " * hanging) for cell in cells
+        textwrap.wrap(printable(cell), column, subsequent_indent=" " * hanging)
+        for cell in cells
     ]
     lines = []
     for parts in zip_longest(*wrapped, fillvalue=""):
@@ -207,7 +213,7 @@ def _side_by_side(
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", words(text))
+    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", printable(words(text)))
 
 
 def _row(cells: Sequence[str]) -> str:

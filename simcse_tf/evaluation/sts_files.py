@@ -1,6 +1,7 @@
 """The files of the seven STS tasks, where SentEval keeps them."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,9 @@ def available_tasks(data_dir: str | Path, split: str = "test") -> list[str]:
     available_tasks("senteval", "dev")  # ["STSBenchmark", "SICKRelatedness"]
     ```
     """
-    return [t for t in _tasks_with(split) if _task_path(data_dir, t, split).exists()]
+    # `Path.exists` raises where a name is too long.
+    paths = {t: _task_path(data_dir, t, split) for t in _tasks_with(split)}
+    return [task for task, path in paths.items() if os.path.exists(path)]
 
 
 def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
@@ -187,7 +190,7 @@ def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
     if task not in _tasks_with(split):
         raise UserError(f"{task} has only a test split, received split {split!r}")
     path = _task_path(data_dir, task, split)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(
             f"{task}: {path} does not exist; expected a SentEval directory, "
             f"one that holds STS/ and SICK/, received {data_dir}"

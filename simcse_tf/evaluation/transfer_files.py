@@ -1,5 +1,6 @@
 """The files of the seven transfer tasks, where SentEval keeps them."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +216,7 @@ def _label(text: str, known: Sequence[str], path: Path, number: int) -> int:
 
 
 def _expect(path: Path, task: str, data_dir: str | Path) -> None:
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(
             f"{task}: {path} does not exist; expected a SentEval directory, "
             f"one that holds MR/, CR/, SST/binary/ and so on, received {data_dir}"

@@ -110,8 +110,10 @@ class Report:
     def best_score(self) -> str:
         """What the best model was chosen by."""
         dev = self.run.dev
-        task = next((task for task in ("STSBenchmark", AVERAGE) if task in dev), None)
-        return f"{label(task)} dev {number(dev[task])}" if task else "no dev score"
+        task = "STSBenchmark" if "STSBenchmark" in dev else AVERAGE
+        if not math.isfinite(dev.get(task, math.nan)):
+            return f"{label(task)} dev undefined"
+        return f"{label(task)} dev {number(dev[task])}"
 
     @cached_property
     def subsets(self) -> list[SubsetRow]:

@@ -97,7 +97,7 @@ def trajectories(
         logged = [
             (row["step"], row["alignment"], row["uniformity"])
             for row in (run.rows if run else [])
-            if "alignment" in row and "uniformity" in row
+            if None not in (row.get("alignment"), row.get("uniformity"))
         ]
         now = results[name].geometry
         if not logged and now and math.isfinite(now.alignment):

@@ -72,6 +72,12 @@ def restore(run: str, model: Any) -> None:
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes != {name: tuple(v.shape) for name, v in variables.items()}:
         raise UserError(f"--resume: {run}/last is the checkpoint of another model")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"--resume: {run}/last holds NaN or infinity ({name}), from where no "
+                "step can learn: begin a new run"
+            )
     # Another vocabulary of the same size would give the weights other tokens.
     saved = load_tokenizer(str(RunDirectory(run).newest))
     if _as_json(saved) != _as_json(model.tokenizer):
@@ -79,12 +85,6 @@ def restore(run: str, model: Any) -> None:
             f"--resume: model.preset has another tokenizer than {run}/last: that is "
             "another run"
         )
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(
-                f"--resume: {run}/last holds NaN or infinity ({name}), from where no "
-                "step can learn: begin a new run"
-            )
     for name, variable in variables.items():
         variable.assign(arrays[name])
 

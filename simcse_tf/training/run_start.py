@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simcse_tf.core.atomic import atomic_write, clean_up, remove_directory
@@ -80,12 +80,14 @@ def check_place(output: Path) -> None:
     ```
     """
     try:
-        if "\0" in str(output):
-            raise OSError(0, "a NUL in its name")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(output)
         paths = (output, *output.absolute().parents)
         there = next(path for path in paths if path.exists())
-    except OSError as error:
-        raise UserError(f"output_dir {shown_path(output)}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        # Without strerror: a NUL in the name, or half a surrogate pair.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"output_dir {shown_path(output)}: {reason}") from None
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"output_dir {output}: {there} is not a writable directory")
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shown, write_json
+from simcse_tf.core.printing import one_line
 from simcse_tf.training.run_directory import numbers_in
 from simcse_tf.training.sweep_plan import SweepRun
 
@@ -70,7 +71,7 @@ def format_table(table: Table) -> str:
     header = ["setting", *columns]
     rows = []
     for setting, scores in table.items():
-        name = setting.replace("|", r"\|")
+        name = one_line(setting).replace("|", r"\|")
         cells = [_mean_and_deviation(scores.get(column, ())) for column in columns]
         rows.append([name, *cells])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

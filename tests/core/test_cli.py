@@ -127,3 +127,8 @@ def test_what_a_terminal_cannot_show_is_an_escape(encoding):
     done = command(code, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"\udcff" in done.stdout
+
+
+def test_a_warning_is_one_line_without_its_place_in_the_code():
+    done = command("import warnings; warnings.warn('nothing is\\n ranked')")
+    assert (done.returncode, done.stderr) == (0, b"warning: nothing is ranked\n")

@@ -113,3 +113,19 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
     assert "its file system has no locks (No locks available)" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("parent", "message"),
+    [
+        ("/proc/nobody", "cannot lock /proc/nobody/.lock: No such file"),
+        ("/dev/null", "cannot lock /dev/null/.lock: "),
+        ("link", "cannot lock link/.lock: File exists"),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_told(tmp_path, monkeypatch, parent, message):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("nowhere", "link")
+    lock = locked(f"{parent}/.lock", "busy")
+    with pytest.raises(UserError, match=message), lock:
+        pass

@@ -39,6 +39,9 @@ def kept_fit(model, *args):
     fit(model, *args)
     np.savez(os.environ["WEIGHTS"], *model.get_weights())
 
+if "BROKEN_ENCODER" in os.environ:
+    # Only the chief evaluates.
+    run._encoder = lambda model: lambda texts: np.full((len(texts), 4), np.nan)
 run.fit = kept_fit
 callbacks.StepClock.on_train_batch_end = count_and_kill
 cli.run(train.main)
@@ -72,7 +75,7 @@ def start(workspace, name, *arguments, **environment):
     )
 
 
-def start_two(workspace, name, *flags, step_and_signal=None):
+def start_two(workspace, name, *flags, step_and_signal=None, **environment):
     """Both workers; the second sends itself the signal after the step."""
     ports = free_ports(2)
     overrides = [*OVERRIDES, f"output_dir={name}", "training.strategy=multi_worker"]
@@ -82,6 +85,7 @@ def start_two(workspace, name, *flags, step_and_signal=None):
             f"{name}-{index}",
             *("--set", *overrides, *flags),
             TF_CONFIG=tf_config(ports, index),
+            **environment,
             **(
                 {"STEP_AND_SIGNAL": step_and_signal}
                 if index and step_and_signal
@@ -142,6 +146,20 @@ def test_two_workers_give_the_run_of_one_process(workspace):
     assert "STS-B" in chief
     assert other == ""
     assert SimCSE.from_preset(str(workspace / "two" / "best")).max_length == 32
+
+
+@pytest.mark.slow
+def test_workers_end_together_where_one_alone_finds_that_the_run_diverged(workspace):
+    """Of the losses and the weights all of them know; of the dev scores the chief."""
+    reasons = "embeddings, row 1: expected finite .*", "another worker's line says why"
+    processes = start_two(workspace, "nan", BROKEN_ENCODER="1")
+    for process, reason in zip(processes, reasons, strict=True):
+        _, stderr = process.communicate(timeout=LIMIT)
+        assert process.returncode == 77, stderr
+        line = stderr.splitlines()[-1]
+        assert re.match(f"error: diverged at step 3: {reason}", line), line
+    assert metrics(workspace / "nan")[-1]["step"] == 3
+    assert not (workspace / "nan" / "best").exists()
 
 
 @pytest.mark.slow

@@ -174,3 +174,12 @@ def test_the_command_sets_two_models_side_by_side(
 def test_a_mistake_is_told_in_one_line(command, arguments, message):
     with pytest.raises(UserError, match=message):
         command(*arguments)
+
+
+@pytest.mark.parametrize("form", [retrieval.format_text, retrieval.format_markdown])
+def test_a_corpus_cannot_command_the_terminal(form):
+    hostile = "\x1b]0;owned\x07 \x9b2J text \u202e reversed"
+    text = form([retrieval.Example(hostile, {hostile: [retrieval.Hit(hostile, 0.5)]})])
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert text.count("owned") == 3
+    assert "x1b" in text

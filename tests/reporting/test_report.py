@@ -458,7 +458,7 @@ def test_a_best_model_without_a_score_that_counts_says_so(
     (run / "best" / "dev.json").write_text('{"step": 3}')
     page = report(run).read_text("utf-8")
     outline = Outline(page)
-    assert "no dev score" in page
+    assert "Avg. dev undefined" in page
     # Nothing of the name has become a tag.
     assert HOSTILE_NAME in outline.words()
     assert "<script" not in page

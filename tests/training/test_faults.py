@@ -480,6 +480,17 @@ def test_a_checkpoint_of_another_model_is_told(workspace, whole):
         checkpoint.restore(str(whole), model)
 
 
+def test_another_vocabulary_of_the_same_size_is_told(workspace, whole):
+    shutil.copytree(workspace / "preset", workspace / "other", dirs_exist_ok=True)
+    vocabulary = workspace / "other" / "assets" / "tokenizer" / "vocabulary.txt"
+    *tokens, last = vocabulary.read_text().splitlines()
+    vocabulary.write_text("\n".join([*tokens[:-1], last, tokens[-1]]) + "\n")
+    path = str(workspace / "config.json")
+    model = build_model(load_config(path, [f"model.preset={workspace / 'other'}"]), 18)
+    with pytest.raises(UserError, match="model.preset has another tokenizer than"):
+        checkpoint.restore(str(whole), model)
+
+
 def test_a_checkpoint_holds_the_loss_scale(tmp_path, workspace):
     path = str(workspace / "config.json")
     config = load_config(path, ["training.precision=mixed_float16"])

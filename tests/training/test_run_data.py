@@ -70,3 +70,11 @@ def test_an_epoch_is_the_whole_batches_of_the_source(tmp_path):
     assert (data.steps_per_epoch, data.last_step) == (4, 7)
     with pytest.raises(UserError, match=r"23 examples, fewer than one batch .*24"):
         open_data(config(tmp_path / "t.txt", text, batch_size=24))
+
+
+@pytest.mark.parametrize("directory", ["x" * 300, "a\0b", "\ud800"])
+def test_evaluation_data_whose_name_cannot_be_are_told(tmp_path, directory):
+    evaluated = config(tmp_path / "t.txt", "a\nb\n", batch_size=2)
+    evaluated.data.evaluation = directory
+    with pytest.raises(UserError, match="data.evaluation: expected a SentEval dire"):
+        open_data(evaluated)

@@ -101,9 +101,16 @@ def _remove(path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("x" * 300, "File name too long"), ("a\0b", "a NUL in its name")],
+    [
+        ("x" * 300, "File name too long"),
+        ("a\0b", "embedded null byte"),
+        ("\ud800", "surrogates not allowed"),
+        ("link", "cannot lock link/.lock: File exists"),
+        ("train.txt/run", "train.txt is not a writable directory"),
+    ],
 )
 def test_a_directory_that_cannot_be_is_told(config, name, message):
+    os.symlink("nowhere", "link")
     config = config.model_copy(update={"output_dir": name})
     with refused(message), open_run(config):
         pass
