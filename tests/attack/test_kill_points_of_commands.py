@@ -261,7 +261,9 @@ def test_a_command_that_cannot_write_says_so_in_a_line_and_leaves_nothing(
 ):
     write, prepare, outputs = writer
     resumed = frozenset({"o.npy.partial", "o.npy.partial.json"})
-    errors = survives_errors(tmp_path, prepare, write, outputs, resumed, every)
+    errors = survives_errors(
+        tmp_path, prepare, write, outputs, kept=resumed, every=every
+    )
     assert errors
     # What is no command of its own raises what its command reports.
     assert {type(error) for error in errors} <= {UserError, OSError}
