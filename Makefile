@@ -12,8 +12,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast test-keras test-tensorflow coverage \
-    pytest lint lock protos unicode-tables clean
+.PHONY: help install quickstart test test-fast attack test-keras test-tensorflow \
+    coverage pytest lint lock protos unicode-tables clean
 
 VENV := .venv
 LOCK := requirements.lock
@@ -55,14 +55,18 @@ quickstart: install  ## Train, evaluate, export and serve a small model
 # Tests of one file share models and servers: hence one worker a file.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test: install lint  ## Lint, then run all tests (ARGS="-k name" for some of them)
-	@$(PYTEST) $(ARGS)
+test: install lint  ## Lint, then run the tests (ARGS="-k name" for some of them)
+	@$(PYTEST) -m "not attack" $(ARGS)
 
 test-fast: install lint  ## Lint, then run the tests that are not marked slow
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not attack" $(ARGS)
+
+# One at a time: they measure.
+attack: install  ## Run the long attacks on servers and files (minutes; prints figures)
+	@$(BIN)/python -m pytest -m attack -rA -s $(ARGS)
 
 coverage: install  ## Run all tests and measure what they run of simcse_tf
-	@$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(PYTEST) -m "not attack" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 # Other versions are installed beside those of the lock, each in a .venv of its own
 # under .venvs/ (3 GB).
@@ -81,13 +85,13 @@ test-tensorflow:  ## Run all tests with another TensorFlow (TF=2.21)
 	@mkdir -p .venvs
 	sed -E -e 's/^(tensorflow(-text|-serving-api)?)==[^ ;]+/\1==$(TF).*/' \
 	    -e 's/^h5py==[^ ;]+/h5py>=3.11,<3.15/' requirements.lock > $(TF_VENV).new
-	$(call RUN_IN,$(TF_VENV))
+	$(call RUN_IN,$(TF_VENV),-m "not attack")
 
 # A lock that has not changed keeps its date, and so its .venv.
 define RUN_IN
 cmp -s $(1).new $(1).lock || cp $(1).new $(1).lock
 rm $(1).new
-$(MAKE) --no-print-directory pytest VENV=$(1) LOCK=$(1).lock MARK="$(2)"
+$(MAKE) --no-print-directory pytest VENV=$(1) LOCK=$(1).lock MARK='$(2)'
 endef
 
 pytest: install

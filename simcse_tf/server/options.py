@@ -8,6 +8,11 @@ from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.model_config import ModelConfig
 
+REST_CONNECTIONS = 1024
+
+# As sent, and without its compression. A thousand sentences are about 100 kB.
+REST_BODY_BYTES = 8 * 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -19,6 +24,8 @@ class Options:
         port: Port for gRPC; 0 takes any free one.
         rest_port: Port for REST; 0 is none.
         batching: How requests are merged; None computes each request by itself.
+        rest_max_connections: The most connections to the REST port.
+        rest_max_body_bytes: The largest body of a REST request.
         metrics_path: The path of the metrics on the REST port; None shows none.
         ssl: Key and certificates; None serves without TLS.
         token: The token that clients have to send; None accepts all clients.
@@ -44,6 +51,8 @@ class Options:
     port: int
     rest_port: int = 0
     batching: BatchingParameters | None = None
+    rest_max_connections: int = REST_CONNECTIONS
+    rest_max_body_bytes: int = REST_BODY_BYTES
     metrics_path: str | None = None
     ssl: configs_pb2.SSLConfig | None = None
     token: str | None = None

@@ -25,6 +25,7 @@ from simcse_tf.server.scheduler import (
     Unbatched,
 )
 
+MOST_NAMES = 100  # that a message lists
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -284,5 +285,7 @@ def _dtype_name(dtype: int) -> str:
         return f"dtype {dtype}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Collection[str]) -> str:
+    if len(names) > MOST_NAMES:
+        return f"{len(names)} names"
     return "{" + ", ".join(sorted(names)) + "}"
