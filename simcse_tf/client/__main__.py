@@ -16,8 +16,8 @@ from simcse_tf.client.protocol import EMBEDDINGS
 from simcse_tf.core import cli
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.token_file import read_token
 from simcse_tf.core.text_lines import read_raw_lines
+from simcse_tf.core.token_file import read_token
 
 ONCE = 0.0  # seconds of retrying
 

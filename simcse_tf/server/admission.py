@@ -154,9 +154,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def _admitted(
-        self, handler: grpc.RpcMethodHandler, method: Any, room: Room
-    ) -> Any:
+    def _admitted(self, handler: grpc.RpcMethodHandler, method: Any, room: Room) -> Any:
         async def answer(_: Any, context: grpc.aio.ServicerContext) -> Any:
             peer = context.peer()
             address = network_of(peer)

@@ -18,8 +18,8 @@ from support.servers import free_port, running_server
 
 from simcse_tf.client import Client, Retry, ServerError, Tls
 from simcse_tf.core.errors import UserError
-from simcse_tf.server.metrics import Metrics
 from simcse_tf.core.token_file import read_token
+from simcse_tf.server.metrics import Metrics
 
 TOKEN = "a-secret"
 SECONDS = 30
