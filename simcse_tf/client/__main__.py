@@ -57,6 +57,8 @@ def _encode(args: argparse.Namespace) -> None:
 
 
 def _encode_file(args: argparse.Namespace) -> None:
+    if args.input.exists() and not args.input.is_file():
+        raise UserError(f"--input: expected a file, received {args.input}")
     count = sum(1 for _ in _lines(args.input))
     # A wrong address is reported at once: retries begin once a server has answered.
     with _client(args) as client:
@@ -87,6 +89,11 @@ def _fill(out: np.ndarray, client: Client, args: argparse.Namespace) -> None:
     done = 0
     with tqdm(total=len(out), unit="sentence", desc="encoding") as bar:
         for rows in client.encode_stream(lines, args.format):
+            if rows.shape[1:] != out.shape[1:]:
+                raise UserError(
+                    f"expected rows of shape {out.shape[1:]} from the server, as its "
+                    f"metadata says, received {rows.shape[1:]}"
+                )
             out[done : done + len(rows)] = rows
             done += len(rows)
             bar.update(len(rows))
