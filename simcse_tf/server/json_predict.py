@@ -178,11 +178,12 @@ def _columns_of_rows(rows: Any, signature: SignatureDef) -> dict[str, list[Any]]
         )
     if not any(_is_object(row) for row in rows):
         return {_only_input("instances", signature): rows}
+    expected = set(signature.inputs)
     for number, row in enumerate(rows):
-        if not _is_object(row) or row.keys() != signature.inputs.keys():
+        if not _is_object(row) or row.keys() != expected:
             raise status_errors.invalid(
                 f"instance {number}: expected an object with the keys "
-                f"{sorted(signature.inputs)}, as other instances are objects, "
+                f"{sorted(expected)}, as other instances are objects, "
                 f"received {_keys(row) if _is_object(row) else _kind(row)}"
             )
     return {name: [row[name] for row in rows] for name in signature.inputs}

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from simcse_tf.server.connections import WAIT_SECONDS
 from simcse_tf.server.http_server import connection_of
 
 # Bodies up to this size are always read. Larger ones share a room, with places for a
 # few of the largest; one address gets half of it.
 SMALL_BYTES = 2**16
-PLACES = 4
+PLACES = 6
 
 # Large bodies of one address are read at this speed in all: so much of it is left for
 # the other clients, whatever the bodies hold.
@@ -58,14 +57,14 @@ class Bodies:
 
     Example:
     ```python
-    bodies = Bodies(8 * 2**20)
+    bodies = Bodies(8 * 2**20, seconds=60)
     with bodies.room("192.0.2.1") as room:
         body = await bodies.read(request, room)
         ...
     ```
     """
 
-    def __init__(self, most: int, seconds: float = WAIT_SECONDS):
+    def __init__(self, most: int, seconds: float):
         self.most = most
         self._seconds = seconds
         self._held: Counter[str] = Counter()

@@ -102,7 +102,8 @@ async def start(
     ```
     """
     limits = limits or Limits()
-    bodies = Bodies(max_body_bytes, limits.wait_seconds)
+    # A little less, so that the client is told before its connection is closed.
+    bodies = Bodies(max_body_bytes, 0.9 * limits.wait_seconds)
     answer: Handler = RestApi(catalog, bodies, metrics, metrics_path).answer
     for middleware in reversed(middlewares):
         answer = functools.partial(middleware, handler=answer)
@@ -125,7 +126,7 @@ class RestApi:
 
     Example:
     ```python
-    server = web.Server(RestApi(catalog, Bodies(REST_BODY_BYTES)).answer)
+    server = web.Server(RestApi(catalog, Bodies(2**23, 60)).answer)
     ```
     """
 

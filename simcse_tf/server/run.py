@@ -99,7 +99,7 @@ async def _serve(options: Options, descriptors: int) -> None:
     stopping = _stop_signal()
     await server.start()
     await health.serving()
-    _print(announcement)
+    announce(announcement)
     watching = asyncio.create_task(_watch(options, list(loaders.values())))
     await stopping
     watching.cancel()
@@ -107,8 +107,17 @@ async def _serve(options: Options, descriptors: int) -> None:
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
 
 
-def _print(text: str) -> None:
-    """Prints a line; that nobody reads it is no reason not to serve."""
+def announce(text: str) -> None:
+    """Prints a line. That nobody reads it is no reason not to serve.
+
+    Args:
+        text: The line.
+
+    Example:
+    ```python
+    announce("Serving simcse version 1 at 127.0.0.1:8500")
+    ```
+    """
     try:
         print(text, flush=True)
     except OSError as error:

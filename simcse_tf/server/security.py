@@ -120,10 +120,11 @@ def ssl_context(config: configs_pb2.SSLConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         with _pem_file(config.server_cert + "\n" + config.server_key) as path:
-            context.load_cert_chain(path)
+            # OpenSSL would ask on the terminal for the password of an encrypted key.
+            context.load_cert_chain(path, password="")
         if config.custom_ca:
             context.load_verify_locations(cadata=config.custom_ca)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ValueError) as error:  # the latter if it is not ASCII
         raise UserError(
             f"--ssl_config_file: expected a key and its certificate in PEM: {error}"
         ) from None

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.http2 import SETTINGS, fields, frame
 from support.servers import CALL_SECONDS, assert_one_line_mistake, run_here
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
@@ -196,19 +197,6 @@ def test_a_request_that_is_too_large_is_not_sent_again():
     assert (len(calls), caught.value.retryable) == (1, False)
 
 
-def frame(kind, flags, stream, payload=b""):
-    head = struct.pack(">I", len(payload))[1:] + bytes([kind, flags])
-    return head + struct.pack(">I", stream) + payload
-
-
-def fields(*pairs):
-    return b"".join(
-        b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-        for name, value in pairs
-    )
-
-
-SETTINGS = frame(4, 0, 0)
 OK = (b":status", b"200")
 GRPC = (b"content-type", b"application/grpc")
 MEGABYTE = b"".join(
