@@ -16,8 +16,8 @@ from simcse_tf.core import cli
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
-from simcse_tf.core.regular_files import check_file
 from simcse_tf.core.steady_lines import SteadyLines
+from simcse_tf.core.token_file import read_token
 from simcse_tf.core.vectors import npy_header
 
 ONCE = 0.0  # seconds of retrying
@@ -136,21 +136,8 @@ def _client(args: argparse.Namespace, retry_seconds: float = ONCE) -> Client:
         label=args.label,
         retry=Retry(seconds=retry_seconds),
         tls=Tls(args.ca, args.cert, args.key) if args.tls else None,
-        token=_token(args.token_file),
+        token=read_token(args.token_file, "--token-file") if args.token_file else None,
     )
-
-
-def _token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        check_file(path)
-        token = path.read_text("utf-8").strip()
-    except (UserError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--token-file: cannot read {path}: {error}") from None
-    if not token:
-        raise UserError(f"--token-file: expected a token in {path}, received none")
-    return token
 
 
 def _as_bytes(texts: list[str]) -> list[bytes]:

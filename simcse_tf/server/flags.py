@@ -1,4 +1,4 @@
-"""The flags of `python -m simcse_tf.serve`: TF Serving's, and two of ours."""
+"""The flags of `python -m simcse_tf.serve`: TF Serving's, and a few of ours."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 from simcse_tf.core.cli import Parser
 from simcse_tf.server import text_config
 from simcse_tf.server.launch import EVERY_INTERFACE, LOOPBACK, REST_PORT, TF_SERVING
+from simcse_tf.server.options import REST_BODY_BYTES, REST_CONNECTIONS
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,7 +41,8 @@ def _parser() -> Parser:
         description=(
             f"Serve the versions in BASE_DIR: with {TF_SERVING} where it is on "
             f"the PATH, else with a Python server that speaks its gRPC protocol and "
-            f"its RESTful API. All flags but --host and --token_file are TF Serving's."
+            f"its RESTful API. All flags but --host, --token_file, "
+            f"--rest_max_connections and --rest_max_body_bytes are TF Serving's."
         ),
     )
     models = parser.add_argument_group("models")
@@ -97,6 +99,20 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         help=f"REST port, 0 for none (default: none; {REST_PORT} with {TF_SERVING})",
     )
     group.add_argument(
+        "--rest_max_connections",
+        metavar="N",
+        type=_positive,
+        help=f"most connections to the REST port, a quarter of them of one address "
+        f"(Python server; default: {REST_CONNECTIONS}, or what the descriptors allow)",
+    )
+    group.add_argument(
+        "--rest_max_body_bytes",
+        metavar="N",
+        type=_positive,
+        help=f"largest body of a REST request, as sent and without its compression "
+        f"(Python server; default: {REST_BODY_BYTES})",
+    )
+    group.add_argument(
         "--host",
         help=f"address to listen on (default: {LOOPBACK}; {TF_SERVING} always "
         f"listens on {EVERY_INTERFACE})",
@@ -113,6 +129,13 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         type=Path,
         help="refuse requests without `authorization: Bearer TOKEN` (Python server)",
+    )
+    group.add_argument(
+        "--grpc_channel_arguments",
+        metavar="NAME=VALUE,...",
+        default="",
+        help="gRPC's own settings, such as grpc.max_receive_message_length=-1 (bytes; "
+        "default of the Python server: 8388608)",
     )
     group.add_argument(
         "--monitoring_config_file",
@@ -168,6 +191,12 @@ def _port(text: str) -> int:
 
 def _count(text: str) -> int:
     return _number(text, "0 or more")
+
+
+def _positive(text: str) -> int:
+    if text.isascii() and text.isdecimal() and not text.strip("0"):
+        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text!r}")
+    return _number(text, "1 or more")
 
 
 def _number(text: str, expected: str, most: int = sys.maxsize) -> int:

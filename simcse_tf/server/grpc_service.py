@@ -13,11 +13,15 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from simcse_tf.server import descriptions, status_errors, tensors
+from simcse_tf.server import channel_arguments, descriptions, status_errors, tensors
+from simcse_tf.server.admission import AdmissionInterceptor
 from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.descriptions import SIGNATURE_DEF
+from simcse_tf.server.rare_lines import RareLines
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.scheduler import Arrays
+from simcse_tf.server.security import TokenInterceptor
 from simcse_tf.server.servable import signature_name
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -30,6 +34,40 @@ LONGEST_DETAILS = 1024
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Method = Callable[[Any, grpc.aio.ServicerContext], Awaitable[message.Message]]
+
+
+def make_server(
+    catalog: Catalog,
+    metrics: RequestMetrics | None = None,
+    arguments: Arguments | None = None,
+    token: str | None = None,
+) -> grpc.aio.Server:
+    """Makes a server of TF Serving's services, with limits on what clients may cost.
+
+    Args:
+        catalog: The models to answer for.
+        metrics: Receives each prediction.
+        arguments: gRPC's settings; `channel_arguments.with_defaults({})` by default.
+        token: The token that clients have to send; None accepts all clients.
+
+    Returns:
+        A server that has no port yet and is not started.
+
+    Example:
+    ```python
+    server = make_server(Catalog(model))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    ```
+    """
+    interceptors: list[grpc.aio.ServerInterceptor] = [AdmissionInterceptor()]
+    if token is not None:  # first, so that a stranger takes nobody's room
+        interceptors.insert(0, TokenInterceptor(token))
+    if arguments is None:
+        arguments = channel_arguments.with_defaults({})
+    server = grpc.aio.server(options=[*arguments.items()], interceptors=interceptors)
+    add_services(server, catalog, metrics)
+    return server
 
 
 def add_services(
@@ -51,7 +89,9 @@ def add_services(
     add_services(server, Catalog(model))
     ```
     """
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_interest)
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    logger.addFilter(_is_of_interest)
+    logger.addFilter(RareLines())
     service = ModelServer(catalog, metrics)
     server.add_generic_rpc_handlers(
         [
@@ -147,9 +187,9 @@ class ModelServer:
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Leaves out the tracebacks of responses to clients that have just left."""
+    """Leaves out tracebacks of clients that have left, or send no UTF-8 in headers."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, grpc.aio.InternalError)
+    return not isinstance(error, grpc.aio.InternalError | UnicodeDecodeError)
 
 
 def _handler(

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import ipaddress
 import os
 import socket
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import text_config
+from simcse_tf.core.token_file import read_token
+from simcse_tf.server import channel_arguments, text_config
 from simcse_tf.server.model_config import ModelConfig
-from simcse_tf.server.options import Options
+from simcse_tf.server.options import REST_BODY_BYTES, REST_CONNECTIONS, Options
 from simcse_tf.server.versions import newest_version
 
 TF_SERVING = "tensorflow_model_server"
@@ -47,6 +49,9 @@ def run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
         )
     if args.token_file:
         raise UserError(f"--token_file: {binary} cannot check tokens")
+    for flag in ("rest_max_connections", "rest_max_body_bytes"):
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag}: {binary} has no such limit")
     if args.port == 0:
         raise UserError(f"--port: {binary} needs a fixed port, received 0")
     rest_port = REST_PORT if args.rest_api_port is None else args.rest_api_port
@@ -92,6 +97,9 @@ def _tf_serving_flags(args: argparse.Namespace) -> list[str]:
         "tensorflow_inter_op_parallelism",
     ):
         flags.append(f"--{name}={getattr(args, name):g}")
+    if args.grpc_channel_arguments:
+        channel_arguments.parse(args.grpc_channel_arguments)
+        flags.append(f"--grpc_channel_arguments={args.grpc_channel_arguments}")
     if args.allow_version_labels_for_unavailable_models:
         flags.append("--allow_version_labels_for_unavailable_models=true")
     return flags
@@ -119,6 +127,7 @@ def run_python_server(args: argparse.Namespace) -> None:
         newest_version(model.base_path)
     _check_port_is_free("--port", host, args.port)
     _check_port_is_free("--rest_api_port", host, rest_port)
+    _warn_if_open_to_all(options)
 
     # Imported here because it imports TensorFlow: the mistakes above are reported at
     # once. The import leaves no garbage, and to look for some would take a seventh of
@@ -137,22 +146,24 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         if args.enable_batching
         else None
     )
-    token = None
-    if args.token_file:
-        from simcse_tf.server.security import read_token
+    ssl = None
+    if args.ssl_config_file:
+        from simcse_tf.server.security import ssl_context
 
-        token = read_token(args.token_file)
+        ssl = text_config.read_ssl(args.ssl_config_file)
+        ssl_context(ssl)  # gRPC would not say what is wrong with a key
     return Options(
         models=_models(args),
         host=host,
         port=args.port,
         rest_port=rest_port,
+        rest_max_connections=args.rest_max_connections or REST_CONNECTIONS,
+        rest_max_body_bytes=args.rest_max_body_bytes or REST_BODY_BYTES,
         batching=batching,
         metrics_path=_metrics_path(args.monitoring_config_file),
-        ssl=text_config.read_ssl(args.ssl_config_file)
-        if args.ssl_config_file
-        else None,
-        token=token,
+        ssl=ssl,
+        token=read_token(args.token_file, "--token_file") if args.token_file else None,
+        grpc_channel_arguments=channel_arguments.parse(args.grpc_channel_arguments),
         poll_seconds=args.file_system_poll_wait_seconds,
         model_config_file=args.model_config_file,
         model_config_poll_seconds=args.model_config_file_poll_wait_seconds
@@ -162,6 +173,19 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         intra_op_threads=args.tensorflow_intra_op_parallelism,
         inter_op_threads=args.tensorflow_inter_op_parallelism,
     )
+
+
+def _warn_if_open_to_all(options: Options) -> None:
+    """Says so if other machines' users need no secret."""
+    if options.ssl or options.token:
+        return
+    addresses = socket.getaddrinfo(options.host, None, type=socket.SOCK_STREAM)
+    if not all(ipaddress.ip_address(it[4][0]).is_loopback for it in addresses):
+        print(
+            f"note: whoever reaches {options.host} can use this server: there is "
+            f"neither --token_file nor --ssl_config_file",
+            file=sys.stderr,
+        )
 
 
 def _models(args: argparse.Namespace) -> tuple[ModelConfig, ...]:

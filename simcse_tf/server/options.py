@@ -5,7 +5,13 @@ from pathlib import Path
 
 from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
+from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.model_config import ModelConfig
+
+REST_CONNECTIONS = 1024
+
+# As sent, and without its compression. A thousand sentences are about 100 kB.
+REST_BODY_BYTES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +24,13 @@ class Options:
         port: Port for gRPC; 0 takes any free one.
         rest_port: Port for REST; 0 is none.
         batching: How requests are merged; None computes each request by itself.
+        rest_max_connections: The most connections to the REST port.
+        rest_max_body_bytes: The largest body of a REST request.
         metrics_path: The path of the metrics on the REST port; None shows none.
         ssl: Key and certificates; None serves without TLS.
         token: The token that clients have to send; None accepts all clients.
+        grpc_channel_arguments: gRPC's own settings, in place of
+            `channel_arguments.with_defaults`.
         poll_seconds: Seconds between looks at the base directories; 0 looks once.
         model_config_file: The file that `models` came from.
         model_config_poll_seconds: Seconds between reads of that file; 0 reads it once.
@@ -41,9 +51,12 @@ class Options:
     port: int
     rest_port: int = 0
     batching: BatchingParameters | None = None
+    rest_max_connections: int = REST_CONNECTIONS
+    rest_max_body_bytes: int = REST_BODY_BYTES
     metrics_path: str | None = None
     ssl: configs_pb2.SSLConfig | None = None
     token: str | None = None
+    grpc_channel_arguments: Arguments = dataclasses.field(default_factory=dict)
     poll_seconds: float = 1.0
     model_config_file: Path | None = None
     model_config_poll_seconds: float = 0.0

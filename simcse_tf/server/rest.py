@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import json
-import logging
 import re
 import ssl
 import time
@@ -20,6 +19,10 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_p
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import descriptions, json_predict, status_errors
 from simcse_tf.server.catalog import Catalog
+from simcse_tf.server.connections import Limits
+from simcse_tf.server.http_server import Handler, connection_of, serve
+from simcse_tf.server.options import REST_BODY_BYTES
+from simcse_tf.server.request_body import Bodies, Refused, Room
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.servable import Servable
 
@@ -31,6 +34,9 @@ INFERENCE = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | 
 DESCRIPTION = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
 
 TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
+
+# What a value in JSON counts for: one of 3 bytes may take 88 bytes of memory, and time.
+VALUE_BYTES = 64
 
 # Every other code is a failure of the server, 500.
 HTTP_STATUSES = {
@@ -65,6 +71,8 @@ async def start(
     metrics_path: str | None = None,
     tls: ssl.SSLContext | None = None,
     middlewares: Sequence[typedefs.Middleware] = (),
+    limits: Limits | None = None,
+    max_body_bytes: int = REST_BODY_BYTES,
 ) -> Callable[[float], Awaitable[None]]:
     """Starts to answer HTTP requests in the running event loop.
 
@@ -75,7 +83,10 @@ async def start(
         metrics: Receives each prediction.
         metrics_path: The path that shows `metrics`; None does not show them.
         tls: Certificates to answer HTTPS with, instead of HTTP.
-        middlewares: Functions that see each request first, such as a check of tokens.
+        middlewares: Functions that see each request before its body is read, such as a
+            check of tokens.
+        limits: How many connections are kept, and for how long.
+        max_body_bytes: The largest body of a request, also without its compression.
 
     Returns:
         A function that stops it: it stops listening and finishes the requests that
@@ -90,26 +101,18 @@ async def start(
     await stop(20.0)
     ```
     """
-    api = RestApi(catalog, metrics, metrics_path)
-    app = web.Application(
-        client_max_size=0,  # no limit, as in gRPC
-        middlewares=middlewares,
-    )
-    app.router.add_route("*", "/{path:(?s:.*)}", api.answer)  # line breaks, too
-    logging.getLogger("aiohttp.server").addFilter(_is_of_interest)
-    # A client that leaves takes its request out of the queue.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-    await runner.setup()
-    # gRPC takes "::" for IPv4 as well; asyncio has None for that.
-    site = web.TCPSite(runner, None if host == "::" else host, port, ssl_context=tls)
+    limits = limits or Limits()
+    # A little less, so that the client is told before its connection is closed.
+    bodies = Bodies(max_body_bytes, 0.9 * limits.wait_seconds)
+    answer: Handler = RestApi(catalog, bodies, metrics, metrics_path).answer
+    for middleware in reversed(middlewares):
+        answer = functools.partial(middleware, handler=answer)
     try:
-        await site.start()
+        return await serve(answer, host, port, limits, tls)
     except OSError as error:
-        await runner.cleanup()
         raise UserError(
             f"--rest_api_port: cannot listen on {host}:{port}: {error.strerror}"
         ) from error
-    return functools.partial(_stop, runner)
 
 
 class RestApi:
@@ -117,27 +120,30 @@ class RestApi:
 
     Args:
         catalog: The models to answer for.
+        bodies: Reads the bodies of requests.
         metrics: Receives each prediction.
         metrics_path: The path that shows `metrics`.
 
     Example:
     ```python
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", RestApi(catalog).answer)
+    server = web.Server(RestApi(catalog, Bodies(2**23, 60)).answer)
     ```
     """
 
     def __init__(
         self,
         catalog: Catalog,
+        bodies: Bodies,
         metrics: MetricsPage | None = None,
         metrics_path: str | None = None,
     ):
         self._catalog = catalog
+        self._bodies = bodies
+        self._one_large = asyncio.Semaphore(1)  # of which JSON is parsed
         self._metrics = metrics
         self._metrics_path = metrics_path
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         """Answers any request, wrong ones too."""
         if self._metrics and (request.method, request.path) == (
             "GET",
@@ -147,59 +153,70 @@ class RestApi:
             return web.Response(body=body, headers={"Content-Type": content_type})
         try:
             return _response(200, await self._answer(request))
+        except Refused as refused:
+            return _response(refused.status, _error(str(refused)))
         except Exception as error:
             code, details = status_errors.describe(error)
-            status = HTTP_STATUSES.get(code, 500)
-            response = _response(status, json.dumps({"error": details}))
-            if request.content.exception():
-                # aiohttp closes the connection then: the client should not reuse it.
-                response.force_close()
-            return response
+            return _response(HTTP_STATUSES.get(code, 500), _error(details))
 
-    async def _answer(self, request: web.Request) -> str:
+    async def _answer(self, request: web.BaseRequest) -> str:
         path = request.rel_url.raw_path  # an encoded slash stays encoded
         if request.method == "POST" and (match := INFERENCE.fullmatch(path)):
-            return await self._predict(match, await _read(request))
+            return await self._predict(match, request)
         if request.method == "GET" and (match := DESCRIPTION.fullmatch(path)):
             return self._describe(match)
         if not path.lower().startswith("/v1/"):
             raise status_errors.not_found(f"Not found: {path}")
         raise status_errors.invalid(f"Malformed request: {request.method} {path}")
 
-    async def _predict(self, match: re.Match[str], body: bytes) -> str:
+    async def _predict(self, match: re.Match[str], http: web.BaseRequest) -> str:
         if match["method"].lower() != "predict":
             raise status_errors.unimplemented("the Python server offers predict only")
-        deadline = time.monotonic() + TIMEOUT_SECONDS
         spec = _model_spec(match)
+        try:
+            connection = connection_of(http)
+            with self._bodies.room(connection.address) as room:
+                body = await self._bodies.read(http, room)
+                with connection.working():
+                    return await self._run(spec, body, room)
+        except web.RequestPayloadError as error:
+            raise status_errors.invalid(
+                f"cannot read the request body: {error}"
+            ) from error
+        except ConnectionError as error:
+            raise status_errors.cancelled("the client has left") from error
+
+    async def _run(self, spec: model_pb2.ModelSpec, body: bytes, room: Room) -> str:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         with (
             self._catalog.lease(spec) as servable,
             counted(self._metrics, spec.name, "REST"),
         ):
+            await self._take_values(json_predict.count_values(body), room)
             # Threads read and write JSON, so that the event loop stays responsive.
-            request, row_format = await asyncio.to_thread(_parse, servable, spec, body)
+            async with self._one_large if room.is_large else contextlib.nullcontext():
+                request, row_format = await asyncio.to_thread(
+                    _parse, servable, spec, body
+                )
+            del body
             outputs = await servable.run(request, deadline)
         return await asyncio.to_thread(json_predict.to_json, outputs, row_format)
+
+    async def _take_values(self, count: int, room: Room) -> None:
+        most = self._bodies.most // VALUE_BYTES
+        if count > most:
+            raise Refused(
+                413,
+                f"the request body has {count} values, or commas and brackets in "
+                f"texts: expected at most {most}; send fewer texts at once",
+            )
+        await room.take(count * VALUE_BYTES)
 
     def _describe(self, match: re.Match[str]) -> str:
         spec = _model_spec(match)
         if match["metadata"]:
             return _metadata_json(descriptions.metadata(self._catalog, spec))
         return json.dumps(_to_dict(descriptions.status(self._catalog, spec)))
-
-
-def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Leaves out the tracebacks of request bodies that cannot be decompressed."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, web.RequestPayloadError)
-
-
-async def _read(request: web.Request) -> bytes:
-    try:
-        return await request.read()
-    except web.RequestPayloadError as error:
-        raise status_errors.invalid(f"cannot read the request body: {error}") from error
-    except ConnectionError as error:
-        raise status_errors.cancelled("the client has left") from error
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
@@ -243,10 +260,8 @@ def _to_dict(proto: message.Message) -> dict[str, Any]:
     return fields
 
 
-async def _stop(runner: web.AppRunner, grace: float) -> None:
-    # aiohttp has a limit of its own, but may wait twice as long.
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(runner.cleanup(), grace)
+def _error(details: str) -> str:
+    return json.dumps({"error": details})
 
 
 def _response(status: int, text: str) -> web.Response:

@@ -1,6 +1,7 @@
 """Loads models, serves them and stops when asked to."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,14 @@ import grpc
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import grpc_service, security, text_config, warmup
+from simcse_tf.server import (
+    channel_arguments,
+    connections,
+    grpc_service,
+    security,
+    text_config,
+    warmup,
+)
 from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
@@ -24,24 +32,18 @@ from simcse_tf.server.servable import Servable
 
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-GRPC_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # Otherwise a second server on the same port would get half of the requests.
-    ("grpc.so_reuseport", 0),
-]
+# A terminal that closes sends SIGHUP.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 logger = logging.getLogger(__name__)
 
 
 def run(options: Options) -> None:
-    """Serves models over gRPC, and REST, until SIGTERM or SIGINT.
+    """Serves models over gRPC, and REST, until a signal.
 
-    Prints one line on stdout for each of the two once it answers requests. After a
-    signal it finishes the requests that are running, for at most 20 seconds, and ends
-    the process with exit code 0.
+    Prints one line on stdout for each of the two once it answers requests. After
+    SIGTERM, SIGINT or SIGHUP it finishes the requests that are running, for at most 20
+    seconds, and ends the process with exit code 0.
 
     Args:
         options: What to serve, and how.
@@ -60,17 +62,18 @@ def run(options: Options) -> None:
     logging.getLogger("simcse_tf").setLevel(logging.INFO)
     tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
-    asyncio.run(_serve(options))
+    descriptors = connections.raise_descriptor_limit()
+    asyncio.run(_serve(options, descriptors))
     _end_process()
 
 
-async def _serve(options: Options) -> None:
+async def _serve(options: Options, descriptors: int) -> None:
     metrics = Metrics()
     loaders = _loaders(options, metrics)
     for loader in loaders.values():
         await loader.start()
     catalog = Catalog(*loaders)
-    server, port = _grpc_server(options, catalog, metrics)
+    server, port = _grpc_server(options, catalog, metrics, descriptors)
     health = Health(server, [model.name for model in loaders])
     stops = [server.stop]
     announcement = _announcement(options, loaders, port)
@@ -89,17 +92,36 @@ async def _serve(options: Options) -> None:
                 options.metrics_path,
                 tls,
                 checks,
+                _rest_limits(options, descriptors),
+                options.rest_max_body_bytes,
             )
         )
     stopping = _stop_signal()
     await server.start()
     await health.serving()
-    print(announcement, flush=True)
+    announce(announcement)
     watching = asyncio.create_task(_watch(options, list(loaders.values())))
     await stopping
     watching.cancel()
     await health.draining()
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
+
+
+def announce(text: str) -> None:
+    """Prints a line. That nobody reads it is no reason not to serve.
+
+    Args:
+        text: The line.
+
+    Example:
+    ```python
+    announce("Serving simcse version 1 at 127.0.0.1:8500")
+    ```
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        logger.warning("cannot write to stdout: %s", error.strerror)
 
 
 def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
@@ -128,11 +150,12 @@ def _loading(
 
 
 def _grpc_server(
-    options: Options, catalog: Catalog, metrics: Metrics
+    options: Options, catalog: Catalog, metrics: Metrics, descriptors: int
 ) -> tuple[grpc.aio.Server, int]:
-    checks = [security.TokenInterceptor(options.token)] if options.token else []
-    server = grpc.aio.server(options=GRPC_OPTIONS, interceptors=checks)
-    grpc_service.add_services(server, catalog, metrics)
+    arguments = channel_arguments.with_defaults(
+        options.grpc_channel_arguments, connections.share_of_a_port(descriptors)
+    )
+    server = grpc_service.make_server(catalog, metrics, arguments, options.token)
     address = f"{_in_address(options.host)}:{options.port}"
     try:
         if not options.ssl:
@@ -141,6 +164,11 @@ def _grpc_server(
         return server, server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise UserError(f"--port: cannot listen on {address}") from error
+
+
+def _rest_limits(options: Options, descriptors: int) -> connections.Limits:
+    in_all = min(options.rest_max_connections, connections.share_of_a_port(descriptors))
+    return connections.Limits(in_all, max(in_all // 4, 1))
 
 
 def _announcement(
@@ -188,7 +216,7 @@ def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
 
 
 def _stop_signal() -> asyncio.Future[None]:
-    """Returns a future that SIGTERM or SIGINT resolves."""
+    """Returns a future that a stop signal resolves."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_future()
 
@@ -206,6 +234,7 @@ def _stop_signal() -> asyncio.Future[None]:
 def _end_process() -> None:
     # Python's own exit would wait without a limit for inference that the grace
     # period cut off, whose clients have left.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(0)

@@ -6,7 +6,6 @@ import os
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,28 +17,6 @@ from simcse_tf.server import configs_pb2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"
-
-
-def read_token(path: Path) -> str:
-    """Reads a token from a file, without the white space around it.
-
-    Raises:
-        UserError: The file cannot be read, or holds no token of printable ASCII.
-
-    Example:
-    ```python
-    token = read_token(Path("token.txt"))
-    ```
-    """
-    try:
-        token = path.read_text().strip()
-    except UnicodeDecodeError:
-        token = ""
-    except OSError as error:
-        raise UserError(f"--token_file: cannot read {path}: {error.strerror}") from None
-    if not token or not (token.isascii() and token.isprintable()) or " " in token:
-        raise UserError(f"--token_file: expected one token in ASCII in {path}")
-    return token
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -56,7 +33,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, token: str):
         self._token = token
-        self._refuse = grpc.unary_unary_rpc_method_handler(_refuse)
+        # As a stream, whose messages are not read.
+        self._refuse = grpc.stream_unary_rpc_method_handler(_refuse)
 
     async def intercept_service(
         self, continuation: Any, details: grpc.HandlerCallDetails
@@ -69,7 +47,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return self._refuse
 
 
-async def _refuse(request: Any, context: grpc.aio.ServicerContext) -> None:
+async def _refuse(_: Any, context: grpc.aio.ServicerContext) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
 
 
@@ -142,10 +120,11 @@ def ssl_context(config: configs_pb2.SSLConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         with _pem_file(config.server_cert + "\n" + config.server_key) as path:
-            context.load_cert_chain(path)
+            # OpenSSL would ask on the terminal for the password of an encrypted key.
+            context.load_cert_chain(path, password="")
         if config.custom_ca:
             context.load_verify_locations(cadata=config.custom_ca)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ValueError) as error:  # the latter if it is not ASCII
         raise UserError(
             f"--ssl_config_file: expected a key and its certificate in PEM: {error}"
         ) from None

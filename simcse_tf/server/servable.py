@@ -25,6 +25,7 @@ from simcse_tf.server.scheduler import (
     Unbatched,
 )
 
+MOST_NAMES = 100  # that a message lists
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -189,12 +190,14 @@ def check_input_names(signature: SignatureDef, received: Collection[str]) -> Non
     check_input_names(servable.signature("serving_default"), ["text"])
     ```
     """
-    missing = signature.inputs.keys() - signature.defaults.keys() - set(received)
-    extra = set(received) - signature.inputs.keys()
+    # As a set, because the message's own keys refuse names that are not UTF-8.
+    expected = set(signature.inputs)
+    missing = expected - signature.defaults.keys() - set(received)
+    extra = set(received) - expected
     if missing or extra:
         raise status_errors.invalid(
             f"inputs do not match the signature: expected "
-            f"{_listed(signature.inputs)}, received {_listed(received)}; "
+            f"{_listed(expected)}, received {_listed(received)}; "
             f"missing {_listed(missing)}, extra {_listed(extra)}"
         )
 
@@ -284,5 +287,7 @@ def _dtype_name(dtype: int) -> str:
         return f"dtype {dtype}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Collection[str]) -> str:
+    if len(names) > MOST_NAMES:
+        return f"{len(names)} names"
     return "{" + ", ".join(sorted(names)) + "}"

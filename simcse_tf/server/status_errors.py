@@ -12,6 +12,10 @@ import tensorflow as tf
 
 GRAPH_PREAMBLE = "<stack traces unavailable>\n"
 
+# A message may quote what the client sent, and gRPC sends messages in headers, which
+# may have 8 KB; a character takes up to 12 bytes there.
+MOST_CHARACTERS = 500
+
 logger = logging.getLogger(__name__)
 
 
@@ -88,6 +92,13 @@ def describe(error: Exception) -> tuple[int, str]:
     """
     if isinstance(error, tf.errors.OpError):
         # What the graph raises comes after a preamble about stack traces.
-        return error.error_code, error.message.rpartition(GRAPH_PREAMBLE)[2]
+        message = error.message.rpartition(GRAPH_PREAMBLE)[2]
+        return error.error_code, _shortened(message)
     logger.error("a request failed unexpectedly", exc_info=error)
-    return tf.errors.INTERNAL, f"{type(error).__name__}: {error}"
+    return tf.errors.INTERNAL, _shortened(f"{type(error).__name__}: {error}")
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= MOST_CHARACTERS:
+        return message
+    return f"{message[:MOST_CHARACTERS]}... ({len(message)} characters)"

@@ -15,14 +15,16 @@ from simcse_tf.tokenizers.added_tokens import (
 )
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.batch import batch_of, check_max_length, enclose
-from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
+from simcse_tf.tokenizers.bert_normalizer import (
+    MAX_CHARACTERS_PER_WORD,
+    BertNormalizer,
+)
+from simcse_tf.tokenizers.windows import State, first_ids
 from simcse_tf.tokenizers.wordpiece_vocabulary import (
     read_vocabulary,
     unique_ids,
     write_vocabulary,
 )
-
-MAX_CHARACTERS_PER_WORD = 100
 
 _MAX_BYTES_PER_CHARACTER = 4
 
@@ -200,15 +202,32 @@ class BertTokenizer(Tokenizer):
     )
     def _tokenize(self, text: tf.Tensor, max_length: tf.Tensor) -> tf.RaggedTensor:
         with tf.device("CPU"):
+            room = max_length - 2
             ids = tokenize_around(
                 text,
                 self.added_tokens,
-                lambda pieces: self._ids(self._normalizer.words(pieces)),
+                lambda pieces: self._first_ids(pieces, room, self._normalizer),
                 self._normalizer.normalize,
-                lambda pieces: self._ids(self._splitter.words(pieces)),
+                lambda pieces: self._first_ids(pieces, room, self._splitter),
             )
-            ids = ids[:, : max_length - 2]
-            return enclose(ids, self.cls_token_id, self.sep_token_id)
+            return enclose(ids[:, :room], self.cls_token_id, self.sep_token_id)
+
+    def _first_ids(
+        self, text: tf.Tensor, room: tf.Tensor, normalizer: BertNormalizer
+    ) -> tf.RaggedTensor:
+        """The ids of texts without added tokens; of long ones, at least the first."""
+
+        def whole(text: tf.Tensor) -> tf.RaggedTensor:
+            return self._ids(normalizer.words(text))
+
+        def step(
+            state: State, window: tf.Tensor, is_last: tf.Tensor, room: tf.Tensor
+        ) -> tuple[tf.RaggedTensor, State]:
+            joined = tf.strings.join([*state, window])
+            words, rest = normalizer.split(joined)
+            return whole(tf.where(is_last, joined, words)), (rest,)
+
+        return first_ids(text, room, whole, step, (tf.fill(tf.shape(text), ""),))
 
     def _ids(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
         known = words.with_values(_without_long_words(words.values))

@@ -3,8 +3,15 @@
 import tensorflow as tf
 
 from simcse_tf.tokenizers import unicode_tables
+from simcse_tf.tokenizers.paged_table import PagedTable
+from simcse_tf.tokenizers.ragged import first_of_rows
+from simcse_tf.tokenizers.unicode_tables import Kind
+
+# A word of more characters is unknown, whatever they are.
+MAX_CHARACTERS_PER_WORD = 100
 
 _COMBINING_CLASSES = 256
+_TOO_LONG = "a" * (MAX_CHARACTERS_PER_WORD + 1)
 
 
 class BertNormalizer:
@@ -31,6 +38,9 @@ class BertNormalizer:
         self, lowercase: bool, strip_accents: bool, handle_chinese_chars: bool
     ):
         self._strip_accents = strip_accents
+        self._kinds = PagedTable(
+            unicode_tables.kinds(lowercase, strip_accents, handle_chinese_chars)
+        )
         table = unicode_tables.code_point_table(
             lowercase, strip_accents, handle_chinese_chars
         )
@@ -66,6 +76,53 @@ class BertNormalizer:
         is_break = points.values == unicode_tables.WORD_BREAK
         spaced = points.with_values(tf.where(is_break, ord(" "), points.values))
         return tf.strings.split(_encode(spaced), " ")
+
+    def split(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Splits texts at the end of a word, however they go on.
+
+        Each code point is normalized alone, but that marks are sorted between two that
+        are none. Nothing moves across the end of a word. So the words up to it do not
+        depend on what is behind it, and those behind it not on what is before.
+
+        Behind the last end there is one word, which may go on. What changes nothing is
+        left out of it: code points that leave no trace, and a barrier behind a barrier.
+        If it is too long already, another word that is stands for it.
+
+        Args:
+            text: String tensor of shape `[n]`.
+
+        Returns:
+            Two string tensors of shape `[n]`: the text up to the last end of a word,
+            and one that, whatever follows, has the same ids as the rest of it.
+        """
+        points, offsets = tf.strings.unicode_decode_with_offsets(text, "UTF-8")
+        row = points.value_rowids()
+        kinds = self._kinds(points.values)
+        places = tf.range(tf.size(kinds, tf.int64))
+        last = tf.math.unsorted_segment_max(
+            tf.where(kinds == Kind.END, places, -1), row, points.nrows()
+        )
+        is_rest = places > tf.gather(last, row)
+        size = tf.math.unsorted_segment_min(
+            tf.where(is_rest, offsets.values, tf.int64.max), row, points.nrows()
+        )
+        length = tf.strings.length(text)
+        size = tf.cast(tf.minimum(size, tf.cast(length, tf.int64)), tf.int32)
+
+        kinds = points.with_values(kinds)
+        is_kept = points.with_values(is_rest & (kinds.values != Kind.NOTHING))
+        rest, kinds = (
+            tf.ragged.boolean_mask(each, is_kept) for each in (points, kinds)
+        )
+        is_barrier = kinds.values == Kind.BARRIER
+        repeats = is_barrier & tf.roll(is_barrier, 1, axis=0) & ~first_of_rows(kinds)
+        rest = tf.ragged.boolean_mask(rest, kinds.with_values(~repeats))
+        is_inside = tf.cast(kinds == Kind.INSIDE, tf.int32)
+        is_too_long = tf.reduce_sum(is_inside, axis=1) > MAX_CHARACTERS_PER_WORD
+        return (
+            tf.strings.substr(text, tf.zeros_like(size), size),
+            tf.where(is_too_long, _TOO_LONG, _encode(rest)),
+        )
 
     def _code_points(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Normalized code points, with `WORD_BREAK` on both sides of punctuation."""

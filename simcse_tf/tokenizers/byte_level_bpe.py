@@ -16,7 +16,9 @@ from simcse_tf.tokenizers.added_tokens import (
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.batch import batch_of, check_max_length, enclose
 from simcse_tf.tokenizers.byte_level_words import WordSplitter
+from simcse_tf.tokenizers.byte_pair_prefix import SurePieces
 from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
+from simcse_tf.tokenizers.windows import State, first_ids
 
 
 class RobertaTokenizer(Tokenizer):
@@ -86,6 +88,7 @@ class RobertaTokenizer(Tokenizer):
         self._has_all_bytes = ids.keys() >= {
             *byte_pair_model.byte_characters().values()
         }
+        self._sure_pieces = SurePieces([*map(len, pieces)])
         self._split = WordSplitter()
         with tf.init_scope(), tf.device("CPU"):
             self._ids = tf.constant([ids.get(piece, 0) for piece in pieces], tf.int32)
@@ -175,12 +178,37 @@ class RobertaTokenizer(Tokenizer):
         self, text: tf.Tensor, bpe: tf_text.SentencepieceTokenizer, room: tf.Tensor
     ) -> tf.RaggedTensor:
         """The ids of texts without added tokens; of long ones, at least the first."""
+        prefix = tf.fill(tf.shape(text), "")
         if self.add_prefix_space:
             bare = (tf.strings.substr(text, 0, 1) != " ") & (text != "")
-            text = tf.where(bare, tf.strings.join([" ", text]), text)
-        words = self._split(text)
-        if self._has_all_bytes:
-            words = words[:, :room]
+            prefix = tf.where(bare, " ", prefix)
+
+        def whole(text: tf.Tensor) -> tf.RaggedTensor:
+            if self.add_prefix_space:
+                text = tf.strings.join([prefix, text])
+            words = self._split(text)
+            if self._has_all_bytes:
+                words = words[:, :room]
+            return self._ids_of(words, bpe)
+
+        def step(
+            state: State, window: tf.Tensor, is_last: tf.Tensor, room: tf.Tensor
+        ) -> tuple[tf.RaggedTensor, State]:
+            joined = tf.strings.join([*state, window])
+            words, rest, begun = self._split.closed_words(joined, is_last)
+            ids = self._ids_of(words, bpe)
+            if self._has_all_bytes:
+                left = room - tf.cast(ids.row_lengths(), tf.int32)
+                pieces = self._sure_pieces(begun, bpe.tokenize, left)
+                more = pieces.with_values(tf.gather(self._ids, pieces.values))
+                ids = tf.concat([ids, more], axis=1)
+            return ids, (rest,)
+
+        return first_ids(text, room, whole, step, (prefix,))
+
+    def _ids_of(
+        self, words: tf.RaggedTensor, bpe: tf_text.SentencepieceTokenizer
+    ) -> tf.RaggedTensor:
         distinct, index = tf.unique(words.values, tf.int64)
         pieces = tf.gather(bpe.tokenize(distinct), index)
         ids = pieces.with_values(tf.gather(self._ids, pieces.values))

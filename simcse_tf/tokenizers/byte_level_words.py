@@ -16,6 +16,8 @@ from simcse_tf.tokenizers.paged_table import PagedTable
 _APOSTROPHE = ord("'")
 _SHORT = ("s", "t", "m", "d")
 _LONG = ("re", "ve", "ll")
+# Whether a word begins with a character depends on so many behind it.
+_AHEAD = 2
 
 
 class WordSplitter:
@@ -62,6 +64,38 @@ class WordSplitter:
             tf.searchsorted(starts, points.row_splits, out_type=tf.int64),
             validate=False,
         )
+
+    def closed_words(
+        self, text: tf.Tensor, is_last: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
+        """Splits texts into words as far as these do not depend on what follows.
+
+        It is known where a word begins, except for the last two characters. And the
+        words from there on do not depend on those before, as the regular expression
+        goes on where a word has ended and does not look back.
+
+        Args:
+            text: String tensor of shape `[n]`. Bytes that are not UTF-8 count as
+                U+FFFD.
+            is_last: bool tensor of shape `[n]`. Whether nothing follows.
+
+        Returns:
+            The words that are known, a ragged tensor of strings, `[n, None]`. The rest
+            of the text, `[n]`. And what is known of the rest's first word, `[n]`.
+        """
+        words = self(text)
+        row = words.value_rowids()
+        total = tf.concat(
+            [[0], tf.cumsum(tf.strings.length(words.values, unit="UTF8_CHAR"))], axis=0
+        )
+        # The characters from a word's end to the text's.
+        behind = tf.gather(total, tf.gather(words.row_limits(), row)) - total[1:]
+        is_closed = words.with_values((behind > _AHEAD) | tf.gather(is_last, row))
+        closed = tf.ragged.boolean_mask(words, is_closed)
+        rest = tf.strings.reduce_join(tf.ragged.boolean_mask(words, ~is_closed), axis=1)
+        known = tf.maximum(tf.strings.length(rest, unit="UTF8_CHAR") - _AHEAD, 0)
+        begun = tf.strings.substr(rest, tf.zeros_like(known), known, unit="UTF8_CHAR")
+        return closed, rest, begun
 
     def _begins(self, characters: tf.Tensor, is_first: tf.Tensor) -> tf.Tensor:
         """Whether a word begins with a character, for those of all texts in a row."""

@@ -98,12 +98,8 @@ def normalize_spaces(
         `tf.RaggedTensor` of dtype int32 and shape `[n, None]`.
     """
     if spaces.strip:
-        row = points.value_rowids()
         places = tf.range(tf.size(symbols))
-        last = tf.math.unsorted_segment_max(
-            tf.where(_is_white(symbols), -1, places), row, points.nrows()
-        )
-        kept = places <= tf.gather(last, row)
+        kept = places <= _last_of_rows(tf.where(_is_white(symbols), -1, places), points)
         symbols = tf.boolean_mask(symbols, kept)
         points = tf.ragged.boolean_mask(points, points.with_values(kept))
     if spaces.merge is not None:
@@ -115,6 +111,64 @@ def normalize_spaces(
             points.with_values(merged), points.with_values(~follows)
         )
     return points
+
+
+def open_part(symbols: tf.RaggedTensor, spaces: Spaces) -> tf.Tensor:
+    """The end of each text that is split again once it is known how the text goes on.
+
+    What is before it and what is behind are normalized and split each as if it were a
+    text of its own. It begins where a word does whatever was before: behind white space
+    or at U+2581 if words end at white space, and else at a space or U+2581 behind a
+    character that is neither, so that no spaces are merged across it and none that may
+    have to be removed are before it.
+
+    Args:
+        symbols: `tf.RaggedTensor` of dtype int32 and shape `[n, None]`. The characters
+            of each text, as an `Alphabet` numbers them.
+        spaces: `Spaces`.
+
+    Returns:
+        bool tensor of shape `[characters]`. Whether it belongs to its text's open part.
+    """
+    flat = symbols.values
+    places = tf.range(tf.size(flat))
+    is_white, is_meta = _is_white(flat), flat == _METASPACE
+    if spaces.split:
+        closed = tf.where(is_white, places, tf.where(is_meta, places - 1, -1))
+    else:
+        follows = tf.roll(is_white | is_meta, 1, axis=0) | first_of_rows(symbols)
+        begins = (is_meta | (flat == _SPACE)) & ~follows
+        closed = tf.where(begins, places - 1, -1)
+    return places > _last_of_rows(closed, symbols)
+
+
+def known_spaces(symbols: tf.RaggedTensor, spaces: Spaces) -> tf.Tensor:
+    """What normalizing leaves in a text's place, however the text goes on.
+
+    Args:
+        symbols: As for `open_part`.
+        spaces: `Spaces`.
+
+    Returns:
+        bool tensor of shape `[characters]`. `False` for white space at a text's end
+        that may be removed or merged.
+    """
+    flat = symbols.values
+    if spaces.strip:
+        may_vanish = _is_white(flat)
+    elif spaces.merge is not None:
+        may_vanish = flat == _SPACE
+    else:
+        return tf.ones_like(flat, tf.bool)
+    places = tf.range(tf.size(flat))
+    return places <= _last_of_rows(tf.where(may_vanish, -1, places), symbols)
+
+
+def _last_of_rows(places: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
+    """The greatest place of its row, for each value."""
+    row = ragged.value_rowids()
+    last = tf.math.unsorted_segment_max(places, row, ragged.nrows())
+    return tf.gather(last, row)
 
 
 def split_words(symbols: tf.RaggedTensor, spaces: Spaces) -> tf.RaggedTensor:

@@ -85,6 +85,29 @@ class PrecompiledNormalizer:
         splits = tf.gather(codes.row_splits, points.row_splits)
         return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
 
+    def last_clusters(self, points: tf.RaggedTensor) -> tf.Tensor:
+        """What belongs to its text's last cluster, which may go on.
+
+        Whether a cluster begins with a code point follows from what stands between it
+        and the cluster before. So those before the last one are what they are whatever
+        follows, and those behind its beginning whatever was before.
+
+        Args:
+            points: `tf.RaggedTensor` of dtype int32 and shape `[n, None]`. The code
+                points of each text.
+
+        Returns:
+            bool tensor of shape `[code points]`.
+        """
+        classes = self._clusters.classes(points.values)
+        begins = ~self._clusters.joined(classes, first_of_rows(points))
+        row = points.value_rowids()
+        places = tf.range(tf.size(row))
+        last = tf.math.unsorted_segment_max(
+            tf.where(begins, places, -1), row, points.nrows()
+        )
+        return places >= tf.gather(last, row)
+
     def _cluster_rows_of(
         self,
         points: tf.Tensor,

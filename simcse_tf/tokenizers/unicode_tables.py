@@ -6,6 +6,7 @@ for every code point and writes the answers to unicode_tables.npz, so that the t
 depend on no version of Python, RE2 or ICU.
 """
 
+import enum
 import functools
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,15 @@ class CodePointTable(NamedTuple):
     row_splits: np.ndarray
 
 
+class Kind(enum.IntEnum):
+    """What a code point is to the words of a text."""
+
+    NOTHING = 0  # leaves no trace
+    BARRIER = 1  # no mark moves across it
+    INSIDE = 2  # at least one character of a word
+    END = 3  # a word ends behind it at the latest, and nothing moves across that
+
+
 @functools.cache
 def code_point_table(
     lowercase: bool, strip_accents: bool, handle_chinese_chars: bool = True
@@ -82,6 +92,43 @@ def code_point_table(
             )
         )
     return table if handle_chinese_chars else _without_spaces_around(table)
+
+
+@functools.cache
+def kinds(
+    lowercase: bool, strip_accents: bool, handle_chinese_chars: bool = True
+) -> np.ndarray:
+    """What each code point is to the words of a text.
+
+    Args:
+        lowercase: bool. As for `code_point_table`, and so are the others.
+        strip_accents: bool.
+        handle_chinese_chars: bool.
+
+    Returns:
+        int8 array of shape `[0x110000]`, of `Kind`.
+
+    Example:
+
+    ```python
+    kinds(lowercase=True, strip_accents=True)[ord("!")] == Kind.END
+    ```
+    """
+    table = code_point_table(lowercase, strip_accents, handle_chinese_chars)
+    codes = table.codes & CODE_POINT_MASK
+    begins, ends = table.row_splits[:-1], table.row_splits[1:]
+    written = np.concatenate([[0], np.cumsum(codes != BARRIER)])
+    is_end = np.isin(codes[ends - 1], (_SPACE, WORD_BREAK))
+    of_row = np.full(len(begins), Kind.INSIDE, np.int8)
+    of_row[is_end] = Kind.END
+    of_row[written[begins] == written[ends]] = Kind.BARRIER
+    of_row[begins == ends] = Kind.NOTHING
+
+    pages = table.rows.reshape(-1, PAGE_SIZE)[table.pages]
+    of_point = of_row[pages.reshape(-1)]
+    # Its row says only that it stays as it is.
+    of_point[_SPACE] = Kind.END
+    return of_point
 
 
 def _without_spaces_around(table: CodePointTable) -> CodePointTable:

@@ -21,7 +21,9 @@ from simcse_tf.tokenizers.metaspace import (
     METASPACE,
     SPACES,
     Alphabet,
+    known_spaces,
     normalize_spaces,
+    open_part,
     split_words,
 )
 from simcse_tf.tokenizers.precompiled import PrecompiledNormalizer
@@ -37,6 +39,7 @@ from simcse_tf.tokenizers.sentencepiece_model import (
 )
 from simcse_tf.tokenizers.viterbi import Viterbi
 from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
+from simcse_tf.tokenizers.windows import State, first_ids
 
 _SPECIAL_TOKENS = (*FIRST_TOKENS, LAST_TOKEN)
 # An unknown character is that much worse than the worst piece.
@@ -261,7 +264,41 @@ class XLMRobertaTokenizer(Tokenizer):
         autograph=False,
     )
     def _plain(self, text: tf.Tensor, room: tf.Tensor) -> tf.RaggedTensor:
-        return self._segment(self._normalize(_decode(text)), room)
+        """The ids of texts without added tokens; of long ones, at least the first."""
+
+        def whole(text: tf.Tensor) -> tf.RaggedTensor:
+            return self._segment(self._normalize(_decode(text)), room)
+
+        nothing = tf.fill(tf.shape(text), "")
+        return first_ids(text, room, whole, self._step, (nothing, nothing))
+
+    def _step(
+        self, state: State, window: tf.Tensor, is_last: tf.Tensor, room: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, State]:
+        """Tokenizes a window of texts: see `Step`.
+
+        Open are a cluster that may go on, and behind it, normalized, a word that may.
+        """
+        cluster, begun = state
+        points = _decode(tf.strings.join([cluster, window]))
+        if self._normalizer:
+            is_open = self._normalizer.last_clusters(points) & ~_of_row(points, is_last)
+            cluster = _encode(_where(points, is_open))
+            points = self._normalizer(_where(points, ~is_open))
+        points = tf.concat([_decode(begun), points], axis=1)
+        symbols = points.with_values(self._alphabet(points.values))
+        is_open = open_part(symbols, self._spaces) & ~_of_row(points, is_last)
+        is_known = is_open & known_spaces(symbols, self._spaces)
+
+        # The open word's first ids are sure, but only the last step needs them.
+        parts = [_where(points, ~is_open), _where(points, is_known)]
+        stacked = tf.concat(parts, axis=0)
+        ids = self._segment(self._normalize_spaces(stacked), None, points.nrows())
+        closed, sure = ids[: points.nrows()], ids[points.nrows() :]
+        counts = closed.row_lengths() + sure.row_lengths()
+        is_enough = counts >= tf.cast(room, tf.int64)
+        ids = tf.concat([closed, _where(sure, _of_row(sure, is_enough))], axis=1)
+        return ids, (cluster, _encode(_where(points, is_open)))
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string)],
@@ -280,14 +317,37 @@ class XLMRobertaTokenizer(Tokenizer):
     def _normalize(self, points: tf.RaggedTensor) -> tf.RaggedTensor:
         if self._normalizer:
             points = self._normalizer(points)
+        return self._normalize_spaces(points)
+
+    def _normalize_spaces(self, points: tf.RaggedTensor) -> tf.RaggedTensor:
         return normalize_spaces(points, self._alphabet(points.values), self._spaces)
 
-    def _segment(self, points: tf.RaggedTensor, room: tf.Tensor) -> tf.RaggedTensor:
-        """The ids of normalized texts; of long ones, at least the first."""
+    def _segment(
+        self,
+        points: tf.RaggedTensor,
+        room: tf.Tensor | None,
+        closed: tf.Tensor | None = None,
+    ) -> tf.RaggedTensor:
+        """The ids of normalized texts; of long ones, at least the first.
+
+        Args:
+            points: int32 ragged tensor of shape `[n, None]`.
+            room: Optional int32 scalar. How many ids of each text are used.
+            closed: Optional int64 scalar. So many texts are complete; the last word of
+                each of the others may go on, and has the ids that it then has as well.
+        """
         symbols = points.with_values(self._alphabet(points.values))
-        # A word has at least one id.
-        words = split_words(symbols, self._spaces)[:, :room]
-        pieces = self._viterbi(words.values)
+        words = split_words(symbols, self._spaces)
+        if room is not None:
+            # A word has at least one id.
+            words = words[:, :room]
+        is_open = None
+        if closed is not None:
+            row = words.value_rowids()
+            place = tf.range(tf.size(row, tf.int64))
+            is_last = place == tf.gather(words.row_limits(), row) - 1
+            is_open = is_last & (row >= closed)
+        pieces = self._viterbi(words.values, is_open)
         ids = pieces.with_values(tf.gather(self._ids, pieces.values + 1))
         # Unknown characters that follow each other in a word are one unknown token.
         is_unknown = ids.values == self.unk_token_id
@@ -302,6 +362,14 @@ def _decode(text: tf.Tensor) -> tf.RaggedTensor:
 
 def _encode(points: tf.RaggedTensor) -> tf.Tensor:
     return tf.strings.unicode_encode(points, "UTF-8")
+
+
+def _where(ragged: tf.RaggedTensor, mask: tf.Tensor) -> tf.RaggedTensor:
+    return tf.ragged.boolean_mask(ragged, ragged.with_values(mask))
+
+
+def _of_row(ragged: tf.RaggedTensor, values: tf.Tensor) -> tf.Tensor:
+    return tf.gather(values, ragged.value_rowids())
 
 
 def _bytes(charsmap: str) -> bytes:

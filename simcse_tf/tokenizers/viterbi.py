@@ -20,6 +20,8 @@ _IMPOSSIBLE = -np.inf
 # Characters that the loop takes in one turn. More than one, because a turn takes as
 # long as ten operations.
 _TURN = 4
+# How long a common way is looked for, in lengths of the longest piece.
+_PATIENCE = 16
 
 
 class Viterbi:
@@ -55,6 +57,7 @@ class Viterbi:
         lengths = np.array([len(piece) for piece in pieces], np.int64)
         symbols = np.concatenate([np.zeros(0, np.int64), *pieces])
         trie = build_double_array(symbols, lengths, alphabet)
+        self._longest = int(lengths.max(initial=1))
         # Two pieces that are none: a string that is not in the trie, and an unknown
         # character. They have the last two scores, so that each has its number.
         self._none, self._unknown = len(pieces), len(pieces) + 1
@@ -68,12 +71,16 @@ class Viterbi:
                 [*scores, _IMPOSSIBLE, unknown_score], tf.float64
             )
 
-    def __call__(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
+    def __call__(
+        self, words: tf.RaggedTensor, is_open: tf.Tensor | None = None
+    ) -> tf.RaggedTensor:
         """Segments words.
 
         Args:
             words: `tf.RaggedTensor` of dtype int32 and shape `[n, None]`. The symbols
                 of each word; 0 is a character that no piece holds. None is empty.
+            is_open: Optional bool tensor of shape `[n]`. Whether a word may go on. It
+                then has those pieces only that it begins with in any case.
 
         Returns:
             `tf.RaggedTensor` of dtype int32 and shape `[n, None]`. The number of each
@@ -85,7 +92,11 @@ class Viterbi:
         pieces = self._ending_pieces(symbols, tf.cast(inside, tf.int32))
         best = self._best_scores(pieces, words)
         piece, length = self._last_pieces(pieces, best, first_of_rows(words))
-        return self._segments(piece, length, words)
+        ends = words.row_limits()
+        if is_open is not None:
+            sure = self._sure_ends(length, words, is_open)
+            ends = tf.tensor_scatter_nd_update(ends, tf.where(is_open), sure)
+        return self._segments(piece, length, words, ends)
 
     def _ending_pieces(self, symbols: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
         """The piece of each length that ends at each place.
@@ -214,8 +225,50 @@ class Viterbi:
         )
         return piece, length
 
+    def _sure_ends(
+        self, length: tf.Tensor, words: tf.RaggedTensor, is_open: tf.Tensor
+    ) -> tf.Tensor:
+        """Up to where the pieces of open words are the same, however the words go on.
+
+        The best segmentation up to a place does not depend on what is behind it. That
+        of the whole word has a piece that ends at one of the last places so far, of
+        which there are as many as the longest piece has characters: none is long enough
+        to cross them all. So it goes on with the way back from one of them, and where
+        the ways back from all of them have met, with that.
+        """
+        starts = tf.boolean_mask(words.row_starts(), is_open)[:, None]
+        ends = tf.boolean_mask(words.row_limits(), is_open)[:, None]
+        # The number of characters before a place, not of the place itself.
+        ways = tf.maximum(ends - tf.range(self._longest, dtype=tf.int64), starts)
+        # At a word's beginning a way ends.
+        back = tf.concat([[0], tf.cast(length, tf.int64)], axis=0)
+
+        def furthest(ways: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_max(ways, axis=1, keepdims=True)
+
+        def body(turn: tf.Tensor, ways: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            step = tf.where(ways > starts, tf.gather(back, ways), 0)
+            is_behind = (ways == furthest(ways)) & ~have_met(ways)
+            return turn + 1, tf.where(is_behind, ways - step, ways)
+
+        def have_met(ways: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_all(ways == ways[:, :1], axis=1, keepdims=True)
+
+        _, ways = tf.while_loop(
+            lambda turn, ways: (
+                (turn < _PATIENCE * self._longest) & ~tf.reduce_all(have_met(ways))
+            ),
+            body,
+            (0, ways),
+        )
+        return tf.where(have_met(ways), furthest(ways), starts)[:, 0]
+
     def _segments(
-        self, piece: tf.Tensor, length: tf.Tensor, words: tf.RaggedTensor
+        self,
+        piece: tf.Tensor,
+        length: tf.Tensor,
+        words: tf.RaggedTensor,
+        word_ends: tf.Tensor,
     ) -> tf.RaggedTensor:
         """Goes back from the end of each word, from piece to piece."""
         size = tf.size(words.values, tf.int64)
@@ -223,10 +276,10 @@ class Viterbi:
         before = tf.range(size) - tf.cast(length, tf.int64)
         is_inside = before >= tf.gather(words.row_splits, word)
         before = tf.concat([tf.where(is_inside, before, size), [size]], axis=0)
-        ends = tf.scatter_nd(
-            words.row_splits[1:, None] - 1,
-            tf.ones([words.nrows()], tf.bool),
-            [size + 1],
+        # Of a word without a piece, the place behind all others.
+        last = tf.where(word_ends > words.row_starts(), word_ends - 1, size)
+        ends = tf.tensor_scatter_nd_update(
+            tf.zeros([size + 1], tf.bool), last[:, None], tf.ones_like(last, tf.bool)
         )
 
         def body(before: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

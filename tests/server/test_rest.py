@@ -203,15 +203,15 @@ def test_body_may_be_compressed(ask):
 
 
 def test_one_request_may_hold_a_whole_batch_of_long_texts(ask, client):
-    texts = [f"sentence number {i} " * 10_000 for i in range(64)]  # about 12 MB
+    texts = [f"sentence number {i} " * 2_500 for i in range(64)]  # about 3 MB
     answer = ask({"instances": texts})
     predictions = np.array(answer.value["predictions"], np.float32)
     np.testing.assert_array_equal(predictions, client.encode(texts))
 
 
 def test_status_is_answered_while_json_is_read_and_written(ask, get):
-    texts = [f"sentence number {i} " * 16_000 for i in range(64)]
-    body = json.dumps({"instances": texts}).encode()  # about 20 MB
+    texts = [f"sentence number {i} " * 6_500 for i in range(64)]
+    body = json.dumps({"instances": texts}).encode()  # about 8 MB
     running = threading.Thread(target=ask, args=(body,))
     running.start()
     longest = 0.0

@@ -109,7 +109,7 @@ def test_no_texts_give_no_embeddings(stubs):
 
 
 def test_one_request_may_hold_a_whole_batch_of_long_texts(stubs, model):
-    texts = [f"sentence number {i} " * 10_000 for i in range(64)]  # about 12 MB
+    texts = [f"sentence number {i} " * 6_000 for i in range(64)]  # about 7 MB
     expected = model.signatures["serving_default"](text=tf.constant(texts))
     response = predict(stubs, text=texts)
     np.testing.assert_array_equal(
