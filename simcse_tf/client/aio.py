@@ -47,7 +47,7 @@ class AsyncClient:
         retry: When a request that failed is sent again.
         tls: Files for an encrypted connection. A plain one by default.
         token: Sent with every request as `authorization: Bearer TOKEN`.
-        options: gRPC channel options. Message size is not limited by default.
+        options: gRPC channel options. A response has at most 256 MiB by default.
 
     Raises:
         UserError: An argument is out of range, or a file cannot be read.
@@ -123,7 +123,9 @@ class AsyncClient:
         ```
         """
         rows = [row async for row in self.encode_stream(texts, output, deadline)]
-        return np.concatenate(rows) if rows else await self.no_embeddings(output)
+        return (
+            np.concatenate(rows) if rows else await self.no_embeddings(output, deadline)
+        )
 
     def encode_stream(
         self,
@@ -226,11 +228,14 @@ class AsyncClient:
         """
         return await self.stub.metadata(deadline)
 
-    async def no_embeddings(self, output: str = "float32") -> np.ndarray:
+    async def no_embeddings(
+        self, output: str = "float32", deadline: float | None = None
+    ) -> np.ndarray:
         """Returns what `encode` gives for no texts: no rows, of the right width.
 
         Args:
             output: As for `encode`.
+            deadline: As for `encode`.
 
         Raises:
             ServerError: As for `encode`.
@@ -242,7 +247,7 @@ class AsyncClient:
         ```
         """
         wanted = protocol.embedding_output(output)
-        return protocol.no_rows(await self.metadata(), output, wanted)
+        return protocol.no_rows(await self.metadata(deadline), output, wanted)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Waits until the model answers a real prediction.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from simcse_tf.client.retry import RETRYABLE, Retry, ServerError
+from simcse_tf.client.retry import Retry, ServerError, is_retryable
 from simcse_tf.core.errors import UserError
 
-# Large batches of wide embeddings pass gRPC's default limit of 4 MB. A model
+# Large batches of wide embeddings pass gRPC's default limit of 4 MB; a server that
+# is none could send without end. A model
 # server is next door, not behind the proxy that the environment may name. A
 # server that is just starting should be found within a second of its start.
 CHANNEL_OPTIONS = {
-    "grpc.max_receive_message_length": -1,
+    "grpc.max_receive_message_length": 256 * 2**20,
     "grpc.max_send_message_length": -1,
     "grpc.enable_http_proxy": 0,
     "grpc.initial_reconnect_backoff_ms": 200,
@@ -61,9 +63,30 @@ class Tls:
         """
         if (self.certificate is None) != (self.key is None):
             raise UserError("TLS: expected a certificate and its key, received one")
-        return grpc.ssl_channel_credentials(
-            _read(self.ca), _read(self.key), _read(self.certificate)
-        )
+        ca, key, certificate = map(_read, (self.ca, self.key, self.certificate))
+        self._check()
+        return grpc.ssl_channel_credentials(ca, key, certificate)
+
+    def _check(self) -> None:
+        """Finds out what gRPC would report as a server that cannot be reached."""
+        context = ssl.create_default_context()
+        if self.ca is not None:
+            try:
+                context.load_verify_locations(self.ca)
+            except ssl.SSLError:
+                raise UserError(
+                    f"TLS: ca: expected certificates in PEM in {self.ca}"
+                ) from None
+        if self.certificate is None:
+            return
+        try:
+            # Without a password, it would ask for that of an encrypted key.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except ssl.SSLError:
+            raise UserError(
+                f"TLS: certificate, key: expected a certificate and its key, not "
+                f"encrypted, in PEM in {self.certificate} and {self.key}"
+            ) from None
 
 
 class Method(Protocol[Response]):
@@ -144,16 +167,23 @@ class Connection:
         call = self._channel.unary_unary(
             path,
             request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=response_type.FromString,
         )
 
         async def send(request: Message, end: float, retry: Retry | None = None) -> M:
-            response: M = await self._send(call, request, end, retry or self._retry)
-            return response
+            received = await self._send(call, request, end, retry or self._retry)
+            try:
+                return response_type.FromString(received)
+            except (DecodeError, TypeError):  # no message at all is no bytes
+                raise UserError(
+                    f"expected a {response_type.DESCRIPTOR.name} from the server at "
+                    f"{self._target}, received other bytes"
+                ) from None
 
         return send
 
-    async def _send(self, call: Any, request: Message, end: float, retry: Retry) -> Any:
+    async def _send(
+        self, call: Any, request: Message, end: float, retry: Retry
+    ) -> bytes:
         start = time.monotonic()
         pauses = retry.pauses(start, end)
         attempts = 0
@@ -161,9 +191,13 @@ class Connection:
             attempts += 1
             remaining = min(self._timeout, end - time.monotonic())
             try:
-                return await call(request, timeout=remaining, metadata=self._headers)
+                received: bytes = await call(
+                    request, timeout=remaining, metadata=self._headers
+                )
+                return received
             except grpc.aio.AioRpcError as error:
-                pause = next(pauses, None) if error.code() in RETRYABLE else None
+                again = is_retryable(error.code(), error.details() or "")
+                pause = next(pauses, None) if again else None
                 if pause is None:
                     raise ServerError(
                         self._target,

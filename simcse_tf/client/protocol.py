@@ -1,13 +1,13 @@
 """Builds requests and reads responses; sends nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from simcse_tf.client import messages_pb2
-from simcse_tf.client.retry import VersionChanged
+from simcse_tf.client.retry import VersionChanged, readable
 from simcse_tf.core.errors import UserError
 
 Text = str | bytes
@@ -39,6 +39,13 @@ DTYPES = {
     23: "uint64",
 }
 STRING = 7
+
+# A request takes no further texts once it holds so many bytes. The Python server takes
+# 8 MiB.
+FULL_BYTES = 2 * 2**20
+
+# The most numbers in a row, which decides how much is allocated.
+WIDEST = 2**20
 STATES = {
     0: "UNKNOWN",
     10: "START",
@@ -59,11 +66,13 @@ class Output(NamedTuple):
         signature: The signature's name.
         name: The output's name.
         dtype: NumPy's name of its type.
+        rank: 2 for a row of numbers a text, 1 for a number.
     """
 
     signature: str
     name: str
     dtype: str
+    rank: int = 2
 
 
 EMBEDDINGS = {
@@ -71,7 +80,7 @@ EMBEDDINGS = {
     "int8": Output("serving_int8", "embedding_int8", "int8"),
     "binary": Output("serving_binary", "embedding_bits", "uint8"),
 }
-SIMILARITY = Output("similarity", "cosine_similarity", "float32")
+SIMILARITY = Output("similarity", "cosine_similarity", "float32", rank=1)
 
 
 class Answer(NamedTuple):
@@ -82,7 +91,7 @@ class Answer(NamedTuple):
 
 
 class SameVersion:
-    """Makes sure that all answers of one call come from one version.
+    """Makes sure that all answers of one call come from one version, and fit together.
 
     Example:
     ```python
@@ -94,6 +103,7 @@ class SameVersion:
 
     def __init__(self) -> None:
         self._version: int | None = None
+        self._width: tuple[int, ...] | None = None
 
     def check(self, answer: Answer) -> np.ndarray:
         """Returns the array of an answer.
@@ -103,10 +113,18 @@ class SameVersion:
 
         Raises:
             VersionChanged: An earlier answer came from another version.
+            UserError: An earlier answer had rows of another width.
         """
         if self._version is not None and self._version != answer.version:
             raise VersionChanged(self._version, answer.version)
         self._version = answer.version
+        width = answer.array.shape[1:]
+        if self._width not in (None, width):
+            raise UserError(
+                f"expected rows of shape {self._width} from the server, as before, "
+                f"received {width}"
+            )
+        self._width = width
         return answer.array
 
 
@@ -132,7 +150,7 @@ def embedding_output(kind: str) -> Output:
 
 
 def batches(texts: Iterable[Text], size: int) -> Iterator[list[bytes]]:
-    """Yields `size` texts at a time, as bytes.
+    """Yields `size` texts at a time, as bytes; fewer if they are long.
 
     Args:
         texts: Strings or bytes; read no further than the batch that is yielded.
@@ -146,11 +164,43 @@ def batches(texts: Iterable[Text], size: int) -> Iterator[list[bytes]]:
     list(batches(["a", "b", "c"], size=2))  # [[b"a", b"b"], [b"c"]]
     ```
     """
-    if isinstance(texts, Text):
-        raise TypeError(f"expected a list of texts, received one text: {texts!r}")
-    remaining = iter(texts)
-    while batch := [_to_bytes(text) for text in islice(remaining, size)]:
+    for [batch] in column_batches([texts], size):
         yield batch
+
+
+def column_batches(
+    columns: Sequence[Iterable[Text]], size: int
+) -> Iterator[list[list[bytes]]]:
+    """Does the same with rows of several texts.
+
+    Args:
+        columns: As many texts in each.
+        size: The most rows in a batch.
+
+    Yields:
+        The columns of a batch.
+
+    Raises:
+        TypeError: As for `batches`.
+
+    Example:
+    ```python
+    list(column_batches([["a"], ["b"]], size=2))  # [[[b"a"], [b"b"]]]
+    ```
+    """
+    for texts in columns:
+        if isinstance(texts, Text):
+            raise TypeError(f"expected a list of texts, received one text: {texts!r}")
+    rows: list[list[bytes]] = []
+    held = 0
+    for texts_of_a_row in zip(*columns, strict=True):
+        rows.append([_to_bytes(text) for text in texts_of_a_row])
+        held += sum(map(len, rows[-1]))
+        if len(rows) == size or held >= FULL_BYTES:
+            yield [list(column) for column in zip(*rows, strict=True)]
+            rows, held = [], 0
+    if rows:
+        yield [list(column) for column in zip(*rows, strict=True)]
 
 
 def predict_request(
@@ -203,13 +253,21 @@ def read_prediction(
     if output.name not in tensors:
         raise UserError(
             f"expected an output {output.name} from the server, received "
-            f"{sorted(tensors)}"
+            f"{readable(', '.join(sorted(tensors)))}"
         )
     array = to_array(tensors[output.name])
-    if array.dtype != output.dtype or array.shape[:1] != (rows,):
+    shape = array.shape
+    fits = len(shape) == output.rank and shape[0] == rows and 0 not in shape[1:]
+    if array.dtype != output.dtype or not fits:
         raise UserError(
             f"{output.name}: expected {output.dtype} with {rows} rows from the server, "
-            f"received {array.dtype} of shape {array.shape}"
+            f"in {output.rank} dimensions, received {array.dtype} of shape "
+            f"{readable(str(shape))}"
+        )
+    if array.dtype == np.float32 and not np.isfinite(array).all():
+        raise UserError(
+            f"{output.name}: expected finite numbers from the server, received NaN or "
+            f"infinity: check the model that it serves"
         )
     return Answer(array, response.model_spec.version.value)
 
@@ -236,16 +294,21 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
     if dtype not in ("float32", "int8", "uint8"):
         raise UserError(f"expected float32, int8 or uint8, received dtype {dtype}")
     packed = tensor.tensor_content or (tensor.float_val if dtype == "float32" else b"")
-    if packed or not tensor.int_val:
-        values = np.frombuffer(packed, np.dtype(dtype).newbyteorder("<"))
-    else:
-        values = np.array(tensor.int_val, dtype)
     shape = [dim.size for dim in tensor.tensor_shape.dim]
+    values = np.empty(0)
     try:
+        if packed or not tensor.int_val:
+            values = np.frombuffer(packed, np.dtype(dtype).newbyteorder("<"))
+        else:
+            values = np.array(tensor.int_val, dtype)
+        # NumPy would take -1 for "as many as there are".
+        if any(size < 0 for size in shape):
+            raise ValueError
         return values.reshape(shape)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UserError(
-            f"expected values for shape {shape} from the server, received {values.size}"
+            f"expected {dtype} values for shape {readable(str(shape))} from the "
+            f"server, received {values.size}"
         ) from None
 
 
@@ -266,13 +329,23 @@ def read_status(response: messages_pb2.GetModelStatusResponse) -> dict[int, str]
 def read_metadata(response: messages_pb2.GetModelMetadataResponse) -> Signatures:
     """Returns the signatures in a `GetModelMetadataResponse`, by name.
 
+    Raises:
+        UserError: The response holds none.
+
     Example:
     ```python
     read_metadata(response)["serving_default"]["outputs"]
     ```
     """
-    packed = {it.key: it.value.value for it in response.metadata}[SIGNATURE_DEF]
-    signatures = messages_pb2.Signatures.FromString(packed).signature_def
+    packed = {it.key: it.value.value for it in response.metadata}
+    try:
+        signatures = messages_pb2.Signatures.FromString(
+            packed[SIGNATURE_DEF]
+        ).signature_def
+    except (KeyError, DecodeError):
+        raise UserError(
+            f"expected {SIGNATURE_DEF} in the server's metadata, received none"
+        ) from None
     return {
         it.key: {
             "inputs": _described(it.value.inputs),
@@ -295,7 +368,7 @@ def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
         An array of shape `(0, width)` and the output's dtype.
 
     Raises:
-        UserError: The model has no such signature.
+        UserError: The model has no such signature, or no such output.
 
     Example:
     ```python
@@ -305,9 +378,15 @@ def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
     if output.signature not in signatures:
         raise UserError(
             f"output {kind}: expected a signature {output.signature} in the "
-            f"model, received {', '.join(sorted(signatures))}"
+            f"model, received {readable(', '.join(sorted(signatures)))}"
         )
-    shape = signatures[output.signature]["outputs"][output.name]["shape"]
+    found = signatures[output.signature]["outputs"].get(output.name, {})
+    shape = found.get("shape", [])
+    if len(shape) != output.rank or not -1 <= shape[-1] <= WIDEST:
+        raise UserError(
+            f"output {kind}: expected {output.name} with {output.rank} dimensions in "
+            f"the model, received {readable(str(found or 'no such output'))}"
+        )
     return np.empty((0, max(shape[-1], 0)), output.dtype)
 
 

@@ -10,14 +10,60 @@ import grpc
 
 from simcse_tf.core.errors import UserError
 
-# The server is not there (it restarts, its queue is full), or it has no room: the
-# same request may succeed in a while. After any other code it would fail again, or it
-# has already taken all the time that it was given.
-RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+# The server is not there (it restarts, its queue is full), or it has no room; gRPC
+# itself cancels what a server in Python has no time to look at. The same request may
+# succeed in a while. After any other code it would fail again, or it has already taken
+# all the time that it was given.
+RETRYABLE = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+)
+# What gRPC says of a message that no attempt makes smaller.
+TOO_LARGE = "message larger than max"
+
+# Of a server's own words.
+_LONGEST_DETAILS = 1000
 
 # Seconds. An attempt with less time would only report that its time was over, and hide
 # what was wrong before.
 _SHORTEST_ATTEMPT = 0.05
+
+
+def is_retryable(code: grpc.StatusCode, details: str) -> bool:
+    """Whether the same request may succeed later.
+
+    Args:
+        code: gRPC's code.
+        details: The server's own words.
+
+    Example:
+    ```python
+    is_retryable(grpc.StatusCode.UNAVAILABLE, "the queue is full")  # True
+    ```
+    """
+    return code in RETRYABLE and TOO_LARGE not in details
+
+
+def readable(text: str) -> str:
+    """Makes what a server sent fit for a terminal.
+
+    Args:
+        text: May be long, and hold control characters.
+
+    Returns:
+        At most 1,000 characters; those that a terminal would obey are escaped.
+
+    Example:
+    ```python
+    readable("\\x1b[2J")  # the text \\x1b[2J
+    ```
+    """
+    if len(text) > _LONGEST_DETAILS:
+        text = text[:_LONGEST_DETAILS] + "..."
+    return "".join(
+        it if it.isprintable() or it == "\n" else ascii(it)[1:-1] for it in text
+    )
 
 
 class ServerError(UserError):
@@ -32,7 +78,7 @@ class ServerError(UserError):
 
     Attributes:
         code: As given.
-        details: As given.
+        details: As given, at most 1,000 characters.
         attempts: As given.
         seconds: As given.
         retryable: Whether the same request may succeed later.
@@ -54,6 +100,7 @@ class ServerError(UserError):
         attempts: int = 1,
         seconds: float = 0.0,
     ):
+        details = readable(details)
         reached = code is not grpc.StatusCode.UNAVAILABLE
         fault = "error from" if reached else "cannot reach"
         tried = f" ({attempts} attempts in {seconds:.1f} s)" if attempts > 1 else ""
@@ -64,7 +111,7 @@ class ServerError(UserError):
         self.details = details
         self.attempts = attempts
         self.seconds = seconds
-        self.retryable = code in RETRYABLE
+        self.retryable = is_retryable(code, details)
 
 
 class VersionChanged(UserError):
@@ -96,9 +143,10 @@ class VersionChanged(UserError):
 class Retry:
     """How long and how often a request is sent again.
 
-    A request is sent again after UNAVAILABLE and RESOURCE_EXHAUSTED only. The pause
-    before the next attempt is drawn evenly from zero to a limit, which doubles from
-    attempt to attempt (full jitter: many clients do not come back at once).
+    A request is sent again after UNAVAILABLE, RESOURCE_EXHAUSTED and CANCELLED (by
+    the server) only, and not if the message is too large. The pause before the next
+    attempt is drawn evenly from zero to a limit, which doubles from attempt to attempt
+    (full jitter: many clients do not come back at once).
 
     Args:
         seconds: No attempt begins later than this after the first. The default

@@ -105,9 +105,7 @@ class ModelStub:
             deadline: See above.
         """
         end = _end(deadline)
-        batches_a = protocol.batches(texts_a, self._batch_size)
-        batches_b = protocol.batches(texts_b, self._batch_size)
-        for a, b in zip(batches_a, batches_b, strict=True):
+        for a, b in protocol.column_batches([texts_a, texts_b], self._batch_size):
             yield self.predict(SIMILARITY, {"text_a": a, "text_b": b}, end)
 
     async def status(self, deadline: float | None) -> dict[int, str]:

@@ -79,7 +79,7 @@ class Client:
         ```
         """
         rows = list(self.encode_stream(texts, output, deadline))
-        return np.concatenate(rows) if rows else self.no_embeddings(output)
+        return np.concatenate(rows) if rows else self.no_embeddings(output, deadline)
 
     def encode_stream(
         self,
@@ -139,7 +139,9 @@ class Client:
         """
         return self._wait(self._client.metadata(deadline))
 
-    def no_embeddings(self, output: str = "float32") -> np.ndarray:
+    def no_embeddings(
+        self, output: str = "float32", deadline: float | None = None
+    ) -> np.ndarray:
         """Returns an array of no rows; see `AsyncClient.no_embeddings`.
 
         Example:
@@ -147,7 +149,7 @@ class Client:
         dim = client.no_embeddings().shape[1]
         ```
         """
-        return self._wait(self._client.no_embeddings(output))
+        return self._wait(self._client.no_embeddings(output, deadline))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Waits for a real prediction; see `AsyncClient.wait_until_ready`.

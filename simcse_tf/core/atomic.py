@@ -326,6 +326,9 @@ def _move_to(directory: Path, final: Path) -> None:
 
 
 def _sync_tree(directory: Path) -> None:
+    # A file in there was written whole, too: its workplace may not have gone.
+    for parent, _, _ in os.walk(directory):
+        clean_up(Path(parent))
     for parent, _, names in os.walk(directory):
         for name in names:
             sync(Path(parent, name))

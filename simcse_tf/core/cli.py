@@ -17,6 +17,8 @@ from simcse_tf.core.startup_notices import hide_startup_notices
 # TensorFlow's start-up notices would bury the one line that a user needs; they
 # are read from the environment when TensorFlow is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# gRPC's own lines are about the connections of strangers, one each.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 USER_MISTAKE = 2
 # EX_TEMPFAIL of sysexits.h: the same command with --resume resumes.

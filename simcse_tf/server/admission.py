@@ -7,7 +7,6 @@ admitted stays in its own connection's window of `channel_arguments.LOOKAHEAD_BY
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import urllib.parse
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +14,8 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+
+from simcse_tf.server.connections import address_of
 
 # Of one network address, and of all together: requests that are not answered yet, bytes
 # of their messages, streams that report health.
@@ -201,19 +202,18 @@ def network_of(peer: str) -> str:
         peer: gRPC's name of the other end, such as `ipv4:192.0.2.1:50000`.
 
     Returns:
-        The address; of IPv6 the network of 64 bits, which is one customer's.
+        What `connections.address_of` makes of it.
 
     Example:
     ```python
     network_of("ipv6:%5B2001:db8::1%5D:50000")  # "2001:db8::/64"
     ```
     """
-    kind, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0]
-    if kind != "ipv6":
-        return host
-    host = urllib.parse.unquote(host).strip("[]").partition("%")[0]
-    return str(ipaddress.ip_network((host, 64), strict=False))
+    host = urllib.parse.unquote(peer.partition(":")[2].rpartition(":")[0])
+    try:
+        return address_of(host.strip("[]"))
+    except ValueError:  # a socket of this machine, which has no address
+        return peer
 
 
 async def _parsed(

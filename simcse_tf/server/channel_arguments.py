@@ -1,7 +1,5 @@
 """gRPC's own settings of the server: what a connection and a message may cost."""
 
-import resource
-
 from simcse_tf.core.errors import UserError
 
 Arguments = dict[str, int | str]
@@ -14,11 +12,12 @@ LOOKAHEAD_BYTES = 32 * 2**10
 MOST_CONNECTIONS = 16_384
 
 
-def with_defaults(given: Arguments) -> Arguments:
+def with_defaults(given: Arguments, connections: int = MOST_CONNECTIONS) -> Arguments:
     """Adds the server's own arguments to those of the operator.
 
     Args:
         given: What `parse` returned; they override the others.
+        connections: How many there are descriptors for.
 
     Example:
     ```python
@@ -47,7 +46,7 @@ def with_defaults(given: Arguments) -> Arguments:
         # Who has gone without a word, too.
         "grpc.keepalive_time_ms": 60_000,
         "grpc.keepalive_timeout_ms": 20_000,
-        "grpc.max_allowed_incoming_connections": _connections(),
+        "grpc.max_allowed_incoming_connections": min(connections, MOST_CONNECTIONS),
         # Otherwise a second server on the same port would get half of the requests.
         "grpc.so_reuseport": 0,
         **given,
@@ -89,9 +88,3 @@ def _number(value: str) -> int | str:
             f"--grpc_channel_arguments: expected numbers of 32 bits, received {value}"
         )
     return number
-
-
-def _connections() -> int:
-    # The other half is for REST, and for files.
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(MOST_CONNECTIONS, max(descriptors // 2, 1))

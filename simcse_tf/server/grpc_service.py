@@ -18,6 +18,7 @@ from simcse_tf.server.admission import AdmissionInterceptor
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.descriptions import SIGNATURE_DEF
+from simcse_tf.server.rare_lines import RareLines
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.scheduler import Arrays
 from simcse_tf.server.security import TokenInterceptor
@@ -88,7 +89,9 @@ def add_services(
     add_services(server, Catalog(model))
     ```
     """
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_interest)
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    logger.addFilter(_is_of_interest)
+    logger.addFilter(RareLines())
     service = ModelServer(catalog, metrics)
     server.add_generic_rpc_handlers(
         [
@@ -184,9 +187,9 @@ class ModelServer:
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Leaves out the tracebacks of responses to clients that have just left."""
+    """Leaves out tracebacks of clients that have left, or send no UTF-8 in headers."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, grpc.aio.InternalError)
+    return not isinstance(error, grpc.aio.InternalError | UnicodeDecodeError)
 
 
 def _handler(

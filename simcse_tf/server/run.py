@@ -73,7 +73,7 @@ async def _serve(options: Options, descriptors: int) -> None:
     for loader in loaders.values():
         await loader.start()
     catalog = Catalog(*loaders)
-    server, port = _grpc_server(options, catalog, metrics)
+    server, port = _grpc_server(options, catalog, metrics, descriptors)
     health = Health(server, [model.name for model in loaders])
     stops = [server.stop]
     announcement = _announcement(options, loaders, port)
@@ -150,9 +150,11 @@ def _loading(
 
 
 def _grpc_server(
-    options: Options, catalog: Catalog, metrics: Metrics
+    options: Options, catalog: Catalog, metrics: Metrics, descriptors: int
 ) -> tuple[grpc.aio.Server, int]:
-    arguments = channel_arguments.with_defaults(options.grpc_channel_arguments)
+    arguments = channel_arguments.with_defaults(
+        options.grpc_channel_arguments, connections.share_of_a_port(descriptors)
+    )
     server = grpc_service.make_server(catalog, metrics, arguments, options.token)
     address = f"{_in_address(options.host)}:{options.port}"
     try:

@@ -10,8 +10,12 @@ import json
 import logging
 import random
 import resource
+import subprocess
+import sys
+import threading
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -19,13 +23,24 @@ import pytest
 from support.attacks import (
     PREDICT,
     STRANGER,
+    Memory,
+    allow_descriptors,
     connect,
     many,
+    neighbours_p95,
     post,
     predict,
+    send,
     still_open,
 )
-from support.servers import VERSION, free_port, running_server, server_in_thread
+from support.models import MINILM
+from support.servers import (
+    VERSION,
+    environment,
+    free_port,
+    running_server,
+    server_in_thread,
+)
 
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.connections import (
@@ -41,6 +56,7 @@ from simcse_tf.server.servable import Servable
 
 TEXTS = b'{"instances": ["Yes."]}'
 LARGEST = 200_000  # bytes of a body
+SECONDS = 4  # of each measurement
 SOUND = [
     {"instances": ["A man is playing a guitar.", "🎸é"]},
     {"instances": [{"text": "Yes."}, {"text": {"b64": "WWVz"}}]},
@@ -215,8 +231,8 @@ def test_a_head_has_a_limit(start, head, caplog):
     assert not caplog.records
 
 
-def text_of(size: int) -> bytes:
-    return b'{"instances": ["' + b"a" * (size - 19) + b'"]}'
+def text_of(size: int, text: bytes = b"a") -> bytes:
+    return b'{"instances": ["%s"]}' % (text * ((size - 19) // len(text)))
 
 
 def in_chunks(body: bytes, size: int) -> bytes:
@@ -435,3 +451,120 @@ def test_no_mutated_body_is_a_failure_of_the_server(rest_port, count):
             statuses[answer.status] = statuses.get(answer.status, 0) + 1
     print(f"{count} mutated bodies: {statuses}")
     assert {200, 400} <= statuses.keys()
+
+
+@pytest.fixture(scope="module")
+def large_server(tmp_path_factory):
+    """A server of real weights, in a process of its own that has done some work."""
+    base_path = tmp_path_factory.mktemp("minilm") / "simcse"
+    model = ["--model", MINILM, "--pooling", "avg"]
+    export = [sys.executable, "-m", "simcse_tf.export", "--output", str(base_path)]
+    subprocess.run([*export, *model], env=environment(), check=True)
+    allow_descriptors()
+    port = free_port()
+    with running_server(base_path, "--rest_api_port", str(port)) as server:
+        server.rest_port = port
+        for texts in (["a"], [text_of(500).decode()] * 64, ["a"]):
+            assert predict(port, texts) == 200
+        yield server
+
+
+def measure(name: str, server, attack: Callable[[], object]) -> None:
+    """Prints what an attack does to memory and neighbours, and asserts the targets."""
+    quiet = p95(server)
+    done = threading.Event()
+
+    def repeat():
+        while not done.is_set():
+            attack()
+
+    stranger = threading.Thread(target=repeat)
+    with Memory(server.process.pid) as memory:
+        stranger.start()
+        hurt = p95(server)
+        done.set()
+        stranger.join()
+    report(name, server, memory, quiet, hurt)
+
+
+def p95(server) -> float:
+    return max(neighbours_p95(server.target, server.rest_port, SECONDS).values())
+
+
+def report(name, server, memory, quiet, hurt, most_growth=0.1) -> None:
+    # Twice, because a machine is not equally quiet all the time.
+    quiet = max(quiet, p95(server))
+    print(f"\n{name}: {memory}; p95 {quiet} ms, during the attack {hurt} ms")
+    assert memory.growth < most_growth
+    assert hurt < 2 * quiet + 10
+
+
+def list_of(value: bytes, size: int) -> bytes:
+    return b'{"instances": [%s]}' % b",".join([value] * (size // (len(value) + 1)))
+
+
+BODY = 8 * 2**20 - 100
+VALUES = BODY // 64 - 10
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (["Content-Encoding: gzip"], gzip.compress(text_of(20_000_000))),
+        (["Content-Encoding: gzip"], gzip.compress(text_of(100_000_000))),
+        (["Content-Encoding: gzip"], gzip.compress(text_of(BODY))),
+        ([], text_of(50_000_000)),
+        ([], text_of(BODY)),
+        ([], text_of(BODY, b"a sentence of 25 letters, ")),
+        ([], text_of(BODY, "é".encode())),
+        ([], text_of(BODY, b"a" * 100_000 + "🎸".encode())),
+        ([], text_of(BODY, b"\\u00e9")),
+        ([], list_of(b"[]", 20_000_000)),
+        ([], list_of(b"[]", VALUES * 3 // 2)),
+        ([], list_of(b"{}", VALUES * 3 // 2)),
+        ([], list_of(b"1.5", VALUES * 4)),
+        ([], list_of(b'"ab"', VALUES * 5)),
+        ([], list_of(b'{"b64":"YQ=="}', VALUES // 2 * 15)),
+        ([], b'{"inputs": {%s}}' % b",".join(b'"%d":1' % i for i in range(VALUES))),
+        ([], b'{"instances": [%s]}' % (b"1" * BODY)),
+        ([], b'{"instances": [1.%s]}' % (b"1" * BODY)),
+        ([], b'{"instances": ["a"], "signature_name": "%s"}' % (b"a" * BODY)),
+        ([], b'{"instances": %s' % (b"[" * BODY)),
+        (None, in_chunks(b"a" * 100_000, 1)),
+        (None, in_chunks(b"a" * 1_000_000, 20)),
+        (None, in_chunks(b"a" * 8_000_000, 64)),
+    ],
+    ids=lambda it: (
+        f"{len(it)} bytes, {it[:30]!r}" if isinstance(it, bytes) else str(it)
+    ),
+)
+def test_no_body_hurts(large_server, headers, body):
+    length = None if headers is None else len(body)
+    head = post(length, *(headers or []))
+    measure(
+        f"bodies of {len(body)} bytes, {body[:30]!r}",
+        large_server,
+        lambda: send(large_server.rest_port, head, [body]),
+    )
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("port", ["REST", "gRPC"])
+def test_ten_thousand_idle_and_a_thousand_slow_connections(large_server, port):
+    number = large_server.rest_port
+    if port == "gRPC":
+        number = int(large_server.target.rpartition(":")[2])
+    head = post(1_000_000).encode()
+    quiet = p95(large_server)
+    with (
+        Memory(large_server.process.pid) as memory,
+        many(number, 10_000) as idle,
+        many(number, 500, head[:30]) as slow_heads,
+        many(number, 500, head) as slow_bodies,
+    ):
+        hurt = p95(large_server)
+        held = [*idle, *slow_heads, *slow_bodies]
+        kept = still_open(held)
+    assert len(held) == 11_000
+    report(f"11,000 at {port}, {kept} kept", large_server, memory, quiet, hurt, 0.15)

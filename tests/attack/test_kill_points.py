@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support.kill_points import survives_errors, survives_kills, tree
+from support.kill_points import KILL, attempt, survives_errors, survives_kills, tree
 
 from simcse_tf.core import atomic
-from simcse_tf.core.atomic import atomic_directory, atomic_write
+from simcse_tf.core.atomic import atomic_directory, atomic_write, clean_up
 from simcse_tf.core.json_files import write_json
 from simcse_tf.encoding.partial_array import partial_array
 
@@ -33,18 +33,17 @@ def write_directory(path, text="new"):
         (directory / "deep" / "c").write_text(text)
 
 
+def write_directory_by_two_moves(path, text="new"):
+    """As where kernel or file system cannot swap two directories in one."""
+    atomic._exchange = lambda one, other: False  # in a fork
+    write_directory(path, text)
+
+
 def write_array(path, key="new"):
     rows = np.arange(12, dtype="float32").reshape(6, 2) + len(key)
     with partial_array(path / "o.npy", rows.shape, key) as array:
         for start in range(array.rows_done, len(rows), 2):
             array.append(rows[start : start + 2])
-
-
-def remove_directory(path, text="new"):
-    if text == "new":
-        atomic.remove_directory(path / "best")
-    else:
-        write_directory(path)
 
 
 def empty(path):
@@ -77,3 +76,40 @@ def test_a_writer_that_fails_anywhere_leaves_nothing(writer, there, tmp_path):
     kept = {"o.npy.partial", "o.npy.partial.json"}
     errors = survives_errors(tmp_path, prepare, write, [output], kept=kept)
     assert {type(error) for error in errors} == {OSError}
+
+
+def test_without_a_swap_the_old_directory_comes_back(tmp_path):
+    """Between two moves it has no name, until the next writer gives it back."""
+
+    def check(place):
+        if not (place / "best").exists():
+            attempt(lambda place: clean_up(place), place)
+            assert tree(place) == tree(tmp_path / "before")
+
+    def prepare(path):
+        write_directory(path, "old")
+
+    write = write_directory_by_two_moves
+    assert survives_kills(tmp_path, prepare, write, [], check=check) >= 19
+
+
+def test_rows_of_another_key_are_never_taken_for_rows_of_this_one(tmp_path):
+    """Killed anywhere, after one that had other sentences was killed anywhere."""
+
+    def write_other(path):
+        write_array(path, "another")
+
+    points = attempt(write_array, fresh(tmp_path / "0")).points
+    expected = tree(tmp_path / "0")
+    for first in range(0, len(points), 4):
+        for second in range(0, len(points), 4):
+            place = fresh(tmp_path / f"{first}-{second}")
+            assert attempt(write_array, place, KILL, first).was_killed
+            attempt(write_other, place, KILL, second)
+            assert attempt(write_array, place).error is None
+            assert tree(place) == expected, (first, second)
+
+
+def fresh(path):
+    path.mkdir()
+    return path

@@ -4,15 +4,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
+from simcse_tf.core import steady_lines
 from simcse_tf.core.errors import UserError
 from simcse_tf.encode import encode
 from simcse_tf.encode import main as encode_main
+from simcse_tf.encoding import bulk
 from simcse_tf.encoding.partial_array import PartialArray, partial_array
 from simcse_tf.encoding.tokens import Tokens
 
@@ -195,6 +198,92 @@ def test_two_processes_do_not_write_one_output(command, tmp_path):
             command("--input", tmp_path / "in.txt")
         array.append(np.ones((2, 16)))
     assert (np.load(output) == 1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("now", ["shrunk", "grown", "rewritten", "emptied"])
+def test_an_input_that_changes_while_it_is_read_leaves_nothing(
+    command, tmp_path, monkeypatch, now
+):
+    monkeypatch.setattr(bulk, "BLOCK", 2)
+    monkeypatch.setattr(steady_lines, "_BLOCK", 2)
+    given = tmp_path / "in.txt"
+    texts = [f"{text}\n" for text in SENTENCES]
+    given.write_text("".join(texts))
+    np.save(tmp_path / "o.npy", np.zeros(3))
+    changed = {
+        "shrunk": texts[:5],
+        "grown": [*texts, "one more\n"],
+        "rewritten": [*texts[:6], "another\n", *texts[7:]],
+        "emptied": [],
+    }[now]
+    append = PartialArray.append
+
+    def append_and_change(array, rows):
+        append(array, rows)
+        given.write_text("".join(changed))
+
+    monkeypatch.setattr(PartialArray, "append", append_and_change)
+    monkeypatch.setattr(steady_lines, "read_whole_lines", unbuffered_lines)
+    with pytest.raises(UserError, match=r"in\.txt changed while it was read"):
+        command("--input", given)
+    assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
+    assert np.load(tmp_path / "o.npy").shape == (3,)
+
+
+def unbuffered_lines(path):
+    """As from a file of which each line has the size of a buffer."""
+    with open(path, "rb", buffering=0) as file:
+        while line := file.readline():
+            yield line
+
+
+def test_of_two_that_write_one_output_one_is_refused(tmp_path):
+    """The second opened the file just before the first one put it in place."""
+    rows = np.ones((2, 3), np.float32)
+    with partial_array(tmp_path / "o.npy", (2, 3), "key") as array:
+        array.append(rows)
+        early = os.open(tmp_path / "o.npy.partial", os.O_RDWR)
+    opened = os.open
+
+    def open_early(path, *arguments):
+        if str(path).endswith(".partial"):
+            monkey.undo()
+            return os.dup(early)
+        return opened(path, *arguments)
+
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr(os, "open", open_early)
+        with partial_array(tmp_path / "o.npy", (2, 3), "other") as array:
+            array.append(2 * rows)
+            assert (np.load(tmp_path / "o.npy") == 1).all()
+    assert (np.load(tmp_path / "o.npy") == 2).all()
+    os.close(early)
+
+
+def test_a_file_of_another_program_is_not_taken_for_rows(command, tmp_path):
+    (tmp_path / "in.txt").write_text("one")
+    (tmp_path / "o.npy.partial").write_text("half a download")
+    with pytest.raises(UserError, match=r"o\.npy\.partial, .*holds something else"):
+        command("--input", tmp_path / "in.txt")
+    assert (tmp_path / "o.npy.partial").read_text() == "half a download"
+
+
+def test_an_output_that_would_cost_the_input_or_the_model_is_refused(
+    tmp_path, small_preset
+):
+    given = tmp_path / "o.npy.partial"
+    given.write_text("one")
+    (tmp_path / "link").symlink_to(given)
+    weights = next(Path(small_preset).glob("*.h5"))
+    before = weights.read_bytes()
+    model = ["--model", str(small_preset), "--input", str(given)]
+    for output in (given, tmp_path / "link", tmp_path / "o.npy", weights, "/dev/null"):
+        with pytest.raises(UserError, match="--output: cannot write"):
+            encode_main([*model, "--output", str(output)])
+    assert given.read_text() == "one"
+    assert weights.read_bytes() == before
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize("kind", ["absent", "directory", "pipe"])

@@ -79,17 +79,22 @@ def survives_kills(
     write: Callable[[Path], object],
     outputs: Sequence[str],
     look=tree,
+    check: Callable[[Path], object] = lambda place: None,
+    every: int = 1,
 ) -> int:
     """Kills a writer everywhere, and runs it again; the number of places.
 
-    Each of `outputs` is at every moment the old one or the new one. Afterwards
-    everything is as it is without the kill.
+    Everywhere, or at every few places.
+
+    Each of `outputs` is at every moment the old one or the new one, and `check` finds
+    no fault. Afterwards everything is as it is without the kill.
     """
     before, after, points = _undisturbed(tmp_path, prepare, write, look)
-    for at, point in enumerate(points):
+    for at, point in [*enumerate(points)][::every]:
         place = _copy(tmp_path / "before", tmp_path / "killed")
         assert attempt(write, place, KILL, at).was_killed, point
         _each_is_whole(outputs, look(place), before, after, f"{at}: {point}")
+        check(place)
         again = attempt(write, place)
         assert again.error is None, (at, point, again.error)
         assert look(place) == after, (at, point, differences(look(place), after))
@@ -103,6 +108,7 @@ def survives_errors(
     outputs: Sequence[str],
     look=tree,
     kept: frozenset[str] = frozenset(),
+    every: int = 1,
 ) -> list[BaseException]:
     """Lets each operation fail, or the disk be full from there on; the errors.
 
@@ -112,7 +118,7 @@ def survives_errors(
     before, after, points = _undisturbed(tmp_path, prepare, write, look)
     errors = []
     for mode in (FULL, FAIL):
-        for at, point in enumerate(points):
+        for at, point in [*enumerate(points)][::every]:
             if mode == FULL and point not in _TAKES_ROOM:
                 continue
             where = f"{mode} {at}: {point}"
