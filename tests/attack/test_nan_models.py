@@ -14,6 +14,7 @@ from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.encoding import bulk, file
 from simcse_tf.evaluation.geometry import stsb_geometry
 from simcse_tf.evaluation.sts import load_task
+from simcse_tf.exporting import check
 from simcse_tf.exporting.sentence_transformers import export_sentence_transformers
 from simcse_tf.training.config import load_config
 
@@ -123,3 +124,9 @@ def test_a_row_that_is_not_finite_is_told_by_its_line_and_not_counted_as_done(
     assert not os.path.exists(output)
     assert file.encode_file(model, "texts.txt", output) == len(SENTENCES)
     np.testing.assert_allclose(np.load(output), right, atol=1e-6)
+
+
+def test_an_export_that_answers_nan_as_it_recorded_is_not_sound():
+    answer = np.full((2, 4), np.nan, np.float32)
+    with pytest.raises(UserError, match="embedding differs from the model's by nan"):
+        check._compare("embedding", answer, answer, check.TOLERANCES["float32"])
