@@ -58,6 +58,24 @@ def test_a_model_with_nan_is_an_error_of_every_command(inside, name):
     assert os.listdir("o") == []
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "training.learning_rate=1e30",
+        "training.clip_norm=1e-320",
+        "objective.temperature=1e-320",
+        "objective.mlm_weight=1e38",
+        "objective.hard_negative_weight=1e308",
+        "model.dropout=0.9999999",
+    ],
+)
+def test_a_setting_that_can_only_diverge_leaves_no_run(inside, setting):
+    key = setting.partition("=")[0]
+    with pytest.raises(UserError, match=f"{key}: expected .* to .*, received "):
+        train.main(["--config", "config.json", "--set", "output_dir=none", setting])
+    assert not (inside / "none").exists()
+
+
 def test_training_does_not_start_from_a_model_with_nan(inside):
     arguments = ["--config", "config.json", "--set", "model.preset=model"]
     with pytest.raises(UserError, match=OF_THE_MODEL):
