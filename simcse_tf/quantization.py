@@ -6,7 +6,7 @@ them. This module needs NumPy alone.
 
 import numpy as np
 
-from simcse_tf.core.vectors import l2_normalize
+from simcse_tf.core.vectors import check_finite, l2_normalize
 
 INT8_LIMIT = 127
 
@@ -39,12 +39,16 @@ def encode_int8(embeddings: np.ndarray) -> np.ndarray:
     Returns:
         int8 array of shape `(n, dim)`, from -127 to 127.
 
+    Raises:
+        NotFinite: If an embedding is not finite: no code could tell.
+
     Example:
 
     ```python
     encode_int8(np.array([[0.6, -0.8]], np.float32))  # [[95, -127]]
     ```
     """
+    check_finite(embeddings, "embeddings")
     largest = np.abs(embeddings).max(axis=1, keepdims=True, initial=0)
     steps = embeddings / np.where(largest > 0, largest, 1) * INT8_LIMIT
     return np.rint(steps).astype(np.int8)
@@ -80,12 +84,16 @@ def encode_binary(embeddings: np.ndarray) -> np.ndarray:
         uint8 array of shape `(n, ceil(dim / 8))` in the order of `numpy.packbits`:
         the first component is the highest bit of the first byte.
 
+    Raises:
+        NotFinite: If an embedding is not finite: no bit could tell.
+
     Example:
 
     ```python
     encode_binary(np.array([[0.6, -0.8]]))  # [[0b10000000]]
     ```
     """
+    check_finite(embeddings, "embeddings")
     return np.packbits(embeddings > 0, axis=1)
 
 

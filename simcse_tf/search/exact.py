@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simcse_tf.core.vectors import l2_normalize
+from simcse_tf.core.vectors import check_finite, l2_normalize
 
 # Cosines computed at a time, 64 MiB of them.
 _AT_ONCE = 2**23
@@ -32,7 +32,8 @@ def top_k(
         their cosines to six decimals, float64 of the same shape.
 
     Raises:
-        ValueError: The arrays are not two matrices of one width, or `k` is below 1.
+        ValueError: The arrays are not two matrices of one width, `k` is below 1, or a
+            number is not finite (`NotFinite`).
 
     Example:
 
@@ -49,6 +50,8 @@ def top_k(
         )
     if k < 1:
         raise ValueError(f"`k` must be 1 or more. Received: {k}")
+    check_finite(queries, "queries")
+    check_finite(corpus, "corpus")
     queries = l2_normalize(queries, np.float64)
     indices = np.empty((len(queries), 0), np.int64)
     cosines = np.empty((len(queries), 0))

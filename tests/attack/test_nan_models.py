@@ -14,6 +14,7 @@ from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.encoding import bulk, file
 from simcse_tf.evaluation.geometry import stsb_geometry
 from simcse_tf.evaluation.sts import load_task
+from simcse_tf.exporting import check
 from simcse_tf.exporting.sentence_transformers import export_sentence_transformers
 from simcse_tf.training.config import load_config
 
@@ -55,6 +56,24 @@ def test_a_model_with_nan_is_an_error_of_every_command(inside, name):
     with pytest.raises(UserError, match=OF_THE_MODEL):
         command.main(["--model", "model", *arguments])
     assert os.listdir("o") == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "training.learning_rate=1e30",
+        "training.clip_norm=1e-320",
+        "objective.temperature=1e-320",
+        "objective.mlm_weight=1e38",
+        "objective.hard_negative_weight=1e308",
+        "model.dropout=0.9999999",
+    ],
+)
+def test_a_setting_that_can_only_diverge_leaves_no_run(inside, setting):
+    key = setting.partition("=")[0]
+    with pytest.raises(UserError, match=f"{key}: expected .* to .*, received "):
+        train.main(["--config", "config.json", "--set", "output_dir=none", setting])
+    assert not (inside / "none").exists()
 
 
 def test_training_does_not_start_from_a_model_with_nan(inside):
@@ -123,3 +142,9 @@ def test_a_row_that_is_not_finite_is_told_by_its_line_and_not_counted_as_done(
     assert not os.path.exists(output)
     assert file.encode_file(model, "texts.txt", output) == len(SENTENCES)
     np.testing.assert_allclose(np.load(output), right, atol=1e-6)
+
+
+def test_an_export_that_answers_nan_as_it_recorded_is_not_sound():
+    answer = np.full((2, 4), np.nan, np.float32)
+    with pytest.raises(UserError, match="embedding differs from the model's by nan"):
+        check._compare("embedding", answer, answer, check.TOLERANCES["float32"])

@@ -129,3 +129,12 @@ def test_storage_costs_minilm_little_on_sts_b(minilm, data_dir):
     for name, (decoded, expected) in kinds.items():
         similarity = sts.cosine_similarity(*(decoded[side] for side in sides))
         assert sts.score(similarity, pairs) == pytest.approx(expected, abs=0.02), name
+
+
+@pytest.mark.parametrize(
+    "write", [quantization.encode_int8, quantization.encode_binary]
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_no_code_can_tell_is_refused(write, value):
+    with pytest.raises(ValueError, match=f"embeddings, row 2: .* received {value}"):
+        write(np.array([[0.6, 0.8], [value, 0.0]], np.float32))

@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -716,3 +717,23 @@ def test_the_contents_lead_to_their_sections(opened):
         target = links.nth(i).get_attribute("href")
         assert tab.locator(target).count() == 1
     tab.context.close()
+
+
+def test_a_best_model_without_a_defined_dev_score_is_told():
+    for dev, told in (
+        ({"step": 2}, "Avg. dev undefined"),
+        ({"step": 2, "STSBenchmark": 81.234, "avg": 80.0}, "STS-B dev 81.23"),
+    ):
+        told_of = SimpleNamespace(run=SimpleNamespace(dev=dev))
+        assert build.page.Report.best_score.fget(told_of) == told
+
+
+def test_geometry_that_a_step_did_not_have_is_no_point():
+    rows = [
+        {"step": 1, "alignment": 0.2, "uniformity": -1.0},
+        {"step": 2, "alignment": None, "uniformity": None},
+        {"step": 3},
+    ]
+    run = SimpleNamespace(rows=rows, dev={})
+    found = pictures.trajectories({"one": run}, {"one": SimpleNamespace(geometry=None)})
+    assert list(found["one"].steps) == [1]

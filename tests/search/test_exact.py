@@ -59,3 +59,12 @@ def test_a_zero_vector_is_similar_to_nothing():
 def test_top_k_refuses_other_shapes(queries, corpus, k):
     with pytest.raises(ValueError, match="Received"):
         exact.top_k(queries, corpus, k)
+
+
+def test_vectors_that_are_not_finite_are_refused():
+    rows = np.eye(3)
+    broken = np.where(rows == 1, np.nan, rows)
+    with pytest.raises(ValueError, match="queries, row 1: expected finite"):
+        exact.top_k(broken, rows, 1)
+    with pytest.raises(ValueError, match="corpus, row 1: expected finite"):
+        exact.top_k(rows, broken, 1)
