@@ -6,7 +6,7 @@ from pathlib import Path
 from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.checkpoints.tensors import WEIGHT_FILES
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.regular_files import is_there
+from simcse_tf.core.regular_files import is_there, shown_path
 
 SCHEME = "hf://"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -57,7 +57,9 @@ def download(handle: str) -> Path:
     """
     name, _, revision = handle.removeprefix(SCHEME).partition("@")
     if not looks_like_repository(name):
-        raise UserError(f"{handle}: expected {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REV")
+        raise UserError(
+            f"{shown_path(handle)}: expected {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REV"
+        )
     first = [*_SMALL_FILES, *_KERAS_HUB_WEIGHTS]
     directory = _fetch(handle, name, revision, first)
     if not is_there(directory / "config.json") and not _modules(directory):
