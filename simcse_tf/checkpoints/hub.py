@@ -6,7 +6,7 @@ from pathlib import Path
 from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.checkpoints.tensors import WEIGHT_FILES
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.regular_files import is_there
+from simcse_tf.core.regular_files import is_there, shown_path
 
 SCHEME = "hf://"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -57,13 +57,17 @@ def download(handle: str) -> Path:
     """
     name, _, revision = handle.removeprefix(SCHEME).partition("@")
     if not looks_like_repository(name):
-        raise UserError(f"{handle}: expected {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REV")
+        raise UserError(
+            f"{shown_path(handle)}: expected {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REV"
+        )
     first = [*_SMALL_FILES, *_KERAS_HUB_WEIGHTS]
     directory = _fetch(handle, name, revision, first)
     if not is_there(directory / "config.json") and not _modules(directory):
         raise UserError(f"{handle} holds no model: it has no config.json")
     if any(any(directory.glob(pattern)) for pattern in _KERAS_HUB_WEIGHTS):
         return directory
+    if not _modules(directory):
+        _check_has_no_modules(handle, name, revision, directory)
     for file in WEIGHT_FILES:
         stem, _, suffix = file.rpartition(".")
         parts = f"{stem}-*-of-*.{suffix}"
@@ -77,6 +81,37 @@ def download(handle: str) -> Path:
 
 def _modules(directory: Path) -> bool:
     return is_there(directory / MODULES)
+
+
+def _check_has_no_modules(
+    handle: str, name: str, revision: str, directory: Path
+) -> None:
+    """Without a connection, what was downloaded before may be a part alone.
+
+    Another library may have fetched what it needs itself. That a repository does not
+    have a file is noted in the cache, too, once somebody has asked for it.
+    """
+    from huggingface_hub import (
+        _CACHED_NO_EXIST,
+        errors,
+        hf_hub_download,
+        try_to_load_from_cache,
+    )
+
+    revision = revision or "main"
+    noted = try_to_load_from_cache(name, MODULES, revision=revision)
+    if noted is _CACHED_NO_EXIST:
+        return
+    try:
+        hf_hub_download(name, MODULES, revision=revision, library_name="simcse_tf")
+    except errors.LocalEntryNotFoundError:
+        raise UserError(
+            f"cannot load {handle}: without the hub it cannot be told whether it has a "
+            f"{MODULES}, which decides the pooling; connect once, or give {directory} "
+            "if it is whole"
+        ) from None
+    except errors.EntryNotFoundError:
+        return
 
 
 def _fetch(handle: str, name: str, revision: str, patterns: list[str]) -> Path:

@@ -68,7 +68,7 @@ def _serialized(path: Path) -> dict[str, Any]:
     for each in _objects(values):
         module, name = each.get("module"), each.get("registered_name")
         package = str(module).partition(".")[0]
-        registered = isinstance(name, str) and _is_registered(name)
+        registered = isinstance(name, str) and _is_of_caller(name)
         if module is not None and package not in _PACKAGES and not registered:
             raise UserError(
                 f"{path} names the class {shown(each.get('class_name'))} of "
@@ -88,8 +88,10 @@ def _objects(values: Any) -> Iterator[dict[str, Any]]:
         yield from _objects(each)
 
 
-def _is_registered(name: str) -> bool:
-    return keras.saving.get_registered_object(name) is not None
+def _is_of_caller(name: str) -> bool:
+    """Whether the calling program has registered a class of its own."""
+    is_theirs = name.partition(">")[0] in _PACKAGES
+    return not is_theirs and keras.saving.get_registered_object(name) is not None
 
 
 def _weight_files(directory: Path) -> list[Path]:

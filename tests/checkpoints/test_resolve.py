@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from support.download_hub import running_hub
 from support.models import MINILM, SENTENCES
 
@@ -113,11 +113,76 @@ def test_a_repositorys_name_without_the_scheme_is_refused_with_a_hint():
         resolve("org/name")
 
 
+@pytest.mark.parametrize("scheme", ["hf://", "file://", "package://"])
+def test_a_handle_keeps_all_that_decides_embeddings(
+    scheme, hub, tiny_preset, tmp_path, monkeypatch
+):
+    model = SimCSE.from_preset(
+        str(tiny_preset),
+        pooling="cls",
+        max_length=24,
+        activation="gelu",
+        prompt="q: ",
+        head_init="random",
+    )
+    path = tmp_path / "my_models" / "mine"
+    model.save_to_preset(str(path))
+    hub.repositories["org/name"] = path
+    # A namespace package: a directory that can be imported, without more.
+    monkeypatch.syspath_prepend(str(tmp_path))
+    handles = {"hf://": "org/name", "file://": path, "package://": "my_models/mine"}
+    loaded = SimCSE.from_preset(f"{scheme}{handles[scheme]}")
+    assert loaded.settings() == model.settings()
+    np.testing.assert_array_equal(
+        loaded.predict(SENTENCES, verbose=0), model.predict(SENTENCES, verbose=0)
+    )
+
+
 def test_a_file_handle_is_its_directory():
     directory = resolve(MINILM)
     assert resolve(f"file://{directory}") == directory
     with pytest.raises(UserError, match="no model '/nowhere'"):
         resolve("file:///nowhere")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("package://__main__/x", "no package '__main__' is installed"),
+        ("package://", "no package '' is installed"),
+        ("package://os/x", "no package 'os' is installed"),
+        ("package://no.such/x", "no package 'no.such' is installed"),
+        ("package://numpy/x", r"no model \(config.json\) in it"),
+        ("package://numpy/\0", "null byte|no model"),
+        ("package://numpy/" + "x" * 300, "File name too long"),
+        ("a\0b", "no model"),
+        ("x" * 300, "no model .*File name too long"),
+        ("/x" * 3000, "no model .*File name too long"),
+        ("file://" + "x" * 300, "no model .*File name too long"),
+        ("hf://a/b/c", "expected hf://ORG/NAME"),
+        ("hf://" + "x" * 5000, "expected hf://ORG/NAME"),
+        ("\udcff", "no model"),
+        ("", "no model"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_told_in_a_short_line(model, message):
+    with pytest.raises(UserError, match=message) as told:
+        resolve(model)
+    assert len(str(told.value)) < 1000
+    assert "\n" not in str(told.value)
+
+
+def test_a_handle_of_a_scheme_that_nothing_reads_is_told_in_a_line():
+    for model in ("modelscope://a/b", "nothing://a/b", "kaggle://a", "ram://no/where"):
+        with pytest.raises(UserError, match=f"cannot load {model}: "):
+            SimCSE.from_preset(model)
+
+
+def test_links_in_a_circle_are_no_model(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UserError, match="no model"):
+        resolve(str(tmp_path / "a"))
 
 
 @pytest.mark.parametrize("kind", ["of Hugging Face", "of ours", "of KerasHub"])
@@ -146,3 +211,20 @@ def test_a_handle_of_another_format_is_refused(
     else:
         with pytest.raises(UserError, match="not in KerasHub's format"):
             SimCSE.from_preset(handle)
+
+
+def test_without_the_hub_a_part_is_not_taken_for_the_whole(hub, tmp_path, monkeypatch):
+    repository(hub, tmp_path / "files", "config.json", "model.safetensors", "vocab.txt")
+    # Another library downloads the files that it needs itself.
+    for file in ("config.json", "model.safetensors"):
+        hf_hub_download("org/name", file)
+    ask("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(
+        UserError, match=r"cannot be told whether it has a modules\.json"
+    ):
+        resolve("hf://org/name")
+    # It can, once the hub has answered.
+    ask(hub.address, monkeypatch)
+    resolve("hf://org/name")
+    ask("http://127.0.0.1:9", monkeypatch)
+    resolve("hf://org/name")
