@@ -132,6 +132,7 @@ def test_health_is_answered_without_the_token(secured, certificate):
 @pytest.mark.parametrize("content", [b"", b"two words", b"\xff", "é".encode()])
 def test_a_file_without_a_token_is_a_mistake(tmp_path, content):
     (tmp_path / "token").write_bytes(content)
+    (tmp_path / "token").chmod(0o600)
     with pytest.raises(UserError, match="--token_file: expected one token in ASCII"):
         read_token(tmp_path / "token", "--token_file")
 
