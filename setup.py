@@ -24,7 +24,7 @@ INSTALL_REQUIRES = [
     'keras-hub>=0.25.1,<0.26; python_version < "3.11"',
     'keras-hub>=0.32,<0.33; python_version >= "3.11"',
     "keras-nlp>=0.25.1,<0.33",
-    # From 1.84.0 on (1.85.3 is the newest that was tried), one request whose path is not
+    # From 1.84.0 to 1.85.3, the newest that was tried, one request whose path is not
     # UTF-8 ends an asyncio server. tests/attack/test_grpc.py has that request.
     "grpcio>=1.60,<1.84",
     "grpcio-health-checking>=1.60,<1.84",

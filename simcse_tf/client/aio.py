@@ -123,7 +123,9 @@ class AsyncClient:
         ```
         """
         rows = [row async for row in self.encode_stream(texts, output, deadline)]
-        return np.concatenate(rows) if rows else await self.no_embeddings(output, deadline)
+        return (
+            np.concatenate(rows) if rows else await self.no_embeddings(output, deadline)
+        )
 
     def encode_stream(
         self,

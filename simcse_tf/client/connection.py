@@ -173,7 +173,7 @@ class Connection:
             received = await self._send(call, request, end, retry or self._retry)
             try:
                 return response_type.FromString(received)
-            except DecodeError:
+            except (DecodeError, TypeError):  # no message at all is no bytes
                 raise UserError(
                     f"expected a {response_type.DESCRIPTOR.name} from the server at "
                     f"{self._target}, received other bytes"

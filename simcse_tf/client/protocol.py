@@ -260,8 +260,8 @@ def read_prediction(
     fits = len(shape) == output.rank and shape[0] == rows and 0 not in shape[1:]
     if array.dtype != output.dtype or not fits:
         raise UserError(
-            f"{output.name}: expected {output.dtype} with {rows} rows and {output.rank} "
-            f"dimensions from the server, received {array.dtype} of shape "
+            f"{output.name}: expected {output.dtype} with {rows} rows from the server, "
+            f"in {output.rank} dimensions, received {array.dtype} of shape "
             f"{readable(str(shape))}"
         )
     if array.dtype == np.float32 and not np.isfinite(array).all():
@@ -295,6 +295,7 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
         raise UserError(f"expected float32, int8 or uint8, received dtype {dtype}")
     packed = tensor.tensor_content or (tensor.float_val if dtype == "float32" else b"")
     shape = [dim.size for dim in tensor.tensor_shape.dim]
+    values = np.empty(0)
     try:
         if packed or not tensor.int_val:
             values = np.frombuffer(packed, np.dtype(dtype).newbyteorder("<"))
@@ -306,9 +307,8 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
         return values.reshape(shape)
     except (ValueError, OverflowError):
         raise UserError(
-            f"expected {dtype} values for shape {readable(str(shape))} from the server, "
-            f"received {len(packed) or len(tensor.int_val)} "
-            f"{'bytes' if packed else 'values'}"
+            f"expected {dtype} values for shape {readable(str(shape))} from the "
+            f"server, received {values.size}"
         ) from None
 
 

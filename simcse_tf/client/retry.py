@@ -144,8 +144,9 @@ class Retry:
     """How long and how often a request is sent again.
 
     A request is sent again after UNAVAILABLE, RESOURCE_EXHAUSTED and CANCELLED (by
-    the server) only, and not if the message is too large. The pause before the next attempt is drawn evenly from zero to a limit, which doubles from
-    attempt to attempt (full jitter: many clients do not come back at once).
+    the server) only, and not if the message is too large. The pause before the next
+    attempt is drawn evenly from zero to a limit, which doubles from attempt to attempt
+    (full jitter: many clients do not come back at once).
 
     Args:
         seconds: No attempt begins later than this after the first. The default

@@ -12,9 +12,7 @@ LOOKAHEAD_BYTES = 32 * 2**10
 MOST_CONNECTIONS = 16_384
 
 
-def with_defaults(
-    given: Arguments, connections: int = MOST_CONNECTIONS
-) -> Arguments:
+def with_defaults(given: Arguments, connections: int = MOST_CONNECTIONS) -> Arguments:
     """Adds the server's own arguments to those of the operator.
 
     Args:

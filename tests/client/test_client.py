@@ -405,7 +405,12 @@ def test_a_file_that_cannot_be_encoded_leaves_the_old_output(server, tmp_path, c
         (["--target", NOBODY, "--ca", "ca.pem", "status"], ["--ca", "--tls"]),
         (["--target", NOBODY, "--tls", "--ca", "/no", "status"], ["/no"]),
         (["--target", NOBODY, "--token-file", "/no", "status"], ["--token-file"]),
-        (["--target", NOBODY, "--token-file", "/dev/null", "status"], ["a token"]),
+        (["--target", NOBODY, "--token-file", "/dev/null", "status"], ["a file"]),
+        (["--target", NOBODY, "--tls", "--ca", __file__, "status"], ["ca:", "PEM"]),
+        (
+            ["--target", NOBODY, "encode", "--input", "/dev/zero", "--output", "b"],
+            ["--input", "/dev/zero"],
+        ),
     ],
 )
 def test_wrong_flags_are_mistakes(command, arguments, words):

@@ -152,7 +152,12 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED]
+    "code",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+    ],
 )
 def test_a_full_server_is_asked_again(code):
     stub = Stub(refuse_first(3, code))
@@ -166,7 +171,7 @@ def test_a_full_server_is_asked_again(code):
     [
         code
         for code in grpc.StatusCode
-        if code.name not in ("OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED")
+        if code.name not in ("OK", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED")
     ],
 )
 def test_other_refusals_are_reported_at_once(code):
@@ -487,6 +492,8 @@ def test_without_the_right_certificates_nothing_is_sent(
     [
         (Tls(ca="/nowhere/ca.pem"), "/nowhere/ca.pem"),
         (Tls(certificate="/nowhere/certificate.pem"), "its key"),
+        (Tls(ca=__file__), "ca: expected certificates"),
+        (Tls(certificate=__file__, key=__file__), "certificate, key: expected"),
     ],
 )
 def test_wrong_tls_files_are_mistakes(tls, words):

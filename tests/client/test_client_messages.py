@@ -24,7 +24,7 @@ from simcse_tf.client.protocol import EMBEDDINGS, SIMILARITY
 from simcse_tf.core.errors import UserError
 
 TEXTS = st.lists(st.binary(max_size=20), max_size=20)
-SHAPES = st.tuples(st.integers(0, 6), st.integers(0, 6))
+SHAPES = st.tuples(st.integers(0, 6), st.integers(1, 6))
 ARRAYS = st.builds(
     lambda shape, dtype, seed: (
         np.random.default_rng(seed).integers(0, 256, shape, np.uint8).astype(dtype)

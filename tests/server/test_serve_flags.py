@@ -17,7 +17,7 @@ from support.servers import (
 
 from simcse_tf import serve
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import text_config, versions
+from simcse_tf.server import channel_arguments, text_config, versions
 from simcse_tf.server.model_config import ModelConfig
 
 
@@ -100,6 +100,9 @@ def test_port_of_another_server_is_a_mistake(base_path, answer, flag):
         (["--model_config_file", "x"], ["--model_base_path and --model_config_file"]),
         (["--batching_parameters_file", "nothing"], ["cannot read nothing"]),
         (["--token_file", "nothing"], ["--token_file", "nothing"]),
+        (["--grpc_channel_arguments=a=1"], ["--grpc_channel_arguments", "'a=1'"]),
+        (["--grpc_channel_arguments=grpc.a"], ["grpc.NAME=VALUE", "'grpc.a'"]),
+        ([f"--grpc_channel_arguments=grpc.a={2**31}"], ["32 bits"]),
     ],
 )
 def test_wrong_flags_are_mistakes(base_path, answer, flags, words):
@@ -175,6 +178,7 @@ def test_tf_serving_gets_the_files_that_the_python_server_would_read(
     for name, text in configs.items():
         (tmp_path / name).write_text(text)
         flags.append(f"--{name}={tmp_path / name}")
+    flags.append("--grpc_channel_arguments=grpc.max_connection_age_ms=30000")
     ports = [f"--port={free_port()}", f"--rest_api_port={free_port()}"]
     started = []
     monkeypatch.setattr(os, "execv", lambda *command: started.append(command))
@@ -196,10 +200,26 @@ def test_the_defaults_batch_and_have_no_rest(options, base_path, flags):
     assert (found.ssl, found.token, found.poll_seconds) == (None, None, 1)
 
 
+def test_grpcs_own_settings_override_the_servers(options, base_path):
+    text = "grpc.max_receive_message_length=-1,grpc.primary_user_agent=a"
+    found = options(
+        "--model_base_path", base_path, f"--grpc_channel_arguments={text}"
+    ).grpc_channel_arguments
+    assert found == {
+        "grpc.max_receive_message_length": -1,
+        "grpc.primary_user_agent": "a",
+    }
+    used = channel_arguments.with_defaults(found, connections=384)
+    assert used["grpc.max_receive_message_length"] == -1
+    assert used["grpc.max_allowed_incoming_connections"] == 384
+    assert used["grpc.max_concurrent_streams"] == 128
+
+
 def test_flags_reach_the_python_server(options, base_path, tmp_path):
     monitoring, token = tmp_path / "monitoring", tmp_path / "token"
     monitoring.write_text('prometheus_config { enable: true path: "/m" }')
     token.write_text("secret\n")
+    token.chmod(0o600)
     found = options(
         *("--model_base_path", base_path, "--enable_batching=false"),
         *("--monitoring_config_file", monitoring, "--token_file", token),

@@ -216,6 +216,34 @@ def test_a_server_goes_on_when_nobody_reads_what_it_prints(monkeypatch, caplog):
     os.close(writing)
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
+def test_a_token_that_everyone_can_read_is_refused(tmp_path, mode):
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    (tmp_path / "link").symlink_to(token)
+    token.chmod(mode)
+    for path in (token, tmp_path / "link"):
+        with pytest.raises(UserError, match="--token_file: every user .* chmod 600"):
+            read_token(path, "--token_file")
+    token.chmod(0o440)  # as Kubernetes mounts it with defaultMode: 0440
+    assert read_token(tmp_path / "link", "--token_file") == TOKEN
+
+
+@pytest.mark.parametrize("content", ["two\nlines", "a\0b", "x" * 5000, "\x1b[2J"])
+def test_a_token_that_no_header_can_hold_is_refused(tmp_path, content):
+    (tmp_path / "token").write_text(content)
+    (tmp_path / "token").chmod(0o600)
+    with pytest.raises(UserError, match="expected one token in ASCII"):
+        read_token(tmp_path / "token", "--token_file")
+
+
+def test_a_pipe_or_a_directory_is_no_token_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(UserError, match="--token_file: "):
+            read_token(path, "--token_file")
+
+
 def test_what_was_asked_is_counted(secured, certificate):
     ca = str(certificate / "cert.pem")
 

@@ -159,7 +159,7 @@ def open_stubs(target: str) -> Iterator[SimpleNamespace]:
 
 
 @contextlib.contextmanager
-def server_in_thread(servable, metrics=None, **rest_options) -> Iterator:
+def server_in_thread(servable, metrics=None, token=None, **rest_options) -> Iterator:
     """Serves `servable` over gRPC and REST in this process; yields the addresses."""
     from simcse_tf.server import grpc_service, rest
     from simcse_tf.server.catalog import Catalog, ServedModel
@@ -174,7 +174,7 @@ def server_in_thread(servable, metrics=None, **rest_options) -> Iterator:
     stopping = asyncio.Event()
 
     async def serve():
-        server = grpc_service.make_server(catalog, metrics)
+        server = grpc_service.make_server(catalog, metrics, token=token)
         address.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         stop_rest = await rest.start(
             catalog, "127.0.0.1", address.rest_port, metrics, **rest_options
