@@ -30,7 +30,7 @@ INSTALL_REQUIRES = [
     "grpcio-health-checking>=1.60,<1.84",
     "prometheus-client>=0.20,<1",
     "protobuf>=5.28,<8",
-    "aiohttp>=3.10,<4",
+    "aiohttp>=3.14,<4",
     "numpy>=1.26,<3",
     "scipy>=1.13,<2",
     # Its NumPy reader has bfloat16 from 0.6 on.
