@@ -125,14 +125,20 @@ class XLMRobertaTokenizer(Tokenizer):
         pieces = [self.vocabulary[index] for index in piece_ids]
         self._alphabet = Alphabet(set().union(*pieces))
         symbols = self._alphabet.symbols
+        unknown_score = min(self.scores) - _UNKNOWN_PENALTY
         self._viterbi = Viterbi(
             [np.array([symbols[c] for c in piece], np.int32) for piece in pieces],
             [self.scores[index] for index in piece_ids],
-            min(self.scores) - _UNKNOWN_PENALTY,
+            unknown_score,
             self._alphabet.size,
         )
         self._normalizer = self.charsmap and PrecompiledNormalizer(
             _bytes(self.charsmap)
+        )
+        expansion = self._normalizer.expansion if self._normalizer else 1.0
+        self._exact_bytes = min(
+            int(_exact_sums([*self.scores, unknown_score]) / expansion) - 1,
+            tf.int32.max,
         )
         with tf.init_scope(), tf.device("CPU"):
             # The Viterbi algorithm's -1, an unknown character, comes first.
@@ -255,6 +261,7 @@ class XLMRobertaTokenizer(Tokenizer):
                 lambda texts: self._plain(texts, room),
                 self._normalize_strings,
                 lambda texts: self._segment_strings(texts, room),
+                room=room,
             )[:, :room]
             return enclose(ids, self.cls_token_id, self.sep_token_id)
 
@@ -270,22 +277,31 @@ class XLMRobertaTokenizer(Tokenizer):
             return self._segment(self._normalize(_decode(text)), room)
 
         nothing = tf.fill(tf.shape(text), "")
-        return first_ids(text, room, whole, self._step, (nothing, nothing))
+        is_exact = tf.strings.length(text) <= self._exact_bytes
+        return first_ids(text, room, whole, self._step, (nothing, nothing, is_exact))
 
     def _step(
         self, state: State, window: tf.Tensor, is_last: tf.Tensor, room: tf.Tensor
     ) -> tuple[tf.RaggedTensor, State]:
         """Tokenizes a window of texts: see `Step`.
 
-        Open are a cluster that may go on, and behind it, normalized, a word that may.
+        Open are a cluster that may go on and, normalized before it, a word that may.
+
+        Of characters that no piece holds, one stands for all that follow each other:
+        they become one token. The others' pieces stay the same if no sum of scores is
+        rounded, as it is in no short text: each character of the run adds the same to
+        every sum that passes it, and no other sum is compared with these.
         """
-        cluster, begun = state
+        cluster, begun, is_exact = state
         points = _decode(tf.strings.join([cluster, window]))
         if self._normalizer:
             is_open = self._normalizer.last_clusters(points) & ~_of_row(points, is_last)
             cluster = _encode(_where(points, is_open))
             points = self._normalizer(_where(points, ~is_open))
         points = tf.concat([_decode(begun), points], axis=1)
+        is_strange = self._alphabet(points.values) == 0
+        repeats = is_strange & tf.roll(is_strange, 1, axis=0) & ~first_of_rows(points)
+        points = _where(points, ~(repeats & _of_row(points, is_exact)))
         symbols = points.with_values(self._alphabet(points.values))
         is_open = open_part(symbols, self._spaces) & ~_of_row(points, is_last)
         is_known = is_open & known_spaces(symbols, self._spaces)
@@ -298,7 +314,7 @@ class XLMRobertaTokenizer(Tokenizer):
         counts = closed.row_lengths() + sure.row_lengths()
         is_enough = counts >= tf.cast(room, tf.int64)
         ids = tf.concat([closed, _where(sure, _of_row(sure, is_enough))], axis=1)
-        return ids, (cluster, _encode(_where(points, is_open)))
+        return ids, (cluster, _encode(_where(points, is_open)), is_exact)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string)],
@@ -379,6 +395,12 @@ def _bytes(charsmap: str) -> bytes:
         raise UserError(
             f"charsmap: expected base64; received {str(charsmap)[:40]!r}"
         ) from None
+
+
+def _exact_sums(scores: Sequence[float]) -> float:
+    """How many scores can be added, whichever they are, before a sum is rounded."""
+    unit = max(score.as_integer_ratio()[1] for score in scores)
+    return (2**53 // unit) / max(map(abs, scores))
 
 
 def _checked_scores(scores: Sequence[float], most: int, unknown: int) -> list[float]:
