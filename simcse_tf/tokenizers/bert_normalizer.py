@@ -111,7 +111,9 @@ class BertNormalizer:
 
         kinds = points.with_values(kinds)
         is_kept = points.with_values(is_rest & (kinds.values != Kind.NOTHING))
-        rest, kinds = (tf.ragged.boolean_mask(each, is_kept) for each in (points, kinds))
+        rest, kinds = (
+            tf.ragged.boolean_mask(each, is_kept) for each in (points, kinds)
+        )
         is_barrier = kinds.values == Kind.BARRIER
         repeats = is_barrier & tf.roll(is_barrier, 1, axis=0) & ~first_of_rows(kinds)
         rest = tf.ragged.boolean_mask(rest, kinds.with_values(~repeats))

@@ -76,8 +76,12 @@ class SurePieces:
         is_enough = is_long & (tf.cast(sure.row_lengths(), tf.int32) >= room)
 
         checked = tf.where(is_enough)
-        boundary = tf.reduce_sum(sure.with_values(tf.gather(self._sizes, sure.values)), 1)
-        passes = self._pass(*(tf.gather_nd(x, checked) for x in (word, boundary)), encode)
+        boundary = tf.reduce_sum(
+            sure.with_values(tf.gather(self._sizes, sure.values)), 1
+        )
+        passes = self._pass(
+            *(tf.gather_nd(x, checked) for x in (word, boundary)), encode
+        )
         is_sure = tf.scatter_nd(checked, passes, tf.shape(word, tf.int64))
         kept = tf.gather(is_sure, sure.value_rowids())
         return tf.ragged.boolean_mask(sure, sure.with_values(kept))

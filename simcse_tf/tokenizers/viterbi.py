@@ -255,8 +255,9 @@ class Viterbi:
             return tf.reduce_all(ways == ways[:, :1], axis=1, keepdims=True)
 
         _, ways = tf.while_loop(
-            lambda turn, ways: (turn < _PATIENCE * self._longest)
-            & ~tf.reduce_all(have_met(ways)),
+            lambda turn, ways: (
+                (turn < _PATIENCE * self._longest) & ~tf.reduce_all(have_met(ways))
+            ),
             body,
             (0, ways),
         )
