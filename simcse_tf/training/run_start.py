@@ -212,14 +212,14 @@ def _logged(run: RunDirectory) -> tuple[int, bool]:
 
 
 def _link_last(run: RunDirectory) -> None:
-    """Makes `last` a link again, where a copy that follows links has a directory."""
-    if run.last.is_symlink() or not run.last.is_dir():
+    """Makes `last` a link again, where a copy has a directory there, or nothing."""
+    newest, progress = run.newest, load_progress(str(run.path))
+    if newest is None or progress is None or run.last.is_symlink():
         return
-    progress = load_progress(str(run.path))
-    assert progress
-    checkpoint = run.checkpoint(progress.step)
-    if checkpoint.exists():
-        remove_directory(checkpoint)
-    run.checkpoints.mkdir(exist_ok=True)
-    run.last.rename(checkpoint)
-    link_last(run, checkpoint)
+    if newest == run.last:
+        newest = run.checkpoint(progress.step)
+        if newest.exists():
+            remove_directory(newest)
+        run.checkpoints.mkdir(exist_ok=True)
+        run.last.rename(newest)
+    link_last(run, newest)

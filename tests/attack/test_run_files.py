@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.kill_points import KILL, attempt
 from support.models import make_workspace
 from support.runs import state_of, write_run
 
@@ -16,6 +17,7 @@ from simcse_tf.reporting.run import read_run
 from simcse_tf.training.config import load_config
 from simcse_tf.training.progress import load_progress, load_state
 from simcse_tf.training.run_data import open_run, progress_of
+from simcse_tf.training.run_start import begin
 from simcse_tf.training.sweep_summary import summarize
 
 TIMES = 24
@@ -167,3 +169,26 @@ def test_a_damaged_result_of_a_sweep_is_told(tmp_path):
     for content in ("[]", "{}", '{"avg dev": "70"}', '{"else": 1}'):
         path.write_text(content)
         assert told(lambda: summarize(runs)), content
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_kill_while_last_is_made_a_link_again_loses_nothing(config, run, others):
+    """A copy that follows links has a directory there."""
+    shutil.copytree(run.path, "copy")
+    if not others:
+        shutil.rmtree("copy/checkpoints")
+    killed = 0
+    while True:
+        place = Path("killed")
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree("copy", place, symlinks=True)
+        outcome = attempt(lambda path: begin(path, config), place, KILL, killed)
+        np.testing.assert_equal(load_state("killed"), state_of(6))
+        if not outcome.was_killed:
+            break
+        begin(place, config)
+        assert (place / "last").readlink() == Path("checkpoints/step-00000006")
+        np.testing.assert_equal(load_state("killed"), state_of(6))
+        killed += 1
+    assert outcome.error is None
+    assert killed > 10
