@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from simcse_tf.checkpoints.module_list import MODULES
 from simcse_tf.checkpoints.tensors import WEIGHT_FILES
@@ -93,25 +94,34 @@ def _check_has_no_modules(
     """
     from huggingface_hub import (
         _CACHED_NO_EXIST,
+        HfApi,
         errors,
         hf_hub_download,
         try_to_load_from_cache,
     )
 
-    revision = revision or "main"
-    noted = try_to_load_from_cache(name, MODULES, revision=revision)
-    if noted is _CACHED_NO_EXIST:
+    place: dict[str, Any] = {
+        "repo_id": name,
+        "filename": MODULES,
+        "revision": revision or "main",
+    }
+    if try_to_load_from_cache(**place) is _CACHED_NO_EXIST:
         return
     try:
-        hf_hub_download(name, MODULES, revision=revision, library_name="simcse_tf")
-    except errors.LocalEntryNotFoundError:
+        # At once, where the download itself would try for long to reach the hub.
+        HfApi().file_exists(**place)
+        hf_hub_download(**place, library_name="simcse_tf")
+    # See `_fetch`.
+    except Exception as error:
+        if isinstance(error, errors.EntryNotFoundError) and not isinstance(
+            error, errors.LocalEntryNotFoundError
+        ):
+            return
         raise UserError(
             f"cannot load {handle}: without the hub it cannot be told whether it has a "
             f"{MODULES}, which decides the pooling; connect once, or give {directory} "
             "if it is whole"
         ) from None
-    except errors.EntryNotFoundError:
-        return
 
 
 def _fetch(handle: str, name: str, revision: str, patterns: list[str]) -> Path:
