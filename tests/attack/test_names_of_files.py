@@ -4,13 +4,15 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.models import make_workspace
 
-from simcse_tf import encode, evaluate, report, retrieve, sweep, train
+from simcse_tf import encode, evaluate, retrieve, sweep, train
 from simcse_tf.client import __main__ as client
 from simcse_tf.core.errors import UserError
+from simcse_tf.reporting import build
 
 # What `{}` stands for is the file that is wrong.
 READERS = {
@@ -101,10 +103,17 @@ def test_what_is_no_output_is_refused(run, writer, wrong):
     assert run(command, arguments, wrong).startswith(f"{flag}: cannot write ")
 
 
-def test_a_report_replaces_no_file_of_its_run(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
-    with pytest.raises(UserError):
-        report.main(["--run", str(run), "--output", str(run / "metrics.jsonl")])
-    assert (run / "metrics.jsonl").read_text() == '{"step": 1, "loss": 1.0}\n'
+def test_a_report_replaces_no_file_of_its_run(tmp_path, monkeypatch):
+    run = SimpleNamespace(model=tmp_path / "run/best", name="run")
+    monkeypatch.setattr(build, "_read_run", lambda path: run)
+    (tmp_path / "run/best").mkdir(parents=True)
+    (tmp_path / "questions.txt").touch()
+    (tmp_path / "run/best/config.json").touch()
+    (tmp_path / "run/metrics.jsonl").touch()
+    for name in ("run/metrics.jsonl", "run/best/config.json", "questions.txt"):
+        with pytest.raises(UserError, match="--output: .*, which is read"):
+            build.report(
+                tmp_path / "run",
+                queries=str(tmp_path / "questions.txt"),
+                output=tmp_path / name,
+            )
