@@ -1,5 +1,7 @@
 """Every writer is killed before, and fails at, everything that it does to files."""
 
+import resource
+
 import numpy as np
 import pytest
 from support.kill_points import KILL, attempt, survives_errors, survives_kills, tree
@@ -113,3 +115,24 @@ def test_rows_of_another_key_are_never_taken_for_rows_of_this_one(tmp_path):
 def fresh(path):
     path.mkdir()
     return path
+
+
+@pytest.mark.parametrize("limit", [0, 1, 100, 2999])
+@pytest.mark.parametrize("writer", ["a file", "a directory", "scores", "an array"])
+def test_what_the_kernel_refuses_to_write_leaves_the_old_output(
+    writer, limit, tmp_path
+):
+    write, _ = WRITERS[writer]
+    write(tmp_path, "old")
+    before = tree(tmp_path)
+
+    def write_little(path):
+        size = min(limit, 15) if writer in ("scores", "an array") else limit
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        write(path)
+
+    failed = attempt(write_little, tmp_path)
+    assert isinstance(failed.error, OSError)
+    now = tree(tmp_path)
+    assert {name: now[name] for name in before} == before
+    assert now.keys() - before.keys() <= {"o.npy.partial"}

@@ -62,7 +62,7 @@ def long_texts(draw) -> bytes:
             return draw(st.sampled_from([*TOKENS, *BROKEN])) * draw(st.integers(1, 9))
         alphabet = draw(st.sampled_from(ALPHABETS))
         some = draw(st.text(alphabet, min_size=1, max_size=12))
-        return (some * draw(st.sampled_from([1, 2, 9, 40, 130]))).encode()
+        return (some * draw(st.sampled_from([1, 2, 9, 40]))).encode()
 
     return b"".join(part() for _ in range(draw(st.integers(1, 5))))
 
@@ -148,7 +148,7 @@ def pair_of(makers):
 def test_windows_do_not_change_the_ids(pair_of, kind):
     uncut, cut = pair_of(kind)
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(
         texts=st.lists(long_texts(), min_size=1, max_size=6),
         max_length=st.sampled_from([2, 3, 5, 20, 60, NO_LIMIT]),
