@@ -190,6 +190,7 @@ def hostile(part: str, size: int) -> bytes:
     return data * (size // len(data)) + b" ab"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uncased", "bpe", "unigram, split"])
 def test_ids_of_long_texts_are_those_of_the_reference(makers, kind):
     tokenizer = makers[kind]()
