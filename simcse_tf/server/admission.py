@@ -20,12 +20,12 @@ from simcse_tf.server.connections import address_of
 # Of one network address, and of all together: requests that are not answered yet, bytes
 # of their messages, streams that report health.
 OPEN_REQUESTS = (512, 4096)
-MESSAGE_BYTES = (16 * 2**20, 32 * 2**20)
+MESSAGE_BYTES = (8 * 2**20, 32 * 2**20)
 HEALTH_STREAMS = (16, 256)
 
 # Messages that are arriving: of one connection, of one address, of all. Most arrive
 # with their request and take no time; who sends slowly waits for himself.
-ARRIVING = (2, 4, 8)
+ARRIVING = (1, 2, 8)
 ARRIVAL_SECONDS = 10.0
 
 
@@ -162,11 +162,14 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 with room.taken(address):
                     message = await self._message(peer, address, context)
                     with self._bytes.taken(address, len(message)):
-                        request = await _parsed(handler, message, context)
-                        del message
-                        return await method(request, context)
+                        work = method(await _parsed(handler, message, context), context)
+                        message = b""
+                        return await work
             except Full as error:
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+                refusal = str(error)
+            # gRPC keeps this frame for a while: it must not hold the message.
+            message = b""
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal)
 
         return answer
 

@@ -196,13 +196,28 @@ def _handler(
     request_type: type[message.Message], method: Method
 ) -> grpc.RpcMethodHandler:
     async def answer(received: bytes, context: grpc.aio.ServicerContext) -> Any:
-        try:
-            response = await method(_decode(request_type, received), context)
-            return response.SerializeToString()
-        except Exception as error:
-            return await context.abort(*to_status(error))  # raises
+        work = _outcome(request_type, method, received, context)
+        # After an error gRPC keeps this frame for a while, without the message.
+        del received
+        outcome = await work
+        if isinstance(outcome, bytes):
+            return outcome
+        return await context.abort(*outcome)  # raises
 
     return grpc.unary_unary_rpc_method_handler(answer)
+
+
+async def _outcome(
+    request_type: type[message.Message],
+    method: Method,
+    received: bytes,
+    context: grpc.aio.ServicerContext,
+) -> bytes | tuple[grpc.StatusCode, str]:
+    try:
+        response = await method(_decode(request_type, received), context)
+        return response.SerializeToString()
+    except Exception as error:
+        return to_status(error)
 
 
 def _decode(request_type: type[message.Message], received: bytes) -> message.Message:

@@ -70,6 +70,7 @@ class Servable:
     ):
         self.version = version
         self.path = path
+        self._most_rows = batching.max_batch_size if batching else None
         # A broken file raises almost any type of exception, here and in TensorFlow's
         # loader. For the user who starts the server all of them are one mistake.
         try:
@@ -162,6 +163,8 @@ class Servable:
         name = signature_name(request)
         signature = self.signature(name)
         wanted = _wanted_outputs(signature, request.output_filter)
+        if self._most_rows:
+            _check_rows(request.inputs, self._most_rows)
         return name, _parse_inputs(signature, request.inputs), wanted
 
 
@@ -231,6 +234,16 @@ def _read_signature_defs(path: Path) -> dict[str, SignatureDef]:
             # Copies, because the originals would keep the whole graph in memory.
             return {name: copy.deepcopy(it) for name, it in graph.signature_def.items()}
     raise ValueError("no meta graph with the tag 'serve'")
+
+
+def _check_rows(received: Mapping[str, TensorProto], most: int) -> None:
+    """Refuses what the scheduler would refuse, before it is an array."""
+    for proto in received.values():
+        rows = proto.tensor_shape.dim[0].size if proto.tensor_shape.dim else 0
+        if rows == len(proto.string_val) > most:
+            raise status_errors.invalid(
+                f"Task size {rows} is larger than maximum input batch size {most}"
+            )
 
 
 def _parse_inputs(
