@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from simcse_tf.checkpoints.tokenizer_source import TokenizerSource, enclosing_tokens
 from simcse_tf.checkpoints.tokenizer_tokens import Tokens, read_tokens
-from simcse_tf.tokenizers.bert import MAX_CHARACTERS_PER_WORD, BertTokenizer
-from simcse_tf.tokenizers.bert_normalizer import BertNormalizer
+from simcse_tf.tokenizers.bert import BertTokenizer
+from simcse_tf.tokenizers.bert_normalizer import MAX_CHARACTERS_PER_WORD, BertNormalizer
 from simcse_tf.tokenizers.wordpiece_vocabulary import read_vocabulary
 
 SPECIAL_TOKENS = {

@@ -18,6 +18,8 @@ WHITE_SPACE = (
 )
 # With so many buckets no two tokens share one.
 _BUCKETS = 2**62
+# Twice as many, and one, are an int32.
+_MANY = 2**30 - 1
 
 
 class AddedToken(NamedTuple):
@@ -97,6 +99,7 @@ def tokenize_around(
     plain: Callable[[tf.Tensor], tf.RaggedTensor],
     normalize: Callable[[tf.Tensor], tf.Tensor] | None = None,
     plain_normalized: Callable[[tf.Tensor], tf.RaggedTensor] | None = None,
+    room: tf.Tensor | None = None,
 ) -> tf.RaggedTensor:
     """Gives added tokens their ids, and tokenizes the texts between them.
 
@@ -116,6 +119,8 @@ def tokenize_around(
             tensor of shape `[m]` in and out. `None` if it does nothing.
         plain_normalized: Callable or `None`. The rest of `plain`, for a text that is
             normalized already. `None` if `normalize` is.
+        room: int32 scalar or `None`. How many ids of each text are used. Defaults to
+            `None`, all of them.
 
     Returns:
         `tf.RaggedTensor` of dtype int32 and shape `[n, None]`.
@@ -139,12 +144,12 @@ def tokenize_around(
 
     def late_around(pieces: tf.Tensor) -> tf.RaggedTensor:
         if normalize is None or plain_normalized is None:
-            return _around(pieces, late, plain)
+            return _around(pieces, late, plain, room)
         return _around(
-            normalize(pieces), _with_contents(late, normalize), plain_normalized
+            normalize(pieces), _with_contents(late, normalize), plain_normalized, room
         )
 
-    return _around(text, raw, late_around if late else plain)
+    return _around(text, raw, late_around if late else plain, room)
 
 
 def _with_contents(
@@ -176,6 +181,7 @@ def _around(
     text: tf.Tensor,
     tokens: list[AddedToken],
     plain: Callable[[tf.Tensor], tf.RaggedTensor],
+    room: tf.Tensor | None,
 ) -> tf.RaggedTensor:
     if not tokens:
         return plain(text)
@@ -187,7 +193,7 @@ def _around(
     is_found = tf.reduce_any(matches)
 
     def parts() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return _parts(text, pattern, tokens)
+        return _parts(text, pattern, tokens, room)
 
     def whole() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         size = tf.size(text, tf.int64)
@@ -202,7 +208,7 @@ def _around(
 
 
 def _parts(
-    text: tf.Tensor, pattern: str, tokens: list[AddedToken]
+    text: tf.Tensor, pattern: str, tokens: list[AddedToken], room: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Takes texts apart: text, token, text, and so on.
 
@@ -213,6 +219,10 @@ def _parts(
     unicode = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")
     marked = tf.strings.regex_replace(unicode, f"({pattern})", _MARK + rb"\1" + _MARK)
     parts = tf.strings.split(marked, _MARK)
+    if room is not None:
+        # Every other part is a token, of one id. The part behind the last one that is
+        # kept ends its text, as the trimming below expects.
+        parts = parts[:, : 2 * tf.minimum(room, _MANY) + 1]
     is_token = tf.ragged.range(parts.row_lengths()).values % 2 == 1
     index = tf.where(is_token, _index(parts.values, tokens), len(tokens))
 

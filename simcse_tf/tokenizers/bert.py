@@ -209,6 +209,7 @@ class BertTokenizer(Tokenizer):
                 lambda pieces: self._first_ids(pieces, room, self._normalizer),
                 self._normalizer.normalize,
                 lambda pieces: self._first_ids(pieces, room, self._splitter),
+                room=room,
             )
             return enclose(ids[:, :room], self.cls_token_id, self.sep_token_id)
 
@@ -223,7 +224,9 @@ class BertTokenizer(Tokenizer):
         def step(
             state: State, window: tf.Tensor, is_last: tf.Tensor, room: tf.Tensor
         ) -> tuple[tf.RaggedTensor, State]:
-            joined = tf.strings.join([*state, window])
+            # White space leaves nothing behind but the end of a word.
+            shorter = tf.strings.regex_replace(window, "[ \t\n\r]{2,}", " ")
+            joined = tf.strings.join([*state, shorter])
             words, rest = normalizer.split(joined)
             return whole(tf.where(is_last, joined, words)), (rest,)
 

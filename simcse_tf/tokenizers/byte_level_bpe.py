@@ -170,7 +170,10 @@ class RobertaTokenizer(Tokenizer):
             bpe = tf_text.SentencepieceTokenizer(self._model)
             room = max_length - 2
             ids = tokenize_around(
-                text, self.added_tokens, lambda texts: self._plain(texts, bpe, room)
+                text,
+                self.added_tokens,
+                lambda texts: self._plain(texts, bpe, room),
+                room=room,
             )[:, :room]
             return enclose(ids, self.cls_token_id, self.sep_token_id)
 

@@ -25,6 +25,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from simcse_tf.tokenizers.ragged import kept, of_row
+
 
 class SurePieces:
     """Finds the pieces that a word begins with, whatever follows.
@@ -72,19 +74,15 @@ class SurePieces:
         total = tf.concat([[0], tf.cumsum(sizes)], axis=0)
         ends = total[1:] - tf.gather(total, tf.gather(pieces.row_starts(), rows))
         is_inside = ends <= tf.gather(size, rows) - 2 * self._longest
-        sure = tf.ragged.boolean_mask(pieces, pieces.with_values(is_inside))
+        sure = kept(pieces, is_inside)
         is_enough = is_long & (tf.cast(sure.row_lengths(), tf.int32) >= room)
 
         checked = tf.where(is_enough)
-        boundary = tf.reduce_sum(
-            sure.with_values(tf.gather(self._sizes, sure.values)), 1
-        )
-        passes = self._pass(
-            *(tf.gather_nd(x, checked) for x in (word, boundary)), encode
-        )
+        sizes = sure.with_values(tf.gather(self._sizes, sure.values))
+        boundary = tf.gather_nd(tf.reduce_sum(sizes, axis=1), checked)
+        passes = self._pass(tf.gather_nd(word, checked), boundary, encode)
         is_sure = tf.scatter_nd(checked, passes, tf.shape(word, tf.int64))
-        kept = tf.gather(is_sure, sure.value_rowids())
-        return tf.ragged.boolean_mask(sure, sure.with_values(kept))
+        return kept(sure, of_row(sure, is_sure))
 
     def _pass(
         self,

@@ -25,6 +25,9 @@ class PrecompiledNormalizer:
     Args:
         charsmap: bytes. The `precompiled_charsmap` of a SentencePiece model.
 
+    Attributes:
+        expansion: float. The most code points that become of a byte, or 1.
+
     Raises:
         UserError: If the charsmap cannot be read.
 
@@ -40,6 +43,8 @@ class PrecompiledNormalizer:
         replacements = read_charsmap(charsmap)
         keys = [key for key in replacements if _is_shortest(key, replacements)]
         rows = dict(zip(keys, range(_NOTHING + 1, len(keys) + 2), strict=True))
+        sizes = (len(replacements[key]) / len(key.encode()) for key in keys)
+        self.expansion = max([1.0, *sizes])
         codes = [[_SOURCE], [], *([*map(ord, replacements[key])] for key in keys)]
 
         row_of = np.full(CODE_POINTS, _ITSELF, np.int32)

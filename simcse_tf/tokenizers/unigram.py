@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +20,7 @@ from simcse_tf.tokenizers.metaspace import (
     METASPACE,
     SPACES,
     Alphabet,
-    known_spaces,
     normalize_spaces,
-    open_part,
     split_words,
 )
 from simcse_tf.tokenizers.precompiled import PrecompiledNormalizer
@@ -37,9 +34,11 @@ from simcse_tf.tokenizers.sentencepiece_model import (
     tail_of,
     write_model,
 )
+from simcse_tf.tokenizers.unigram_scores import checked_scores
+from simcse_tf.tokenizers.unigram_windows import UnigramWindows
 from simcse_tf.tokenizers.viterbi import Viterbi
 from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
-from simcse_tf.tokenizers.windows import State, first_ids
+from simcse_tf.tokenizers.windows import first_ids
 
 _SPECIAL_TOKENS = (*FIRST_TOKENS, LAST_TOKEN)
 # An unknown character is that much worse than the worst piece.
@@ -119,20 +118,30 @@ class XLMRobertaTokenizer(Tokenizer):
         self.cls_token_id = required_id("<s>", ids, "XLM-RoBERTa")
         self.sep_token_id = required_id("</s>", ids, "XLM-RoBERTa")
         self.mask_token_id = ids.get("<mask>")
-        self.scores = _checked_scores(scores, len(self.vocabulary), self.unk_token_id)
+        self.scores = checked_scores(scores, len(self.vocabulary), self.unk_token_id)
 
         piece_ids = [*filter(self._can_match, range(len(self.scores)))]
         pieces = [self.vocabulary[index] for index in piece_ids]
         self._alphabet = Alphabet(set().union(*pieces))
         symbols = self._alphabet.symbols
+        unknown_score = min(self.scores) - _UNKNOWN_PENALTY
         self._viterbi = Viterbi(
             [np.array([symbols[c] for c in piece], np.int32) for piece in pieces],
             [self.scores[index] for index in piece_ids],
-            min(self.scores) - _UNKNOWN_PENALTY,
+            unknown_score,
             self._alphabet.size,
         )
         self._normalizer = self.charsmap and PrecompiledNormalizer(
             _bytes(self.charsmap)
+        )
+        self._windows = UnigramWindows(
+            self._normalizer,
+            self._alphabet,
+            self._spaces,
+            [*self.scores, unknown_score],
+            lambda texts, complete: self._segment(
+                self._normalize_spaces(texts), None, complete
+            ),
         )
         with tf.init_scope(), tf.device("CPU"):
             # The Viterbi algorithm's -1, an unknown character, comes first.
@@ -255,6 +264,7 @@ class XLMRobertaTokenizer(Tokenizer):
                 lambda texts: self._plain(texts, room),
                 self._normalize_strings,
                 lambda texts: self._segment_strings(texts, room),
+                room=room,
             )[:, :room]
             return enclose(ids, self.cls_token_id, self.sep_token_id)
 
@@ -269,36 +279,8 @@ class XLMRobertaTokenizer(Tokenizer):
         def whole(text: tf.Tensor) -> tf.RaggedTensor:
             return self._segment(self._normalize(_decode(text)), room)
 
-        nothing = tf.fill(tf.shape(text), "")
-        return first_ids(text, room, whole, self._step, (nothing, nothing))
-
-    def _step(
-        self, state: State, window: tf.Tensor, is_last: tf.Tensor, room: tf.Tensor
-    ) -> tuple[tf.RaggedTensor, State]:
-        """Tokenizes a window of texts: see `Step`.
-
-        Open are a cluster that may go on, and behind it, normalized, a word that may.
-        """
-        cluster, begun = state
-        points = _decode(tf.strings.join([cluster, window]))
-        if self._normalizer:
-            is_open = self._normalizer.last_clusters(points) & ~_of_row(points, is_last)
-            cluster = _encode(_where(points, is_open))
-            points = self._normalizer(_where(points, ~is_open))
-        points = tf.concat([_decode(begun), points], axis=1)
-        symbols = points.with_values(self._alphabet(points.values))
-        is_open = open_part(symbols, self._spaces) & ~_of_row(points, is_last)
-        is_known = is_open & known_spaces(symbols, self._spaces)
-
-        # The open word's first ids are sure, but only the last step needs them.
-        parts = [_where(points, ~is_open), _where(points, is_known)]
-        stacked = tf.concat(parts, axis=0)
-        ids = self._segment(self._normalize_spaces(stacked), None, points.nrows())
-        closed, sure = ids[: points.nrows()], ids[points.nrows() :]
-        counts = closed.row_lengths() + sure.row_lengths()
-        is_enough = counts >= tf.cast(room, tf.int64)
-        ids = tf.concat([closed, _where(sure, _of_row(sure, is_enough))], axis=1)
-        return ids, (cluster, _encode(_where(points, is_open)))
+        state = self._windows.begin(text)
+        return first_ids(text, room, whole, self._windows.step, state)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string)],
@@ -326,15 +308,12 @@ class XLMRobertaTokenizer(Tokenizer):
         self,
         points: tf.RaggedTensor,
         room: tf.Tensor | None,
-        closed: tf.Tensor | None = None,
+        complete: tf.Tensor | None = None,
     ) -> tf.RaggedTensor:
         """The ids of normalized texts; of long ones, at least the first.
 
-        Args:
-            points: int32 ragged tensor of shape `[n, None]`.
-            room: Optional int32 scalar. How many ids of each text are used.
-            closed: Optional int64 scalar. So many texts are complete; the last word of
-                each of the others may go on, and has the ids that it then has as well.
+        Only the first `complete` texts are. The last word of any other may go on, and
+        has the ids that it then has in any case.
         """
         symbols = points.with_values(self._alphabet(points.values))
         words = split_words(symbols, self._spaces)
@@ -342,11 +321,11 @@ class XLMRobertaTokenizer(Tokenizer):
             # A word has at least one id.
             words = words[:, :room]
         is_open = None
-        if closed is not None:
+        if complete is not None:
             row = words.value_rowids()
             place = tf.range(tf.size(row, tf.int64))
             is_last = place == tf.gather(words.row_limits(), row) - 1
-            is_open = is_last & (row >= closed)
+            is_open = is_last & (row >= complete)
         pieces = self._viterbi(words.values, is_open)
         ids = pieces.with_values(tf.gather(self._ids, pieces.values + 1))
         # Unknown characters that follow each other in a word are one unknown token.
@@ -364,14 +343,6 @@ def _encode(points: tf.RaggedTensor) -> tf.Tensor:
     return tf.strings.unicode_encode(points, "UTF-8")
 
 
-def _where(ragged: tf.RaggedTensor, mask: tf.Tensor) -> tf.RaggedTensor:
-    return tf.ragged.boolean_mask(ragged, ragged.with_values(mask))
-
-
-def _of_row(ragged: tf.RaggedTensor, values: tf.Tensor) -> tf.Tensor:
-    return tf.gather(values, ragged.value_rowids())
-
-
 def _bytes(charsmap: str) -> bytes:
     try:
         return base64.b64decode(charsmap, validate=True)
@@ -379,18 +350,3 @@ def _bytes(charsmap: str) -> bytes:
         raise UserError(
             f"charsmap: expected base64; received {str(charsmap)[:40]!r}"
         ) from None
-
-
-def _checked_scores(scores: Sequence[float], most: int, unknown: int) -> list[float]:
-    checked = [*map(float, scores)]
-    if not unknown < len(checked) <= most:
-        raise UserError(
-            f"scores: expected one for each of the {most} tokens, or for the first of "
-            f"them with <unk>; received {len(checked)}"
-        )
-    if not all(map(math.isfinite, checked)) or min(checked) > 0:
-        raise UserError(
-            "scores: expected logarithms of probabilities, which are finite and not "
-            f"all above 0; received {min(checked)} to {max(checked)}"
-        )
-    return checked
