@@ -102,10 +102,13 @@ def answers(server):
 
 def received(connection, wanted, seconds=SECONDS):
     """Reads until `wanted` has come, or the server says no more."""
-    connection.settimeout(seconds)
+    until = time.monotonic() + seconds
     data = b""
-    with contextlib.suppress(TimeoutError):
-        while wanted not in data and (chunk := connection.recv(65536)):
+    with contextlib.suppress(OSError):
+        while wanted not in data and (left := until - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not (chunk := connection.recv(65536)):
+                break
             data += chunk
     return data
 
@@ -200,9 +203,11 @@ def test_who_sends_slowly_waits_for_himself(here):
 def test_one_address_has_a_bounded_number_of_open_requests(here):
     streams = [http2.call(stream, PREDICT.encode()) for stream in range(1, 255, 2)]
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(stranger(here, *streams)) for _ in range(5)]
+        for _ in range(4):
+            stack.enter_context(stranger(here, *streams))
         time.sleep(0.5)
-        assert b"open requests of one address" in received(held[-1], b"one address")
+        with stranger(here, *streams) as last:
+            assert b"open requests of one address" in received(last, b"one address")
         with Client(here.target, retry=Retry(attempts=1)) as client:
             client.encode(["a"])
 
@@ -215,9 +220,12 @@ def test_room_is_given_back_and_no_address_has_all_of_it():
             room.taken("a"),
         ):
             pass
-        with room.taken("b"), pytest.raises(Full, match="3 bytes in all"):
-            with room.taken("c"):
-                pass
+        with (
+            room.taken("b"),
+            pytest.raises(Full, match="3 bytes in all"),
+            room.taken("c"),
+        ):
+            pass
     with room.taken("c", 2):
         pass
     assert not room._used
@@ -250,7 +258,9 @@ def test_a_burst_is_answered_to_the_last(guarded):
 
 
 def hostile(random_):
-    """A request out of every part that a request can have."""
+    """A request out of every part that a request can have; a sound one at times."""
+    if random_.random() < 0.1:
+        return predict_request(text=[random_.randbytes(8)]).SerializeToString()
     request = predict_pb2.PredictRequest()
     if random_.random() < 0.9:
         request.model_spec.name = random_.choice(["simcse", "simcse", "", "x" * 1000])
@@ -380,17 +390,16 @@ def _no_texts(count):
 
 @pytest.mark.attack
 @pytest.mark.parametrize(
-    ("name", "body", "token"),
+    ("name", "body"),
     [
-        ("500 MB, no token", lambda: b"\0" * (500 * MB), False),
-        ("8 MB, no token", lambda: _texts(64, 125_000), False),
-        ("64 texts of 125 kB", lambda: _texts(64, 125_000), True),
-        ("a text of 8 MB", lambda: _texts(1, 8 * MB), True),
-        ("4 million empty texts", lambda: _no_texts(4 * MB), True),
-        ("600,000 inputs", lambda: _inputs(600_000), True),
+        ("500 MB", lambda: b"\0" * (500 * MB)),
+        ("64 texts of 125 kB", lambda: _texts(64, 125_000)),
+        ("a text of 8 MB", lambda: _texts(1, 8 * MB)),
+        ("4 million empty texts", lambda: _no_texts(4 * MB)),
+        ("600,000 inputs", lambda: _inputs(600_000)),
     ],
 )
-def test_large_messages_hurt_nobody(open_server, name, body, token):
+def test_large_messages_are_answered_in_bounded_memory(open_server, name, body):
     body = body()
     alone = neighbours_p95(open_server.target, open_server.rest_port, 4)
     context = multiprocessing.get_context("spawn")
@@ -401,7 +410,7 @@ def test_large_messages_hurt_nobody(open_server, name, body, token):
         during = neighbours_p95(open_server.target, open_server.rest_port, 4)
         codes = attack.get(120)
     print(f"{name}: p95 {alone} alone, {during} ms meanwhile; {memory}; {dict(codes)}")
-    assert memory.growth < 0.5
+    assert memory.growth < 0.2
     assert answers(open_server)
 
 
