@@ -10,16 +10,12 @@ import contextlib
 import dataclasses
 import ipaddress
 import logging
-import resource
 import socket
 import ssl
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 
 from simcse_tf.server import options
-
-# For model files, threads, and whatever else the process opens.
-RESERVED_DESCRIPTORS = 256
 
 # A client has so long to send the head of a request; so long to send its body; and so
 # long to read the answer and come with the next request.
@@ -66,38 +62,6 @@ class Limits:
     in_all: int = options.REST_CONNECTIONS
     of_an_address: int = options.REST_CONNECTIONS // 4
     wait_seconds: float = WAIT_SECONDS
-
-
-def raise_descriptor_limit() -> int:
-    """Lets this process open as many files and connections as the system allows it.
-
-    Returns:
-        How many these are.
-
-    Example:
-    ```python
-    descriptors = raise_descriptor_limit()
-    ```
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # "unlimited" on some systems
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return soft if soft != resource.RLIM_INFINITY else 2**20
-
-
-def share_of_a_port(descriptors: int) -> int:
-    """Returns how many connections each of two ports may have, gRPC's and REST's.
-
-    Args:
-        descriptors: What `raise_descriptor_limit` returned.
-
-    Example:
-    ```python
-    share_of_a_port(1024)  # 384
-    ```
-    """
-    return max(descriptors - RESERVED_DESCRIPTORS, descriptors // 2) // 2
 
 
 class Connections:

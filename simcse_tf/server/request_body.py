@@ -224,3 +224,19 @@ class Room:
         """
         self.bytes += count
         await asyncio.sleep(self._bodies.take(self._address, count, self.is_large))
+
+
+def count_values(body: bytes) -> int:
+    """Returns how many values a body has at most, without parsing it.
+
+    To parse `[[],[],...]` takes 30 times the memory of the body.
+
+    Args:
+        body: JSON. Commas and brackets in texts count as well.
+
+    Example:
+    ```python
+    count_values(b'{"instances": ["Yes.", "No."]}')  # 3
+    ```
+    """
+    return sum(body.count(sign) for sign in (b",", b"[", b"{"))  # one before each

@@ -22,7 +22,7 @@ from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.connections import Limits
 from simcse_tf.server.http_server import Handler, connection_of, serve
 from simcse_tf.server.options import REST_BODY_BYTES
-from simcse_tf.server.request_body import Bodies, Refused, Room
+from simcse_tf.server.request_body import Bodies, Refused, Room, count_values
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.servable import Servable
 
@@ -192,7 +192,7 @@ class RestApi:
             self._catalog.lease(spec) as servable,
             counted(self._metrics, spec.name, "REST"),
         ):
-            await self._take_values(json_predict.count_values(body), room)
+            await self._take_values(count_values(body), room)
             # Threads read and write JSON, so that the event loop stays responsive.
             async with self._one_large if room.is_large else contextlib.nullcontext():
                 request, row_format = await asyncio.to_thread(

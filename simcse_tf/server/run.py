@@ -17,6 +17,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.server import (
     channel_arguments,
     connections,
+    descriptors,
     grpc_service,
     security,
     text_config,
@@ -62,18 +63,18 @@ def run(options: Options) -> None:
     logging.getLogger("simcse_tf").setLevel(logging.INFO)
     tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
-    descriptors = connections.raise_descriptor_limit()
-    asyncio.run(_serve(options, descriptors))
+    most = descriptors.raise_descriptor_limit()
+    asyncio.run(_serve(options, most))
     _end_process()
 
 
-async def _serve(options: Options, descriptors: int) -> None:
+async def _serve(options: Options, most_descriptors: int) -> None:
     metrics = Metrics()
     loaders = _loaders(options, metrics)
     for loader in loaders.values():
         await loader.start()
     catalog = Catalog(*loaders)
-    server, port = _grpc_server(options, catalog, metrics, descriptors)
+    server, port = _grpc_server(options, catalog, metrics, most_descriptors)
     health = Health(server, [model.name for model in loaders])
     stops = [server.stop]
     announcement = _announcement(options, loaders, port)
@@ -92,7 +93,7 @@ async def _serve(options: Options, descriptors: int) -> None:
                 options.metrics_path,
                 tls,
                 checks,
-                _rest_limits(options, descriptors),
+                _rest_limits(options, most_descriptors),
                 options.rest_max_body_bytes,
             )
         )
@@ -150,10 +151,10 @@ def _loading(
 
 
 def _grpc_server(
-    options: Options, catalog: Catalog, metrics: Metrics, descriptors: int
+    options: Options, catalog: Catalog, metrics: Metrics, most: int
 ) -> tuple[grpc.aio.Server, int]:
     arguments = channel_arguments.with_defaults(
-        options.grpc_channel_arguments, connections.share_of_a_port(descriptors)
+        options.grpc_channel_arguments, descriptors.share_of_a_port(most)
     )
     server = grpc_service.make_server(catalog, metrics, arguments, options.token)
     address = f"{_in_address(options.host)}:{options.port}"
@@ -166,8 +167,8 @@ def _grpc_server(
         raise UserError(f"--port: cannot listen on {address}") from error
 
 
-def _rest_limits(options: Options, descriptors: int) -> connections.Limits:
-    in_all = min(options.rest_max_connections, connections.share_of_a_port(descriptors))
+def _rest_limits(options: Options, most: int) -> connections.Limits:
+    in_all = min(options.rest_max_connections, descriptors.share_of_a_port(most))
     return connections.Limits(in_all, max(in_all // 4, 1))
 
 

@@ -43,12 +43,8 @@ from support.servers import (
 )
 
 from simcse_tf.server.batching_parameters import BatchingParameters
-from simcse_tf.server.connections import (
-    Limits,
-    address_of,
-    raise_descriptor_limit,
-    share_of_a_port,
-)
+from simcse_tf.server.connections import Limits, address_of
+from simcse_tf.server.descriptors import raise_descriptor_limit, share_of_a_port
 from simcse_tf.server.metrics import Metrics
 from simcse_tf.server.rare_lines import RareLines
 from simcse_tf.server.security import token_middleware

@@ -100,6 +100,8 @@ def test_port_of_another_server_is_a_mistake(base_path, answer, flag):
         (["--model_config_file", "x"], ["--model_base_path and --model_config_file"]),
         (["--batching_parameters_file", "nothing"], ["cannot read nothing"]),
         (["--token_file", "nothing"], ["--token_file", "nothing"]),
+        (["--rest_max_connections=0"], ["expected 1 or more", "'0'"]),
+        (["--rest_max_body_bytes=-1"], ["expected 1 or more", "'-1'"]),
         (["--grpc_channel_arguments=a=1"], ["--grpc_channel_arguments", "'a=1'"]),
         (["--grpc_channel_arguments=grpc.a"], ["grpc.NAME=VALUE", "'grpc.a'"]),
         ([f"--grpc_channel_arguments=grpc.a={2**31}"], ["32 bits"]),
@@ -155,6 +157,8 @@ def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):
         (["--port", "9000", "--rest_api_port", "9000"], "--rest_api_port"),
         (["--model_base_path", "nothing"], "--model_base_path"),
         (["--token_file", "token"], "--token_file"),
+        (["--rest_max_connections", "9"], "--rest_max_connections"),
+        (["--rest_max_body_bytes", "9"], "--rest_max_body_bytes"),
     ],
 )
 def test_what_tf_serving_cannot_do_is_a_mistake(
@@ -223,10 +227,12 @@ def test_flags_reach_the_python_server(options, base_path, tmp_path):
     found = options(
         *("--model_base_path", base_path, "--enable_batching=false"),
         *("--monitoring_config_file", monitoring, "--token_file", token),
+        *("--rest_max_connections=8", "--rest_max_body_bytes=1000"),
         *("--tensorflow_intra_op_parallelism=2", "--file_system_poll_wait_seconds=.5"),
     )
     assert found.batching is None
     assert (found.metrics_path, found.token) == ("/m", "secret")
+    assert (found.rest_max_connections, found.rest_max_body_bytes) == (8, 1000)
     assert (found.intra_op_threads, found.poll_seconds) == (2, 0.5)
     monitoring.write_text("prometheus_config { enable: false }")
     off = options(
