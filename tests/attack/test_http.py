@@ -271,6 +271,21 @@ def test_a_body_has_a_limit(start):
         ("deflate", zlib.compress(text_of(30_000_000)), 413),
         ("identity", TEXTS, 200),
     ],
+    ids=[
+        "as-large-as-allowed",
+        "one-byte-more",
+        "thirty-megabytes",
+        "cut-off",
+        "two-members",
+        "empty",
+        "twice",
+        "br",
+        "zstd",
+        "deflate",
+        "raw-deflate",
+        "thirty-megabytes-deflated",
+        "identity",
+    ],
 )
 def test_compression_does_not_pass_the_limit(start, encoding, body, expected):
     with start() as server:
