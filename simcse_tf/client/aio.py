@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from simcse_tf.client import protocol
+from simcse_tf.client import protocol, responses
 from simcse_tf.client.connection import Connection, Tls
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import Answer, SameVersion, Text
@@ -247,7 +247,7 @@ class AsyncClient:
         ```
         """
         wanted = protocol.embedding_output(output)
-        return protocol.no_rows(await self.metadata(deadline), output, wanted)
+        return responses.no_rows(await self.metadata(deadline), output, wanted)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Waits until the model answers a real prediction.

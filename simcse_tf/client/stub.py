@@ -5,7 +5,7 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from simcse_tf.client import messages_pb2, protocol
+from simcse_tf.client import messages_pb2, protocol, responses
 from simcse_tf.client.connection import Connection
 from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Signatures, Text
 from simcse_tf.client.retry import Retry
@@ -74,7 +74,7 @@ class ModelStub:
         request = protocol.predict_request(self._spec, output, inputs)
         response = await self._predict(request, end, retry)
         rows = len(next(iter(inputs.values())))
-        return protocol.read_prediction(response, output, rows)
+        return responses.read_prediction(response, output, rows)
 
     def embedding_requests(
         self, texts: Iterable[Text], output: str, deadline: float | None
@@ -111,14 +111,16 @@ class ModelStub:
     async def status(self, deadline: float | None) -> dict[int, str]:
         """Returns the state of each version, by number."""
         request = messages_pb2.GetModelStatusRequest(model_spec=self._spec)
-        return protocol.read_status(await self._get_status(request, _end(deadline)))
+        return responses.read_status(await self._get_status(request, _end(deadline)))
 
     async def metadata(self, deadline: float | None) -> Signatures:
         """Returns the signatures by name."""
         request = messages_pb2.GetModelMetadataRequest(
             model_spec=self._spec, metadata_field=[protocol.SIGNATURE_DEF]
         )
-        return protocol.read_metadata(await self._get_metadata(request, _end(deadline)))
+        return responses.read_metadata(
+            await self._get_metadata(request, _end(deadline))
+        )
 
 
 def _end(deadline: float | None) -> float:

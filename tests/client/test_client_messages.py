@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from simcse_tf.client import Retry, messages_pb2, protocol
+from simcse_tf.client import Retry, messages_pb2, protocol, responses
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import EMBEDDINGS, SIMILARITY
 from simcse_tf.core.errors import UserError
@@ -105,7 +105,7 @@ def test_a_spec_without_choice_leaves_the_choice_to_the_server():
 @given(ARRAYS, st.sampled_from([as_field, as_content]))
 def test_arrays_arrive_as_the_real_stubs_packed_them(array, pack):
     output = next(it for it in EMBEDDINGS.values() if it.dtype == array.dtype)
-    answer = protocol.read_prediction(
+    answer = responses.read_prediction(
         response(output.name, pack(array)), output, len(array)
     )
     assert answer.version == 5
@@ -116,13 +116,13 @@ def test_arrays_arrive_as_the_real_stubs_packed_them(array, pack):
 def test_negative_numbers_arrive_in_the_integer_field():
     array = np.array([[-128, -1, 0, 127]], np.int8)
     read = response("embedding_int8", as_field(array)).outputs[0].value
-    np.testing.assert_array_equal(protocol.to_array(read), array)
+    np.testing.assert_array_equal(responses.to_array(read), array)
 
 
 def test_floats_of_every_kind_arrive_bit_by_bit():
     array = np.array([0.0, -0.0, np.inf, np.nan, 1e-45, 3e38], np.float32)
     read = response("embedding", as_field(array)).outputs[0].value
-    assert protocol.to_array(read).tobytes() == array.tobytes()
+    assert responses.to_array(read).tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -138,21 +138,21 @@ def test_floats_of_every_kind_arrive_bit_by_bit():
 def test_an_answer_to_another_question_is_refused(name, array, rows, words):
     packed = response(name, tf.make_tensor_proto(array))
     with pytest.raises(UserError, match=words):
-        protocol.read_prediction(packed, EMBEDDINGS["float32"], rows)
+        responses.read_prediction(packed, EMBEDDINGS["float32"], rows)
 
 
 def test_values_that_do_not_fill_the_shape_are_refused():
     proto = as_field(np.zeros((2, 3), np.float32))
     proto.float_val.pop()
     with pytest.raises(UserError, match="received 5"):
-        protocol.to_array(response("embedding", proto).outputs[0].value)
+        responses.to_array(response("embedding", proto).outputs[0].value)
 
 
 def test_names_of_types_and_states_are_tensorflows():
-    for number, name in protocol.DTYPES.items():
+    for number, name in responses.DTYPES.items():
         assert tf.as_dtype(number).name == name
     states = get_model_status_pb2.ModelVersionStatus.State
-    assert {number: name for name, number in states.items()} == protocol.STATES
+    assert {number: name for name, number in states.items()} == responses.STATES
 
 
 def test_status_and_metadata_read_what_the_real_stubs_packed():
@@ -160,7 +160,7 @@ def test_status_and_metadata_read_what_the_real_stubs_packed():
     status.model_version_status.add(version=2, state=30).status.error_message = "x"
     status.model_version_status.add(version=1, state=50)
     ours = messages_pb2.GetModelStatusResponse.FromString(status.SerializeToString())
-    assert protocol.read_status(ours) == {2: "AVAILABLE", 1: "END"}
+    assert responses.read_status(ours) == {2: "AVAILABLE", 1: "END"}
 
     signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
     signature.inputs["text"].dtype = tf.string.as_datatype_enum
@@ -172,7 +172,7 @@ def test_status_and_metadata_read_what_the_real_stubs_packed():
     real = get_model_metadata_pb2.GetModelMetadataResponse()
     real.metadata["signature_def"].Pack(signatures)
     ours = messages_pb2.GetModelMetadataResponse.FromString(real.SerializeToString())
-    assert protocol.read_metadata(ours) == {
+    assert responses.read_metadata(ours) == {
         "serving_binary": {
             "inputs": {"text": {"dtype": "string", "shape": [-1]}},
             "outputs": {"embedding_bits": {"dtype": "uint8", "shape": []}},
