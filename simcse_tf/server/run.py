@@ -129,21 +129,28 @@ def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
     # One executor for all models, because they share the cores.
     threads = options.batching.num_batch_threads if options.batching else None
     inference = ThreadPoolExecutor(threads, thread_name_prefix="inference")
+    long_texts = ThreadPoolExecutor(1, thread_name_prefix="long-texts")
     loading = ThreadPoolExecutor(1, thread_name_prefix="loading")
     loaders = {}
     for config in options.models:
         model = ServedModel(config.name)
-        load = _loading(options, config.name, inference, metrics)
+        load = _loading(options, config.name, inference, long_texts, metrics)
         any_label = options.labels_for_unavailable_models
         loaders[model] = Loader(model, config, load, loading, any_label)
     return loaders
 
 
 def _loading(
-    options: Options, name: str, executor: Executor, metrics: Metrics
+    options: Options,
+    name: str,
+    executor: Executor,
+    long_executor: Executor,
+    metrics: Metrics,
 ) -> Callable[[int, Path], Servable]:
     def load(number: int, path: Path) -> Servable:
-        servable = Servable(number, path, options.batching, executor, metrics, name)
+        servable = Servable(
+            number, path, options.batching, executor, metrics, name, long_executor
+        )
         warmup.replay(servable)
         return servable
 

@@ -19,6 +19,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.server import status_errors, tensors
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.integrity import check_files
+from simcse_tf.server.lanes import Lanes
 from simcse_tf.server.scheduler import (
     Arrays,
     BatchMetrics,
@@ -43,6 +44,7 @@ class Servable:
         executor: Where inference runs.
         metrics: Receives each batch.
         model_name: The model's name in `metrics`.
+        long_executor: Where batches of long texts run; by default among the others.
 
     Attributes:
         version: As given.
@@ -67,6 +69,7 @@ class Servable:
         executor: Executor,
         metrics: BatchMetrics | None = None,
         model_name: str = "",
+        long_executor: Executor | None = None,
     ):
         self.version = version
         self.path = path
@@ -84,11 +87,18 @@ class Servable:
             }
         except Exception as error:
             raise UserError(f"cannot load the SavedModel {path}: {error}") from error
+
+        def scheduler(function: Callable[[Arrays], Arrays]) -> Lanes | Unbatched:
+            if not batching:
+                return Unbatched(function, executor)
+            short, long = (
+                BatchScheduler(function, batching, lane, metrics, model_name)
+                for lane in (executor, long_executor or executor)
+            )
+            return Lanes(short, long)
+
         self._schedulers = {
-            name: BatchScheduler(function, batching, executor, metrics, model_name)
-            if batching
-            else Unbatched(function, executor)
-            for name, function in self._functions.items()
+            name: scheduler(function) for name, function in self._functions.items()
         }
 
     async def run(
