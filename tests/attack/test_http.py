@@ -249,6 +249,7 @@ def test_a_body_has_a_limit(start):
         with connect(port) as connection:
             connection.sendall(post(LARGEST + 1).encode())  # and no byte of it
             assert connection.recv(100).split()[1] == b"413"
+        assert [status(port) for _ in range(3)] == [400] * 3  # without any
         chunks = in_chunks(text_of(LARGEST + 1), 1000)
         assert status(port, body=chunks, length=None) == 413
         assert status(port, body=in_chunks(text_of(1000), 100), length=None) == 200

@@ -103,8 +103,8 @@ def test_rows_of_another_key_are_never_taken_for_rows_of_this_one(tmp_path):
 
     points = attempt(write_array, fresh(tmp_path / "0")).points
     expected = tree(tmp_path / "0")
-    for first in range(0, len(points), 4):
-        for second in range(0, len(points), 4):
+    for first in range(0, len(points), 7):
+        for second in range(0, len(points), 7):
             place = fresh(tmp_path / f"{first}-{second}")
             assert attempt(write_array, place, KILL, first).was_killed
             attempt(write_other, place, KILL, second)

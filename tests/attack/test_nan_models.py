@@ -7,6 +7,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from support.models import SENTENCES, make_workspace
 
 from simcse_tf import SimCSE, encode, evaluate, export, report, retrieve, train
@@ -147,4 +148,6 @@ def test_a_row_that_is_not_finite_is_told_by_its_line_and_not_counted_as_done(
 def test_an_export_that_answers_nan_as_it_recorded_is_not_sound():
     answer = np.full((2, 4), np.nan, np.float32)
     with pytest.raises(UserError, match="embedding differs from the model's by nan"):
-        check._compare("embedding", answer, answer, check.TOLERANCES["float32"])
+        check._compare(
+            "embedding", tf.constant(answer), answer, check.TOLERANCES["float32"]
+        )

@@ -147,7 +147,7 @@ def test_rows_of_another_width_than_the_metadata_say_are_refused(capsys, tmp_pat
     with answering(answer) as target:
         done = run_here(main, capsys, "--target", target, "encode", *files)
     assert done.returncode == 2
-    assert "expected rows of shape (4,)" in done.stderr
+    assert "expected float32 in 4 columns, received float32 in 1" in done.stderr
     assert [it.name for it in tmp_path.iterdir()] == ["in.txt"]
 
 

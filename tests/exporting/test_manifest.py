@@ -40,7 +40,7 @@ def run(tmp_path):
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "metrics.jsonl").write_text("")
     (directory / "best" / "dev.json").write_text('{"STSBenchmark": 81.5, "step": 250}')
-    (directory / "test.json").write_text('{"STSBenchmark": 80.25}')
+    (directory / "test.json").write_text('{"STSBenchmark": 80.25, "avg": 80.25}')
     return directory
 
 
@@ -87,7 +87,7 @@ def test_a_run_gives_its_config_data_and_scores(run):
     assert training.data == "nli.csv"
     assert training.config["model"]["preset"] == "p"
     assert training.dev == {"STSBenchmark": 81.5, "step": 250}
-    assert training.test == {"STSBenchmark": 80.25}
+    assert training.test == {"STSBenchmark": 80.25, "avg": 80.25}
 
 
 def test_the_last_model_of_a_run_has_not_the_scores_of_its_best(run):

@@ -41,7 +41,7 @@ MISTAKES = {
     (*TRAIN, "--set", "model.pooling=sum"): "model.pooling",
     (*TRAIN, "--set", "data.train=no.txt"): "cannot read no.txt",
     (*TRAIN, "--set", "data.evaluation=no"): "data.evaluation: expected",
-    (*TRAIN, "--set", "output_dir=run"): "holds a run already",
+    (*TRAIN, "--set", "output_dir=run"): "holds a run's best, but no config.json",
     (*TRAIN, "--resume"): "holds no run",
 }
 # Runs commands one after another as `python -m` does, in one interpreter, because each
