@@ -36,6 +36,7 @@ class AugmentedSource:
 
     columns = 2
     scored = False
+    varies = True
 
     def __init__(self, source: Source, augment: Augmenter, seed: int):
         self._sentences = source
@@ -92,6 +93,7 @@ class NextSentenceSource:
 
     columns = 2
     scored = False
+    varies = True
     # The blank lines are part of the format.
     skipped = 0
 
