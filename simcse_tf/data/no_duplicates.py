@@ -33,7 +33,7 @@ class NoDuplicates:
     Attributes:
         steps: int. Batches an epoch: as many as the first one has. An epoch with fewer
             takes the rest from the first.
-        repeats: int. How many examples hold a text that another one holds, too.
+        note: string. What a run says of it at its start.
 
     Raises:
         UserError: If not one batch can be made.
@@ -54,7 +54,6 @@ class NoDuplicates:
         self._shuffle = shuffle
         self._seed = seed
         self._texts = text_numbers(source)
-        self.repeats = int(self._texts.any(axis=1).sum())
         self._first = self._planned(0, self._texts)
         self._newest = 0, self._first
         self.steps = len(self._first)
@@ -63,6 +62,11 @@ class NoDuplicates:
                 f"data.no_duplicates: data.train holds {len(source)} examples, and no "
                 f"{batch_size} of them (training.batch_size) without a text in common"
             )
+        self.note = (
+            f"no duplicates: {self._texts.any(axis=1).sum()} examples hold a text more "
+            f"than once in the data; {len(source) - self._first.size} are in no batch "
+            "of the first epoch"
+        )
 
     def indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
         """The examples at some places of an epoch.
