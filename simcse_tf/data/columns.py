@@ -224,6 +224,11 @@ def check_columns(columns: Columns) -> None:
     check_columns({"anchor": "question", "positive": "answer"})
     ```
     """
+    if not isinstance(columns, Mapping) or not all(map(_is_names, columns.values())):
+        raise ValueError(
+            f"expected roles with a column or a list of columns, received "
+            f"{shown(columns)}"
+        )
     _kind_chosen(columns)
     names = [name for role in columns for name in _names(columns, role)]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -317,11 +322,20 @@ def _chosen(names: Sequence[str], columns: Columns) -> Layout:
     )
 
 
+def _is_names(value: Any) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return (
+        isinstance(names, list | tuple)
+        and bool(names)
+        and all(isinstance(name, str) for name in names)
+    )
+
+
 def _kind_chosen(columns: Columns) -> tuple[str, ...]:
     kind = _kind_of(columns, "negative" in columns)
     if kind is None or set(columns) - {*kind, "negative"}:
         raise ValueError(
-            f"data.columns: expected {_EXPECTED_ROLES}; received {_listed(columns)}"
+            f"expected the roles {_EXPECTED_ROLES}; received {_listed(columns)}"
         )
     return kind
 

@@ -8,7 +8,14 @@ from pathlib import PurePath
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.base import Row, Source, kind_of
-from simcse_tf.data.columns import Columns, Example, Layout, Layouts, check_columns
+from simcse_tf.data.columns import (
+    TEXT,
+    Columns,
+    Example,
+    Layout,
+    Layouts,
+    check_columns,
+)
 from simcse_tf.data.file_formats import SUFFIXES, file_format
 from simcse_tf.data.nli import NLISource
 from simcse_tf.data.parquet import parquet_unpacker
@@ -79,6 +86,8 @@ class FileSource:
     ```
     """
 
+    varies = False
+
     def __init__(
         self,
         path: str,
@@ -144,7 +153,8 @@ class FileSource:
         kind = "labelled pairs" if layout.labelled else kind_of(self)
         first, last = index.longest.first, index.longest.last
         place = f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
-        parts = [f"{len(self)} {kind} ({layout.description()})"]
+        columns = f" ({layout.description()})" if layout.names != TEXT else ""
+        parts = [f"{len(self)} {kind}{columns}"]
         if index.skipped:
             blank = "score" if layout.scored else "text"
             parts.append(f"{index.skipped} rows with a blank {blank} left out")
@@ -166,8 +176,6 @@ def _suffixes(
             f"{path}: expected a .txt, .csv, .tsv or .jsonl file, also with .gz or "
             f".zst, or a .parquet file, received {suffix + packing or 'no suffix'}"
         )
-    if columns is not None and suffix == ".txt":
-        raise UserError(f"data.columns: {path} has no columns, each line is a sentence")
     if quoting is not None and suffix not in (".csv", ".tsv"):
         raise UserError(f"data.quoting: expected a .csv or .tsv file, received {path}")
     if columns is not None:
@@ -175,6 +183,8 @@ def _suffixes(
             check_columns(columns)
         except ValueError as error:
             raise UserError(f"data.columns: {error}") from None
+        if suffix == ".txt" and "text" not in columns:
+            raise UserError(f"data.columns: {path} holds a sentence a line, no columns")
     return suffix, packing
 
 

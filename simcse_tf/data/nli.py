@@ -39,6 +39,7 @@ class NLISource:
 
     columns = 3
     scored = False
+    varies = False
 
     def __init__(self, name: str, rows: Source, texts: np.ndarray, labels: np.ndarray):
         premises = texts[:, 0]
