@@ -15,6 +15,44 @@ from simcse_tf.core.regular_files import check_file
 
 AnyPath: TypeAlias = str | PathLike[str]
 
+# What files begin with that are often taken for text, or hold text of another encoding.
+_NO_TEXT = {
+    b"\x1f\x8b": "gzip data",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"PAR1": "Parquet data",
+    b"PK\x03\x04": "ZIP data, such as a spreadsheet",
+    codecs.BOM_UTF16_LE: "UTF-16 text",
+    codecs.BOM_UTF16_BE: "UTF-16 text",
+}
+
+
+def check_text(path: AnyPath) -> None:
+    """Checks that a file does not begin as other files do than UTF-8 text.
+
+    A line may hold any bytes, so that they would pass for lines.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it does, or cannot be read.
+
+    Example:
+
+    ```python
+    check_text("sentences.txt")
+    ```
+    """
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(max(map(len, _NO_TEXT)))
+    except OSError as error:
+        raise UserError(f"cannot read {fspath(path)}: {error.strerror}") from error
+    for magic, kind in _NO_TEXT.items():
+        if begins.startswith(magic):
+            raise UserError(f"{fspath(path)} holds {kind}: expected UTF-8 text")
+
 
 def read_raw_lines(path: AnyPath) -> Iterator[bytes]:
     """The lines of a file as they are in it, without line ends.

@@ -24,9 +24,10 @@ ROLES = {
     "hypothesis": "hypothesis",
     "label": "label",
 }
+TEXT_NAMES = tuple(name for name, role in ROLES.items() if role == "text")
 _NEGATIVE = re.compile(r"(?:hard_neg|negative)(?:_?(\d{1,4}))?")
 # What pandas and others number rows with. No text has such a name.
-_NUMBERING = ("", "Unnamed: 0", "__index_level_0__", "id", "idx", "index")
+NUMBERING = ("", "Unnamed: 0", "__index_level_0__", "id", "idx", "index")
 
 # A file of logs may have rows of any keys.
 _MOST_KNOWN = 1000
@@ -192,7 +193,7 @@ def layout_of(names: Sequence[str], columns: Columns | None = None) -> Layout:
             found = negatives.setdefault(int(numbered[1] or 1), name)
         elif name in ROLES:
             found = roles.setdefault(ROLES[name], name)
-        elif name in _NUMBERING:
+        elif name in NUMBERING:
             continue
         else:
             raise _unknown(names, f"{name!r} is none of them")
@@ -205,7 +206,7 @@ def layout_of(names: Sequence[str], columns: Columns | None = None) -> Layout:
         kind,
         tuple(roles[role] for role in kind),
         tuple(negatives[number] for number in sorted(negatives)),
-        tuple(name for name in names if name in _NUMBERING),
+        tuple(name for name in names if name in NUMBERING),
     )
 
 

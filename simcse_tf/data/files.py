@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import LocatedLines
@@ -21,7 +20,7 @@ from simcse_tf.data.nli import NLISource
 from simcse_tf.data.parquet import parquet_unpacker
 from simcse_tf.data.repeats import repeats_told
 from simcse_tf.data.row_index import RowIndex, index_rows
-from simcse_tf.data.stored_files import StoredFile, decompression
+from simcse_tf.data.stored_files import StoredFile, decompression, suffixes_of
 
 PARQUET = ".parquet"
 
@@ -168,9 +167,7 @@ def _suffixes(
     path: str, columns: Columns | None, quoting: str | None
 ) -> tuple[str, str]:
     """A file's suffix, and that of its compression, which may be empty."""
-    suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
-    packing = suffixes.pop() if suffixes and decompression(suffixes[-1]) else ""
-    suffix = suffixes[-1] if suffixes else ""
+    suffix, packing = suffixes_of(path)
     if suffix not in SUFFIXES and (suffix != PARQUET or packing):
         raise UserError(
             f"{path}: expected a .txt, .csv, .tsv or .jsonl file, also with .gz or "

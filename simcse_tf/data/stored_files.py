@@ -14,6 +14,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePath
 from typing import IO, TypeAlias
 
 from simcse_tf.core.errors import UserError
@@ -162,6 +163,21 @@ def decompression(suffix: str) -> Unpack | None:
     ```
     """
     return {".gz": _gunzip, ".zst": _unzstd}.get(suffix)
+
+
+def suffixes_of(path: str) -> tuple[str, str]:
+    """A file's suffix, and that of its compression, both in lower case.
+
+    Example:
+
+    ```python
+    suffixes_of("pairs.csv.gz")  # (".csv", ".gz")
+    suffixes_of("sentences.txt")  # (".txt", "")
+    ```
+    """
+    suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
+    packing = suffixes.pop() if suffixes and decompression(suffixes[-1]) else ""
+    return suffixes[-1] if suffixes else "", packing
 
 
 def _gunzip(file: IO[bytes], out: IO[bytes]) -> None:
