@@ -126,14 +126,10 @@ class Layout(NamedTuple):
         Raises:
             ValueError: If a value is not what its column holds.
         """
-        texts = [_text(name, values[name]) for name in self.names[:2]]
-        negatives = [
-            text
-            for name in self.negatives
-            for text in _texts(name, values[name])
-            if text.strip()
-        ]
-        example = Example(tuple(texts), tuple(negatives))
+        example = Example(
+            tuple([_text(name, values[name]) for name in self.names[:2]]),
+            tuple([t for n in self.negatives for t in _texts(n, values[n])]),
+        )
         if self.scored:
             return example._replace(score=_score(name := self.names[2], values[name]))
         if self.labelled:
@@ -285,6 +281,11 @@ class Layouts:
         return layout
 
     @property
+    def texts(self) -> int:
+        """How many texts every row has."""
+        return len(self._whole.names[:2]) if self._whole else 1
+
+    @property
     def scored(self) -> bool:
         """Whether each pair has a score."""
         return self._whole is not None and self._whole.scored
@@ -366,16 +367,17 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _texts(name: str, value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [_text(name, value) for value in values]
+    """The texts of a hard negative's column that are not blank."""
+    values = value if isinstance(value, list) else (value,)
+    return [text for value in values if (text := _text(name, value)).strip()]
 
 
 def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise ValueError(f"expected a string in {name}, received {shown(value)}")
-    return value
+    raise ValueError(f"expected a string in {name}, received {shown(value)}")
 
 
 def _score(name: str, value: Any) -> str:

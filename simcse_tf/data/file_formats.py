@@ -4,13 +4,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple, Protocol
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, shortened, shown
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.columns import TEXT, Columns, Example, Layouts
+from simcse_tf.data.columns import TEXT, Columns, Example, Layout, Layouts
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".txt", ".jsonl", *_DELIMITERS)
@@ -127,8 +127,10 @@ class _JsonLines:
                 values = parse_json(line, lines.place, half_pairs=True)
                 if not isinstance(values, dict):
                     raise lines.error("expected a JSON object")
-                with _told(lines):
+                try:
                     example = self.layouts.of(tuple(values)).example(values)
+                except ValueError as error:
+                    raise lines.error(str(error)) from None
             yield Record(lines.start, lines.end, lines.number, example)
 
     def parse(self, record: bytes) -> Example | None:
@@ -147,6 +149,7 @@ class _Delimited:
         self._asked = quoting is not None
         self._quoted = quoting == QUOTED or (quoting is None and delimiter == ",")
         self._names: tuple[str, ...] = ()
+        self._layout = Layout(TEXT, TEXT)
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
         all_lines = iter(lines)
@@ -165,13 +168,15 @@ class _Delimited:
             for row in rows:
                 if row:
                     self._check(row, lines)
-                with _told(lines):
-                    example = self._example(row)
-                yield Record(start, lines.end, first, example)
+                yield Record(start, lines.end, first, self._example(row))
                 start, first = lines.end, lines.number + 1
         except csv.Error as error:
             begins = f" in the row from line {first} on" if first < lines.number else ""
             raise lines.error(f"{error}{begins}") from None
+        except UserError:
+            raise
+        except ValueError as error:
+            raise lines.error(str(error)) from None
 
     def parse(self, record: bytes) -> Example | None:
         text = io.StringIO(record.decode("utf-8", "replace"), newline="\n")
@@ -196,8 +201,7 @@ class _Delimited:
                 f"{shown(shortened(names[0]))}"
             )
         self._names = tuple(names)
-        with _told(lines):
-            self.layouts.of(self._names)
+        self._layout = self.layouts.of(self._names)
 
     def _check(self, row: list[str], lines: LocatedLines) -> None:
         """Refuses a row that the file's writer may have meant otherwise."""
@@ -214,8 +218,7 @@ class _Delimited:
     def _example(self, row: list[str]) -> Example | None:
         if not row:
             return None
-        values = dict(zip(self._names, row, strict=True))
-        return self.layouts.of(self._names).example(values)
+        return self._layout.example(dict(zip(self._names, row, strict=True)))
 
 
 def _doubt(row: list[str], quoted: bool) -> str:
@@ -242,12 +245,3 @@ def _looks_quoted(field: str) -> bool:
         and '""' in inner
         and '"' not in inner.replace('""', "")
     )
-
-
-@contextmanager
-def _told(lines: LocatedLines) -> Iterator[None]:
-    """Adds the place to what is wrong."""
-    try:
-        yield
-    except ValueError as error:
-        raise lines.error(str(error)) from None

@@ -115,8 +115,7 @@ class FileSource:
             raise UserError(f"{path} is empty: expected a sentence or a row a line")
         layout = _whole(layouts, path)
         self._starts, self._ends = index.starts, index.ends
-        self._texts = len(layout.names[:2])
-        self.columns = self._texts + index.negatives
+        self.columns = layouts.texts + index.negatives
         self.scored, self.skipped = layout.scored, index.skipped
         self.nli = index if layout.labelled else None
         self.notes: Sequence[str] = (
@@ -140,7 +139,7 @@ class FileSource:
 
     def _row(self, example: Example | None) -> Row:
         if example is None:
-            example = Example(("",) * self._texts)
+            example = Example(("",) * self._format.layouts.texts)
         lacking = self.columns - len(example.texts) - len(example.negatives)
         texts = [*example.texts, *example.negatives, *[""] * lacking]
         if self.scored:
@@ -152,7 +151,8 @@ class FileSource:
         kind = "labelled pairs" if layout.labelled else kind_of(self)
         first, last = index.longest.first, index.longest.last
         place = f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
-        columns = f" ({layout.description()})" if layout.names != TEXT else ""
+        plain = layout == Layout(TEXT, TEXT)
+        columns = "" if plain else f" ({layout.description()})"
         parts = [f"{len(self)} {kind}{columns}"]
         if index.skipped:
             blank = "score" if layout.scored else "text"

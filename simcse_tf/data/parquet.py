@@ -45,8 +45,8 @@ def parquet_unpacker(path: str, layouts: Layouts) -> Unpack:
                 out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode())
                 out.write(b"\n")
         except (pa.ArrowException, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: {reason}") from None
+            reason = str(error).strip().splitlines()[:1]
+            raise UserError(f"{path}: {' '.join(reason)}") from None
 
     return unpack
 

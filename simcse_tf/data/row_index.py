@@ -81,28 +81,26 @@ def index_rows(
     """
     starts, ends, hashes, labels = array("q"), array("q"), array("q"), array("b")
     skipped, negatives, longest = 0, 0, Longest()
-    for record in form.scan(lines):
-        example = record.example
+    for start, end, first_line, example in form.scan(lines):
         if example is None or _is_blank(example, form.layouts):
             skipped += 1
             if not every_row:
                 continue
-        starts.append(record.start)
-        ends.append(record.end)
+        starts.append(start)
+        ends.append(end)
         if example is None:
             continue
         hashes.extend(map(hash, example.texts))
         negatives = max(negatives, len(example.negatives))
         if form.layouts.labelled:
             labels.append(example.label)
-        characters = sum(map(len, (*example.texts, *example.negatives)))
+        characters = len("".join(example.texts + example.negatives))
         if characters > longest.characters:
-            longest = Longest(characters, record.first_line, lines.number)
-    width = min(len(form.layouts.whole().names), 2) if starts else 1
+            longest = Longest(characters, first_line, lines.number)
     return RowIndex(
         np.asarray(starts),
         np.asarray(ends),
-        np.asarray(hashes).reshape(-1, width),
+        np.asarray(hashes).reshape(-1, form.layouts.texts),
         np.asarray(labels),
         negatives,
         skipped,
@@ -111,5 +109,6 @@ def index_rows(
 
 
 def _is_blank(example: Example, layouts: Layouts) -> bool:
-    unscored = layouts.scored and not example.score
-    return unscored or not all(map(str.strip, example.texts))
+    if not all(map(str.strip, example.texts)):
+        return True
+    return layouts.scored and not example.score

@@ -133,7 +133,10 @@ class StoredFile:
                     f"cannot unpack {self.path} to {tempfile.gettempdir()}: "
                     f"{error.strerror}; TMPDIR names another directory"
                 ) from None
-            raise UserError(f"{self.path} is cut short or damaged: {error}") from None
+            reason = str(error).strip().splitlines()[:1]
+            raise UserError(
+                f"{self.path} is cut short or damaged: {' '.join(reason)}"
+            ) from None
         return out
 
     def _digest_now(self) -> str:
