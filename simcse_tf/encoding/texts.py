@@ -12,6 +12,7 @@ from simcse_tf.data.file_formats import SUFFIXES, file_format
 from simcse_tf.data.files import PARQUET
 from simcse_tf.data.parquet import parquet_unpacker
 from simcse_tf.data.stored_files import StoredFile, decompression, suffixes_of
+from simcse_tf.evaluation.text_files import words
 
 
 class FileTexts:
@@ -142,3 +143,26 @@ def _text_column(names: Sequence[str]) -> str:
 def _lines(lines: LocatedLines) -> Iterator[str]:
     for line in lines:
         yield line.removesuffix("\n").removesuffix("\r")
+
+
+def load_sentences(path: str) -> list[str]:
+    """A file's texts with one space between words; blank ones are left out.
+
+    Args:
+        path: string. As for `FileTexts`.
+
+    Raises:
+        UserError: If it cannot be read, is not UTF-8, or holds no sentence.
+
+    Example:
+
+    ```python
+    load_sentences("queries.txt")  # ["A man is playing a guitar.", ...]
+    ```
+    """
+    texts = FileTexts(path, errors="strict")
+    sentences = [words(text.decode("utf-8", "replace")) for text in texts]
+    sentences = [sentence for sentence in sentences if sentence]
+    if not sentences:
+        raise UserError(f"{path} holds no sentence, expected one a line or a row")
+    return sentences
