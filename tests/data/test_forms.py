@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -365,6 +366,23 @@ def test_a_run_is_told_how_a_file_was_read(write):
         f"{path}: 2 sentences (text: text, ignored: idx); no repeats; the longest has "
         "5 characters (row 2)",
     )
+
+
+def test_a_disk_that_is_full_is_told(write, monkeypatch):
+    path = write("a.txt.gz", gzip.compress(b"a\n" * 2**16))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: Path("/dev/full").open("r+b"))
+    with pytest.raises(UserError, match=r"cannot unpack .* to /.*: No space .*TMPDIR"):
+        open_file(path)
+
+
+def test_what_was_unpacked_is_read_on_and_leaves_nothing(write, tmp_path, monkeypatch):
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    source = open_file(write("a.txt.gz", gzip.compress(b"one\ntwo\n")))
+    write("a.txt.gz", b"other")
+    assert read_all(source) == [("one",), ("two",)]
+    assert not list(spare.iterdir())
 
 
 def test_a_row_for_every_line_where_texts_are_embedded(write):
