@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     say_how_read(model, arguments.model)
     encode_file(model, arguments.input, arguments.output, arguments.batch_size, lines)
-    print(f"{arguments.output}: {len(lines)} sentences, {model.embedding_dim} dimensions")
+    print(
+        f"{arguments.output}: {len(lines)} sentences, {model.embedding_dim} dimensions"
+    )
 
 
 if __name__ == "__main__":
