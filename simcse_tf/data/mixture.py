@@ -73,7 +73,7 @@ class Mixture:
         self.scored = sources[0].scored
         self.skipped = sum(source.skipped for source in sources)
         self.varies = any(passes.vary for passes in self._passes)
-        self.notes = [
+        self.notes: Sequence[str] = [
             note
             for part, passes in zip(parts, self._passes, strict=True)
             for note in (*part.source.notes, *_weight_told(part, len(passes)))
@@ -110,7 +110,7 @@ class Mixture:
 
 
 class _Passes:
-    """A source without end, pass after pass, of which each epoch takes the next part."""
+    """A source, pass after pass without end; each epoch takes the next part of it."""
 
     def __init__(self, part: Part, shuffle: bool, seed: Sequence[int]):
         self.source = part.source

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.batches import training_batches
+from simcse_tf.data.distinct_batches import distinct_batches
 from simcse_tf.data.mixture import Mixture, Part
-from simcse_tf.data.no_duplicates import NoDuplicates, distinct_batches, text_numbers
+from simcse_tf.data.no_duplicates import NoDuplicates, text_numbers
 from simcse_tf.data.permutation import permutation
 from simcse_tf.data.positives import NextSentenceSource
 from simcse_tf.data.sources import open_source

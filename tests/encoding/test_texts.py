@@ -84,7 +84,9 @@ def test_other_files_give_a_text_a_line(write):
         "t.en.zst": zstd(content),
     }.items():
         assert read(write(name, bytes_)) == ["one", "", " two\ufffd", "three"], name
-    assert read(write("e.txt", b"")) == read(write("e.txt.gz", gzip.compress(b""))) == []
+    assert (
+        read(write("e.txt", b"")) == read(write("e.txt.gz", gzip.compress(b""))) == []
+    )
     assert read(write("e.csv", b"text\n")) == []
 
 
@@ -93,7 +95,9 @@ def test_other_files_give_a_text_a_line(write):
 def test_any_texts_come_back(write, texts):
     # Half a surrogate pair has no UTF-8.
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
-    assert read(write("h.csv", as_csv([["text"], *([text] for text in texts)]))) == texts
+    assert (
+        read(write("h.csv", as_csv([["text"], *([text] for text in texts)]))) == texts
+    )
     assert read(write("h.jsonl.gz", gzip.compress(as_jsonl(texts)))) == texts
     table = {"text": pa.array(texts, pa.string())}
     assert read(write("h.parquet", as_parquet(table))) == texts
@@ -112,14 +116,34 @@ def test_the_column_is_the_named_one(write):
 @pytest.mark.parametrize(
     ("name", "content", "column", "message"),
     [
-        ("t.csv", b"a,b\nc,d\n", None, r"t\.csv, line 1: .* received a,b: --column say"),
-        ("t.csv", b"a,b\nc,d\n", "c", r"line 1: expected one column 'c', received none"),
+        (
+            "t.csv",
+            b"a,b\nc,d\n",
+            None,
+            r"t\.csv, line 1: .* received a,b: --column say",
+        ),
+        (
+            "t.csv",
+            b"a,b\nc,d\n",
+            "c",
+            r"line 1: expected one column 'c', received none",
+        ),
         ("t.csv", b"a,a\nc,d\n", "a", r"expected one column 'a', received twice"),
         ("t.csv", b"text\na\n\nb\n", None, r"t\.csv, line 3: .*received a blank line"),
         ("t.jsonl", b'{"a": "b"}\n\n', None, r"t\.jsonl, line 2: .*a blank line"),
-        ("t.jsonl", b'{"a": "b"}\n{"c": "d"}\n', None, r"line 2: expected one column 'a'"),
+        (
+            "t.jsonl",
+            b'{"a": "b"}\n{"c": "d"}\n',
+            None,
+            r"line 2: expected one column 'a'",
+        ),
         ("t.jsonl", b'{"a": 3}\n', None, r"line 1: expected a string in a, received 3"),
-        ("t.csv", b"text\na,b\n", None, r"t\.csv, line 2: expected 1 columns, received"),
+        (
+            "t.csv",
+            b"text\na,b\n",
+            None,
+            r"t\.csv, line 2: expected 1 columns, received",
+        ),
         ("t.tsv", b't\n"a ""b"""\n', None, r"line 2: .*expected --quoting to say"),
         ("t.txt", b"a\n", "text", r"--column: t\.txt has no columns"),
         ("t.txt", gzip.compress(b"a\n"), None, r"t\.txt holds gzip data"),
@@ -178,7 +202,14 @@ def test_encode_embeds_a_column_and_resumes(
     texts = [f"sentence {number}" for number in range(7)]
     rows = [["id", "body"], *([i, text] for i, text in enumerate(texts))]
     write("t.csv.gz", gzip.compress(as_csv(rows)))
-    arguments = ["--model", str(tiny_preset), "--input", "t.csv.gz", "--output", "o.npy"]
+    arguments = [
+        "--model",
+        str(tiny_preset),
+        "--input",
+        "t.csv.gz",
+        "--output",
+        "o.npy",
+    ]
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     monkeypatch.setattr(bulk, "BLOCK", 2)
     append = PartialArray.append
