@@ -28,15 +28,12 @@ from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder
 from simcse_tf.model.compilation import JitCompile
 from simcse_tf.model.simcse import SimCSE
-from simcse_tf.objectives.base import Objective
-from simcse_tf.objectives.contrastive import Contrastive
-from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.config import Config
-from simcse_tf.training.config_sections import ObjectiveConfig
 from simcse_tf.training.divergence import Guard, LossWatch, diverged
+from simcse_tf.training.objective import objective_of
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.progress import Progress
 from simcse_tf.training.run_data import (
@@ -150,26 +147,6 @@ def build_model(config: Config, last_step: int) -> SimCSE:
         jit_compile=jit_compile,
     )
     return model
-
-
-def objective_of(config: ObjectiveConfig) -> Objective:
-    """The objective that a config's `objective` section describes.
-
-    Args:
-        config: The section.
-
-    Example:
-
-    ```python
-    objective_of(ObjectiveConfig(temperature=0.1))  # Contrastive(temperature=0.1)
-    ```
-    """
-    objective: Objective = Contrastive(
-        config.temperature, config.hard_negative_weight, config.same_mask
-    )
-    if config.mlm_weight:
-        objective += MaskedLM(config.mlm_weight, config.mlm_probability)
-    return objective
 
 
 def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> None:

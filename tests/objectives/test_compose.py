@@ -11,7 +11,7 @@ from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training.config_sections import ObjectiveConfig
-from simcse_tf.training.run import objective_of
+from simcse_tf.training.objective import objective_of
 
 EMBEDDINGS = tf.random.stateless_normal([2, 6, 8], [1, 2])
 

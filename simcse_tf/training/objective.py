@@ -1,0 +1,26 @@
+"""The objective that a config describes."""
+
+from simcse_tf.objectives.base import Objective
+from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.masked_lm import MaskedLM
+from simcse_tf.training.config_sections import ObjectiveConfig
+
+
+def objective_of(config: ObjectiveConfig) -> Objective:
+    """The objective that a config's `objective` section describes.
+
+    Args:
+        config: The section.
+
+    Example:
+
+    ```python
+    objective_of(ObjectiveConfig(temperature=0.1))  # Contrastive(temperature=0.1)
+    ```
+    """
+    objective: Objective = Contrastive(
+        config.temperature, config.hard_negative_weight, config.same_mask
+    )
+    if config.mlm_weight:
+        objective += MaskedLM(config.mlm_weight, config.mlm_probability)
+    return objective
