@@ -25,8 +25,8 @@ from simcse_tf.training.config_sections import (
     TrainingConfig,
 )
 
-# What keys with another default meant before there were such keys, as JSON. A run that an
-# older version began goes on so.
+# What keys with another default meant before there were such keys, as JSON: a run that
+# an older version began goes on so.
 _BEFORE = {"objective.mask_duplicates": "false"}
 
 
