@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from simcse_tf.core.json_files import shown
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
+    DISTILLATION_WEIGHT,
     HARD_NEGATIVE_WEIGHT,
     MLM_PROBABILITY,
     TEMPERATURE,
@@ -61,6 +62,16 @@ class ModelConfig(Section):
         return self.model_dump()
 
 
+class TeacherConfig(Section):
+    model: Annotated[str, Field(min_length=1)]
+    loss: Literal["listnet", "listmle", "embedding", "score"] = "listnet"
+    weight: Annotated[float, _within(0.0001, 1000)] = DISTILLATION_WEIGHT
+    temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
+    pooling: Pooling | None = None
+    max_length: Annotated[int, _within(3, _MOST)] | None = None
+    prompt: str | None = None
+
+
 class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence"] = "contrastive"
     next_k: Count = 1
@@ -69,6 +80,8 @@ class ObjectiveConfig(Section):
     hard_negative_weight: Annotated[float, _within(-1000, 1000)] = HARD_NEGATIVE_WEIGHT
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
+    consistency_weight: Annotated[float, _within(0, 1000)] = 0.0
+    teacher: TeacherConfig | None = None
 
 
 class DataConfig(Section):
