@@ -28,7 +28,7 @@ class Trainable(Protocol):
         tokenizer: The backbone's tokenizer.
         preset: What the model was loaded from, if it was.
         static_shapes: bool. Whether shapes must not depend on the data.
-        embedding_dim: int. Columns of an embedding.
+        embedding_dim: int. Columns of the embeddings.
     """
 
     backbone: keras_hub.models.Backbone

@@ -4,6 +4,7 @@ from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.distillation import Distillation
 from simcse_tf.objectives.masked_lm import MaskedLM
+from simcse_tf.objectives.matryoshka import Matryoshka
 from simcse_tf.objectives.ranking import RankingConsistency
 from simcse_tf.training.config_sections import ObjectiveConfig
 from simcse_tf.training.teacher import Teacher
@@ -23,8 +24,14 @@ def objective_of(config: ObjectiveConfig, teacher: Teacher | None = None) -> Obj
     ```
     """
     objective: Objective = Contrastive(
-        config.temperature, config.hard_negative_weight, config.same_mask
+        config.temperature,
+        config.hard_negative_weight,
+        config.same_mask,
+        config.mask_duplicates,
+        config.false_negative_margin,
     )
+    if config.matryoshka:
+        objective = Matryoshka(objective, config.matryoshka, config.matryoshka_weights)
     if config.mlm_weight:
         objective += MaskedLM(config.mlm_weight, config.mlm_probability)
     if config.consistency_weight:
