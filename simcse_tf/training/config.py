@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -210,7 +210,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {shortened(override)}: expected section.key=value")
     *sections, last = key.split(".", MAX_DEPTH)
     for section in sections:
-        values = values.setdefault(section, {})
+        # A run's own copy names each section that it lacks: null.
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise UserError(
                 f"--set {shortened(override)}: {shortened(section)} has no keys of its "
@@ -240,5 +243,7 @@ def _explain(error: ValidationError) -> str:
 def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+        # A section that may be null is one of a union.
+        for kind in get_args(field.annotation) or [field.annotation]:
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from _known_keys(kind, f"{prefix}{name}.")

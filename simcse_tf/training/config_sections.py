@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from simcse_tf.core.json_files import shown
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
+    DISTILLATION_WEIGHT,
     HARD_NEGATIVE_WEIGHT,
     MASK_DUPLICATES,
     MLM_PROBABILITY,
@@ -62,6 +63,16 @@ class ModelConfig(Section):
         return self.model_dump()
 
 
+class TeacherConfig(Section):
+    model: Annotated[str, Field(min_length=1)]
+    loss: Literal["listnet", "listmle", "embedding", "score"] = "listnet"
+    weight: Annotated[float, _within(0.0001, 1000)] = DISTILLATION_WEIGHT
+    temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
+    pooling: Pooling | None = None
+    max_length: Annotated[int, _within(3, _MOST)] | None = None
+    prompt: str | None = None
+
+
 class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence"] = "contrastive"
     next_k: Count = 1
@@ -75,6 +86,8 @@ class ObjectiveConfig(Section):
     matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
+    consistency_weight: Annotated[float, _within(0, 1000)] = 0.0
+    teacher: TeacherConfig | None = None
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> "ObjectiveConfig":
