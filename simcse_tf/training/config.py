@@ -69,6 +69,12 @@ class Config(Section):
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
             )
+        if self.objective.false_negative_guide and self.data.augmentation != "none":
+            raise ValueError(
+                "objective.false_negative_guide: a guide embeds the texts before "
+                "training, and positives are made in it; expected null, or "
+                f"data.augmentation none, received {self.data.augmentation}"
+            )
         if self.objective.mlm_weight and not shared:
             raise ValueError(
                 "objective.mlm_weight: expected 0 with model.encoders dual, received "
