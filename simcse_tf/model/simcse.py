@@ -8,6 +8,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
@@ -162,6 +163,8 @@ class SimCSE(SentenceEncoder):
                 self.optimizer.build(self.trainable_variables)
         collectives.expect_summed_gradients(self.optimizer)
 
+    # AutoGraph would hide a `UserError` in one of its own.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
         """Tokenizes one training batch, and adds what the objective needs of it.
 
@@ -180,6 +183,11 @@ class SimCSE(SentenceEncoder):
         scores = last if last.dtype.is_floating else None
         if scores is None:
             texts.append(last)
+        elif not self.objective.scored:
+            raise UserError(
+                "expected texts alone, received scores: pairs with scores are trained "
+                "with objective CoSENT() or AnglE()"
+            )
         batch = super().prepare(*texts)
         targets = self.objective.targets(texts, scores)
         return {**batch, **({_TARGETS: targets} if targets else {})}

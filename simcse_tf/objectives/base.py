@@ -56,6 +56,9 @@ class Objective(ABC):
     static_shapes = True
     """Whether its shapes follow from the batch's alone, so that XLA can compile it."""
 
+    scored = False
+    """Whether it is trained on pairs with scores; else on texts alone."""
+
     def build(self, model: Trainable) -> None:  # noqa: B027  most need none
         """Makes the layers that are trained beside the encoder, before a first step.
 
@@ -155,6 +158,7 @@ class Sum(Objective):
         self.second = second
         self.same_mask = first.same_mask or second.same_mask
         self.static_shapes = first.static_shapes and second.static_shapes
+        self.scored = first.scored or second.scored
 
     def build(self, model: Trainable) -> None:
         self.first.build(model)
