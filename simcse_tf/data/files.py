@@ -42,6 +42,9 @@ class FileSource:
     ```
     """
 
+    scored = False
+    notes: Sequence[str] = ()
+
     def __init__(self, path: str):
         self.path = path
         self.skipped = 0

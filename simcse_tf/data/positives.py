@@ -35,12 +35,14 @@ class AugmentedSource:
     """
 
     columns = 2
+    scored = False
 
     def __init__(self, source: Source, augment: Augmenter, seed: int):
         self._sentences = source
         self._augment = augment
         self._seed = seed
         self.skipped = source.skipped
+        self.notes = source.notes
 
     def __len__(self) -> int:
         return len(self._sentences)
@@ -89,6 +91,7 @@ class NextSentenceSource:
     """
 
     columns = 2
+    scored = False
     # The blank lines are part of the format.
     skipped = 0
 
@@ -100,6 +103,7 @@ class NextSentenceSource:
                 f"{path}"
             )
         self._sentences = FileSource(path)
+        self.notes = self._sentences.notes
         self._seed = seed
         ends = _paragraph_ends(path)
         followers = ends - np.arange(len(ends)) - 1
