@@ -50,12 +50,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train(arguments: argparse.Namespace, stop: Stop) -> None:
     from simcse_tf.core.compilation_cache import keep_compiled
-    from simcse_tf.training.config import load_config
+    from simcse_tf.training.config import as_begun, load_config
     from simcse_tf.training.run_data import open_run
     from simcse_tf.training.run_directory import RunDirectory
 
     config = load_config(arguments.config, arguments.set)
     directory = RunDirectory(config.output_dir)
+    if arguments.resume and directory.has_begun():
+        config = as_begun(config, directory.config)
     stop.advice = lambda: (
         "pass --resume to resume"
         if directory.has_begun()

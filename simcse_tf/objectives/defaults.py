@@ -2,5 +2,6 @@
 
 TEMPERATURE = 0.05
 HARD_NEGATIVE_WEIGHT = 0.0
+MASK_DUPLICATES = True
 # BERT's own (Devlin et al. 2019, section 3.1).
 MLM_PROBABILITY = 0.15

@@ -1,5 +1,6 @@
 """The JSON config of a training run: typed, validated, with defaults."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -23,6 +24,10 @@ from simcse_tf.training.config_sections import (
     Section,
     TrainingConfig,
 )
+
+# What keys with another default meant before there were such keys, as JSON. A run that an
+# older version began goes on so.
+_BEFORE = {"objective.mask_duplicates": "false"}
 
 
 class Config(Section):
@@ -123,6 +128,55 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(values, override)
     return parse_config(values, path)
+
+
+def load_begun(path: str) -> Config:
+    """Reads the config of a run, which an older version may have written.
+
+    Args:
+        path: string. A run's `config.json`.
+
+    Returns:
+        A `Config`: what the run does, also where its version had no key for it.
+
+    Raises:
+        UserError: As `load_config`.
+
+    Example:
+
+    ```python
+    load_begun("runs/mine/config.json").objective.mask_duplicates
+    ```
+    """
+    given = load_config(path).flat(exclude_unset=True)
+    before = (f"{key}={value}" for key, value in _BEFORE.items() if key not in given)
+    return load_config(path, list(before))
+
+
+def as_begun(config: Config, begun: Config) -> Config:
+    """The config with which a run goes on.
+
+    Args:
+        config: The one that the user gives.
+        begun: The run's own; see `load_begun`.
+
+    Returns:
+        `config`. Keys that older versions did not have, and that it does not name, are
+        as they were when the run began.
+
+    Example:
+
+    ```python
+    config = as_begun(config, RunDirectory(config.output_dir).config)
+    ```
+    """
+    given, values = (
+        config.flat(exclude_unset=True),
+        config.model_dump(exclude_unset=True),
+    )
+    for key in _BEFORE.keys() - given.keys():
+        _apply(values, f"{key}={json.dumps(begun.flat()[key])}")
+    return parse_config(values)
 
 
 def parse_config(values: dict[str, Any], source: str = "config") -> Config:

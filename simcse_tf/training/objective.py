@@ -3,6 +3,7 @@
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
+from simcse_tf.objectives.matryoshka import Matryoshka
 from simcse_tf.training.config_sections import ObjectiveConfig
 
 
@@ -19,8 +20,14 @@ def objective_of(config: ObjectiveConfig) -> Objective:
     ```
     """
     objective: Objective = Contrastive(
-        config.temperature, config.hard_negative_weight, config.same_mask
+        config.temperature,
+        config.hard_negative_weight,
+        config.same_mask,
+        config.mask_duplicates,
+        config.false_negative_margin,
     )
+    if config.matryoshka:
+        objective = Matryoshka(objective, config.matryoshka, config.matryoshka_weights)
     if config.mlm_weight:
         objective += MaskedLM(config.mlm_weight, config.mlm_probability)
     return objective
