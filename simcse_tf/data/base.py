@@ -18,6 +18,7 @@ class Source(Protocol):
         skipped: int. How many rows were left out because a text or score is blank.
         notes: Strings. What a run says at its start: how the data were read, a line
             each.
+        varies: bool. Whether an example is another one in another epoch.
         fingerprint: string. What tells these data from others.
 
     Example:
@@ -32,6 +33,7 @@ class Source(Protocol):
     scored: bool
     skipped: int
     notes: Sequence[str]
+    varies: bool
 
     @property
     def fingerprint(self) -> str: ...

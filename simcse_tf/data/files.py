@@ -43,6 +43,7 @@ class FileSource:
     """
 
     scored = False
+    varies = False
     notes: Sequence[str] = ()
 
     def __init__(self, path: str):

@@ -1,18 +1,19 @@
-"""Opening what a config's `data.train` names: a file, or a TFDS data set."""
+"""Opening what a config's `data.train` names: files and TFDS data sets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Source
 from simcse_tf.data.file_formats import SUFFIXES
 from simcse_tf.data.files import FileSource
+from simcse_tf.data.mixture import Mixture, Part
+from simcse_tf.data.named import TFDS_SCHEME, Train, named_sources
 from simcse_tf.data.tfds import TFDSSource
 
-TFDS_SCHEME = "tfds:"
 
-
-def open_source(name: str) -> Source:
-    """Opens the training data that a config's `data.train` names.
+def open_one(name: str) -> Source:
+    """Opens one file or TFDS data set.
 
     A file is read through once, to check every line and to note where it starts;
     the text itself stays on disk.
@@ -30,7 +31,7 @@ def open_source(name: str) -> Source:
     Example:
 
     ```python
-    len(open_source("sentences.txt"))  # 1000000
+    len(open_one("sentences.txt"))  # 1000000
     ```
     """
     if name.startswith(TFDS_SCHEME):
@@ -42,3 +43,38 @@ def open_source(name: str) -> Source:
             f"received {suffix or 'no suffix'}"
         )
     return FileSource(name)
+
+
+def open_source(
+    train: Train,
+    shuffle: bool = True,
+    seed: int = 42,
+    open_one: Callable[[str], Source] = open_one,
+) -> Source:
+    """Opens the training data that a config's `data.train` names, as one source.
+
+    Args:
+        train: string, or a list of strings and of mappings with `path` and `weight`.
+            Each names a file, a glob or `tfds:NAME`.
+        shuffle: bool. See `simcse_tf.data.mixture.Mixture`. Defaults to `True`.
+        seed: int. See there. Defaults to `42`.
+        open_one: Function. Opens one file or data set. Defaults to `open_one`.
+
+    Raises:
+        UserError: If one is missing or malformed, a glob matches nothing, a file is
+            named twice, or their columns differ.
+
+    Example:
+
+    ```python
+    len(open_source("sentences.txt"))  # 1000000
+    open_source(["nli.csv", {"path": "ours/*.jsonl.gz", "weight": 3}])
+    ```
+    """
+    parts = [
+        Part(named.path, open_one(named.path), named.weight)
+        for named in named_sources(train)
+    ]
+    if len(parts) == 1 and parts[0].weight == 1:
+        return parts[0].source
+    return Mixture(parts, shuffle, seed)

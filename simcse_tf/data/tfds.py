@@ -27,6 +27,7 @@ class TFDSSource:
     """
 
     scored = False
+    varies = False
     skipped = 0
     notes: Sequence[str] = ()
 

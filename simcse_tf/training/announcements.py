@@ -26,6 +26,8 @@ def report_data(data: RunData, resume: bool, done: int) -> None:
         f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
         f"{data.last_step} in all"
     )
+    if data.plan:
+        print(data.plan.note)
     if done:
         print(f"resuming after step {done}")
     elif resume:

@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 
 from simcse_tf.core.json_files import shown
+from simcse_tf.data.named import entries
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
@@ -97,9 +105,17 @@ class ObjectiveConfig(Section):
         return self
 
 
+def _known_train(train: Any) -> Any:
+    entries(train)
+    return train
+
+
 class DataConfig(Section):
-    train: Annotated[str, Field(min_length=1)]
+    train: Annotated[
+        str | list[str | dict[str, str | float]], PlainValidator(_known_train)
+    ]
     shuffle: bool = True
+    no_duplicates: bool = False
     seed: Seed = 42
     augmentation: Literal[
         "none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"
