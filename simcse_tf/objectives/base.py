@@ -10,6 +10,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.objectives.views import Views
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -18,6 +19,28 @@ TokenLoss = Callable[[Any], tf.Tensor]
 
 # Tensors whose first dimension is that of the batch, by name.
 Targets = Mapping[str, tf.Tensor]
+
+
+class EncoderCopy(Protocol):
+    """What an objective may know of an encoder that it copies, and of the copy.
+
+    Attributes:
+        backbone: The encoder's weights.
+        head: The head, if there is one.
+        embedder: What embeds.
+        trainable: bool. Whether gradients are taken of the weights.
+        embedding_dim: int. Columns of the embeddings.
+    """
+
+    backbone: keras_hub.models.Backbone
+    head: keras.layers.Layer | None
+    embedder: Embedder
+    trainable: bool
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    def copied(self) -> EncoderCopy: ...
 
 
 class Trainable(Protocol):
@@ -29,6 +52,7 @@ class Trainable(Protocol):
         preset: What the model was loaded from, if it was.
         static_shapes: bool. Whether shapes must not depend on the data.
         embedding_dim: int. Columns of the embeddings.
+        candidate_encoder: What embeds positives and hard negatives.
     """
 
     backbone: keras_hub.models.Backbone
@@ -38,6 +62,9 @@ class Trainable(Protocol):
 
     @property
     def embedding_dim(self) -> int: ...
+
+    @property
+    def candidate_encoder(self) -> EncoderCopy: ...
 
 
 class Objective(ABC):
@@ -125,6 +152,21 @@ class Objective(ABC):
         """
         return lambda index: tf.zeros(())
 
+    def after_update(  # noqa: B027  most need none
+        self, views: Views, targets: Targets, rows: Any
+    ) -> None:
+        """Takes note of a batch, when the step has updated the weights.
+
+        It is called on every replica. What it changes must become the same on all of
+        them (`collectives.assign`). A step that loss scaling skips has left the
+        weights as they were.
+
+        Args:
+            views: As for `token_loss`.
+            targets: As for `embedding_loss`.
+            rows: As for `token_loss`.
+        """
+
     def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """What to log beside the loss, given the sum of the token losses."""
         return {}
@@ -188,6 +230,10 @@ class Sum(Objective):
         first = self.first.token_loss(views, rows, seeds)
         second = self.second.token_loss(views, rows, seeds)
         return lambda index: first(index) + second(index)
+
+    def after_update(self, views: Views, targets: Targets, rows: Any) -> None:
+        self.first.after_update(views, targets, rows)
+        self.second.after_update(views, targets, rows)
 
     def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         return {**self.first.logs(token_loss), **self.second.logs(token_loss)}
