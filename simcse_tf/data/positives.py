@@ -107,8 +107,8 @@ class NextSentenceSource:
                 "with a sentence a line and a blank line between paragraphs, received "
                 f"{path}"
             )
-        self._sentences = FileSource(path)
-        self.notes = self._sentences.notes
+        self.sentences = FileSource(path)
+        self.notes = self.sentences.notes
         self._seed = seed
         ends = _paragraph_ends(path)
         followers = ends - np.arange(len(ends)) - 1
@@ -127,7 +127,7 @@ class NextSentenceSource:
     @property
     def fingerprint(self) -> str:
         """See `simcse_tf.data.base.Source`."""
-        return self._sentences.fingerprint
+        return self.sentences.fingerprint
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
@@ -136,7 +136,7 @@ class NextSentenceSource:
             _generator(self._seed, epoch, index).integers(1, self._choices[index] + 1)
             for index in indices
         ]
-        texts = self._sentences.read([*anchors, *(anchors + steps)])
+        texts = self.sentences.read([*anchors, *(anchors + steps)])
         return [
             (anchor, positive)
             for (anchor,), (positive,) in zip(

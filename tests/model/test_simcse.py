@@ -270,7 +270,7 @@ def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
     model = load(tiny_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     batch = model.prepare(*map(tf.constant, TRIPLETS))
-    views = [model(column) for column in batch.values()]
+    views = [model(batch[name]) for name in column_names(3)]
     expected = contrastive_loss(*views, temperature=0.2, hard_negative_weight=2.0)
     loss = model.train_on_batch(batch, return_dict=True)["loss"]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
