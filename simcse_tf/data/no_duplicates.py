@@ -172,9 +172,7 @@ def _at_most(texts: np.ndarray, batch_size: int) -> int:
     return batches
 
 
-def _filled(
-    texts: np.ndarray, batches: int, batch_size: int
-) -> tuple[np.ndarray, int]:
+def _filled(texts: np.ndarray, batches: int, batch_size: int) -> tuple[np.ndarray, int]:
     """So many batches, and how many rows they lack."""
     rows = np.arange(batches * batch_size).reshape(batches, batch_size)
     moves = _repeats(texts[: rows.size].reshape(batches, batch_size, -1))

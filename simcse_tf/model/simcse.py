@@ -117,7 +117,7 @@ class SimCSE(SentenceEncoder):
         self.micro_batch_size: int | None = None
         self.loss_tracker = keras.metrics.Mean(name="loss")
 
-    @property
+    # No property: Keras would save it as one more part of the model.
     def candidate_encoder(self) -> SentenceEncoder:
         """What embeds positives and hard negatives."""
         return self.positive_encoder or self
@@ -169,7 +169,7 @@ class SimCSE(SentenceEncoder):
         collectives.expect_summed_gradients(self.optimizer)
 
     # AutoGraph would hide a `UserError` in one of its own.
-    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    @tf.autograph.experimental.do_not_convert
     def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
         """Tokenizes one training batch, and adds what the objective needs of it.
 
@@ -270,7 +270,7 @@ class SimCSE(SentenceEncoder):
 
     def _embedders(self, views: Views) -> list[Embedder]:
         """What embeds the anchors, the positives and the hard negatives."""
-        others = self.candidate_encoder.embedder
+        others = self.candidate_encoder().embedder
         return [self.embedder, *[others] * (views["token_ids"].shape[0] - 1)]
 
     def _scale_loss(self, loss: tf.Tensor) -> tf.Tensor:

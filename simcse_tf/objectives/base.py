@@ -52,7 +52,6 @@ class Trainable(Protocol):
         preset: What the model was loaded from, if it was.
         static_shapes: bool. Whether shapes must not depend on the data.
         embedding_dim: int. Columns of the embeddings.
-        candidate_encoder: What embeds positives and hard negatives.
     """
 
     backbone: keras_hub.models.Backbone
@@ -63,8 +62,8 @@ class Trainable(Protocol):
     @property
     def embedding_dim(self) -> int: ...
 
-    @property
-    def candidate_encoder(self) -> EncoderCopy: ...
+    def candidate_encoder(self) -> EncoderCopy:
+        """What embeds positives and hard negatives."""
 
 
 class Objective(ABC):

@@ -7,3 +7,5 @@ MASK_DUPLICATES = True
 MLM_PROBABILITY = 0.15
 # ESimCSE's (Wu et al. 2022, section 4.1).
 MOMENTUM = 0.995
+# The kinds of objective that are trained on pairs with scores.
+SCORED_KINDS = ("cosent", "angle")

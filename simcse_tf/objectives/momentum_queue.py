@@ -43,7 +43,7 @@ class MomentumQueue(Negatives):
         self.momentum = momentum
 
     def build(self, model: Trainable) -> None:
-        source = model.candidate_encoder
+        source = model.candidate_encoder()
         self._encoder = source.copied()
         self._encoder.trainable = False
         # What the loss compares has passed the head.

@@ -4,6 +4,9 @@ from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.objectives.matryoshka import Matryoshka
+from simcse_tf.objectives.momentum_queue import MomentumQueue
+from simcse_tf.objectives.negatives import Negatives
+from simcse_tf.objectives.scored_pairs import AnglE, CoSENT
 from simcse_tf.training.config_sections import ObjectiveConfig
 
 
@@ -19,15 +22,25 @@ def objective_of(config: ObjectiveConfig) -> Objective:
     objective_of(ObjectiveConfig(temperature=0.1))  # Contrastive(temperature=0.1)
     ```
     """
-    objective: Objective = Contrastive(
-        config.temperature,
-        config.hard_negative_weight,
-        config.same_mask,
-        config.mask_duplicates,
-        config.false_negative_margin,
-    )
+    objective = _embedding_objective(config)
     if config.matryoshka:
         objective = Matryoshka(objective, config.matryoshka, config.matryoshka_weights)
     if config.mlm_weight:
         objective += MaskedLM(config.mlm_weight, config.mlm_probability)
     return objective
+
+
+def _embedding_objective(config: ObjectiveConfig) -> Objective:
+    if config.scored:
+        return {"cosent": CoSENT, "angle": AnglE}[config.kind](config.temperature)
+    negatives: list[Negatives] = []
+    if config.queue_size:
+        negatives.append(MomentumQueue(config.queue_size, config.momentum))
+    return Contrastive(
+        config.temperature,
+        config.hard_negative_weight,
+        config.same_mask,
+        config.mask_duplicates,
+        config.false_negative_margin,
+        negatives=negatives,
+    )

@@ -67,7 +67,9 @@ def test_batches_are_full_hold_no_text_twice_and_no_row_twice(rows, batch_size):
         copies = np.bincount(table[:, 0])
         steps = range(1, len(rows) // batch_size + 1)
         rooms = [copies[0] + np.minimum(copies[1:], n).sum() for n in steps]
-        possible = sum(room >= n * batch_size for n, room in zip(steps, rooms, strict=True))
+        possible = sum(
+            room >= n * batch_size for n, room in zip(steps, rooms, strict=True)
+        )
         assert bool(possible) <= len(plan) <= possible
 
 

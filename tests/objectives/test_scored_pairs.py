@@ -167,8 +167,8 @@ def test_columns_that_do_not_fit_are_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-# In processes of their own, since the CPU can be split only before TensorFlow starts. The
-# encoder is one matrix.
+# In processes of their own, since the CPU can be split only before TensorFlow starts.
+# The encoder is one matrix.
 REPLICAS = """
 import json, sys
 import numpy as np, tensorflow as tf
@@ -198,7 +198,8 @@ def step(objective):
 
 results = []
 for objective in (CoSENT(0.2), AnglE(0.2)):
-    for loss, [gradient] in zip(*map(strategy.experimental_local_results, step(objective))):
+    losses, gradients = map(strategy.experimental_local_results, step(objective))
+    for loss, [gradient] in zip(losses, gradients):
         results.append([float(loss), gradient.numpy().tolist()])
 json.dump(results, open(out, "w"))
 """
