@@ -174,6 +174,26 @@ class SentenceEncoder(TextModel):
         seed = tf.random.fold_in(seed, collectives.replica_offset(1))
         return tf.unstack(tf.random.split(seed, count))
 
+    def copied(self) -> "SentenceEncoder":
+        """Another encoder on a copy of the backbone; its head is a fresh one.
+
+        Raises:
+            UserError: If the backbone is not as its config describes it.
+        """
+        backbone = type(self.backbone).from_config(self.backbone.get_config())
+        if len(backbone.weights) != len(self.backbone.weights):
+            raise UserError(
+                "a backbone with LoRA cannot be copied, which a momentum queue needs: "
+                "train all of it"
+            )
+        backbone.set_weights(self.backbone.get_weights())
+        return SentenceEncoder(
+            backbone,
+            self.tokenizer,
+            static_shapes=self.static_shapes,
+            **self.settings(),
+        )
+
     # === Saving and loading ===
 
     def settings(self) -> dict[str, Any]:

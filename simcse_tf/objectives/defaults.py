@@ -7,3 +7,7 @@ MASK_DUPLICATES = True
 MLM_PROBABILITY = 0.15
 DISTILLATION_WEIGHT = 1.0
 DISTILLATION_LOSSES = ("listnet", "listmle", "embedding", "score")
+# ESimCSE's (Wu et al. 2022, section 4.1).
+MOMENTUM = 0.995
+# The kinds of objective that are trained on pairs with scores.
+SCORED_KINDS = ("cosent", "angle")

@@ -81,6 +81,12 @@ class Config(Section):
                 "training, and positives are made in it; expected null, or "
                 f"data.augmentation none, received {self.data.augmentation}"
             )
+        if self.objective.scored and not shared:
+            raise ValueError(
+                "model.encoders: expected shared with objective.kind "
+                f"{self.objective.kind}: one encoder reads both texts of a pair, "
+                f"received {self.model.encoders}"
+            )
         if self.objective.mlm_weight and not shared:
             raise ValueError(
                 "objective.mlm_weight: expected 0 with model.encoders dual, received "

@@ -20,6 +20,8 @@ from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
     MASK_DUPLICATES,
     MLM_PROBABILITY,
+    MOMENTUM,
+    SCORED_KINDS,
     TEMPERATURE,
 )
 
@@ -83,7 +85,7 @@ class TeacherConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    kind: Literal["contrastive", "next_sentence"] = "contrastive"
+    kind: Literal["contrastive", "next_sentence", "cosent", "angle"] = "contrastive"
     next_k: Count = 1
     same_mask: bool = False
     temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
@@ -91,12 +93,38 @@ class ObjectiveConfig(Section):
     mask_duplicates: bool = MASK_DUPLICATES
     false_negative_margin: Annotated[float, _within(-1, 1)] | None = None
     false_negative_guide: Annotated[str, Field(min_length=1)] | None = None
+    queue_size: Count | None = None
+    momentum: Annotated[float, _within(0, 1)] = MOMENTUM
     matryoshka: list[Count] | None = None
     matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
     consistency_weight: Annotated[float, _within(0, 1000)] = 0.0
     teacher: TeacherConfig | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is trained on pairs with scores."""
+        return self.kind in SCORED_KINDS
+
+    @model_validator(mode="after")
+    def _queue_and_scores_fit(self) -> "ObjectiveConfig":
+        of_negatives = {
+            "queue_size": self.queue_size,
+            "false_negative_margin": self.false_negative_margin,
+        }
+        for key, value in of_negatives.items():
+            if self.scored and value is not None:
+                raise ValueError(
+                    f"{key}: expected null with kind {self.kind}, which has no "
+                    f"negatives, received {value}"
+                )
+        if self.queue_size is None and self.momentum != MOMENTUM:
+            raise ValueError(
+                "momentum: the encoder that fills the queue has it; expected "
+                f"{MOMENTUM} where queue_size is null, received {self.momentum}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> "ObjectiveConfig":
@@ -142,7 +170,13 @@ class DataConfig(Section):
     no_duplicates: bool = False
     seed: Seed = 42
     augmentation: Literal[
-        "none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"
+        "none",
+        "crop",
+        "word_deletion",
+        "delete_one_word",
+        "word_repetition",
+        "synonym",
+        "mlm",
     ] = "none"
     augmentation_rate: Share = 0.1
     augmentation_model: str | None = None
