@@ -80,6 +80,10 @@ class TextEmbeddings:
         # Copies open the file themselves.
         return TextEmbeddings, (self.directory, self.dim)
 
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"directory": str(self.directory), "dim": self.dim}
+
     def look_up(self, texts: np.ndarray) -> np.ndarray:
         """The embeddings of a batch's texts.
 

@@ -25,8 +25,8 @@ from simcse_tf.training.config_sections import (
     TrainingConfig,
 )
 
-# What keys with another default meant before there were such keys, as JSON. A run that an
-# older version began goes on so.
+# What keys with another default meant before there were such keys, as JSON: a run that
+# an older version began goes on so.
 _BEFORE = {"objective.mask_duplicates": "false"}
 
 
@@ -68,6 +68,12 @@ class Config(Section):
                 "objective.same_mask: two passes share a mask where one encoder reads "
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
+            )
+        if self.objective.false_negative_guide and self.data.augmentation != "none":
+            raise ValueError(
+                "objective.false_negative_guide: a guide embeds the texts before "
+                "training, and positives are made in it; expected null, or "
+                f"data.augmentation none, received {self.data.augmentation}"
             )
         if self.objective.mlm_weight and not shared:
             raise ValueError(

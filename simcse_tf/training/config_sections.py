@@ -97,7 +97,7 @@ class ObjectiveConfig(Section):
                 f"received {shown(self.false_negative_guide)}"
             )
         dims, weights = self.matryoshka or [], self.matryoshka_weights
-        if self.matryoshka is not None and not dims or len(set(dims)) < len(dims):
+        if (self.matryoshka is not None and not dims) or len(set(dims)) < len(dims):
             raise ValueError(
                 "matryoshka: expected null or different numbers of dimensions, "
                 f"received {dims}"

@@ -10,12 +10,17 @@ from simcse_tf.training.config_sections import ObjectiveConfig
 from simcse_tf.training.teacher import Teacher
 
 
-def objective_of(config: ObjectiveConfig, teacher: Teacher | None = None) -> Objective:
+def objective_of(
+    config: ObjectiveConfig,
+    teacher: Teacher | None = None,
+    guide: Teacher | None = None,
+) -> Objective:
     """The objective that a config's `objective` section describes.
 
     Args:
         config: The section.
         teacher: Optional `Teacher`, where the section names one.
+        guide: Optional `Teacher`, where the section names a guide.
 
     Example:
 
@@ -29,6 +34,7 @@ def objective_of(config: ObjectiveConfig, teacher: Teacher | None = None) -> Obj
         config.same_mask,
         config.mask_duplicates,
         config.false_negative_margin,
+        guide.embeddings if guide else None,
     )
     if config.matryoshka:
         objective = Matryoshka(objective, config.matryoshka, config.matryoshka_weights)

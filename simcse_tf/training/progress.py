@@ -29,6 +29,7 @@ class Progress:
             and in a run of an older version.
         teacher: string. What tells the teacher's embeddings from others; empty without
             a teacher.
+        guide: string. That of the embeddings that say which negatives are false ones.
     """
 
     step: int = 0
@@ -36,6 +37,7 @@ class Progress:
     data: str = ""
     dev: str = ""
     teacher: str = ""
+    guide: str = ""
 
 
 def load_progress(run: str) -> Progress | None:

@@ -45,7 +45,7 @@ from simcse_tf.training.run_data import (
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
-from simcse_tf.training.teacher import Teacher, load_teacher
+from simcse_tf.training.teacher import Teacher, load_guide, load_teacher
 
 _JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
@@ -104,16 +104,17 @@ def _run(
     progress = progress_of(config, data, resume)
 
     teacher = load_teacher(config, data.source, progress)
+    guide = load_guide(config, data.source, progress)
     with strategy.scope():
-        model = build_model(config, data.last_step, teacher)
+        model = build_model(config, data.last_step, teacher, guide)
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
     problems: list[UserError] = []
-    if teacher:
-        teacher.compute(problems)
-        # Its weights are not needed any more.
-        del teacher
+    for other in filter(None, (teacher, guide)):
+        other.compute(problems)
+    # Their weights are not needed any more.
+    teacher = guide = None
     if chief:
         begin(output, config)
         say_how_read(model, config.model.preset)
@@ -127,7 +128,10 @@ def _run(
 
 
 def build_model(
-    config: Config, last_step: int, teacher: Teacher | None = None
+    config: Config,
+    last_step: int,
+    teacher: Teacher | None = None,
+    guide: Teacher | None = None,
 ) -> SimCSE:
     """The compiled model of a run, its random numbers seeded by the config.
 
@@ -135,6 +139,7 @@ def build_model(
         config: A `simcse_tf.training.config.Config`.
         last_step: int. The last step of the schedule.
         teacher: Optional `Teacher`, where the config names one.
+        guide: Optional `Teacher`, where the config names a guide.
 
     Example:
 
@@ -156,7 +161,7 @@ def build_model(
     optimizer = adam(schedule, config.training.weight_decay, config.training.clip_norm)
     model.compile(
         optimizer,
-        objective=objective_of(config.objective, teacher),
+        objective=objective_of(config.objective, teacher, guide),
         micro_batch_size=config.training.micro_batch_size,
         jit_compile=jit_compile,
     )

@@ -22,6 +22,7 @@ RESUMABLE_KEYS = (
     "data.train",
     "data.evaluation",
     "model.preset",
+    "objective.false_negative_guide",
     "objective.teacher.model",
     "training.epochs",
     "training.max_steps",

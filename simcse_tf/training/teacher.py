@@ -1,4 +1,6 @@
-"""The teacher that a run's config names, and its embeddings of the training texts."""
+"""Other models that a config names, and their embeddings of the training texts."""
+
+from typing import Any
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Source
@@ -12,11 +14,11 @@ from simcse_tf.objectives.text_embeddings import TextEmbeddings
 from simcse_tf.training.config import Config
 from simcse_tf.training.progress import Progress
 
-_KEY = "objective.teacher"
+_KEY, _GUIDE_KEY = "objective.teacher", "objective.false_negative_guide"
 
 
 class Teacher:
-    """A teacher that is loaded.
+    """A teacher or a guide that is loaded.
 
     Args:
         kept: Its embeddings, which may not be computed yet.
@@ -76,22 +78,57 @@ def load_teacher(config: Config, source: Source, progress: Progress) -> Teacher 
     settings = config.objective.teacher
     if settings is None:
         return None
-    try:
-        model = SimCSE.from_preset(
-            settings.model,
-            pooling=settings.pooling,
-            max_length=settings.max_length,
-            prompt_name=settings.prompt,
-        )
-    except UserError as error:
-        raise UserError(f"{_KEY}: {error}") from None
-    length = settings.max_length or longest_input(model.backbone)
-    say_how_read(model, settings.model, length)
-    kept = KeptEmbeddings(model, DistinctTexts(source), length, _KEY)
-    if progress.teacher and progress.teacher != kept.key:
-        raise UserError(
-            f"--resume: {_KEY}.model {settings.model} is not the teacher that the run "
-            "began with: that is another run"
-        )
+    kept = _load(
+        _KEY,
+        settings.model,
+        source,
+        progress.teacher,
+        pooling=settings.pooling,
+        max_length=settings.max_length,
+        prompt_name=settings.prompt,
+    )
     progress.teacher = kept.key
     return Teacher(kept, anchors_only=isinstance(source, AugmentedSource))
+
+
+def load_guide(config: Config, source: Source, progress: Progress) -> Teacher | None:
+    """Loads what says which candidates are false negatives, if a config names it.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+        source: The run's examples.
+        progress: As for `load_teacher`.
+
+    Raises:
+        UserError: As `load_teacher`.
+
+    Example:
+
+    ```python
+    load_guide(config, data.source, progress).embeddings.dim  # 384
+    ```
+    """
+    name = config.objective.false_negative_guide
+    if name is None:
+        return None
+    kept = _load(_GUIDE_KEY, name, source, progress.guide)
+    progress.guide = kept.key
+    return Teacher(kept, anchors_only=False)
+
+
+def _load(
+    key: str, name: str, source: Source, begun_with: str, **settings: Any
+) -> KeptEmbeddings:
+    try:
+        model = SimCSE.from_preset(name, **settings)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    length = settings.get("max_length") or longest_input(model.backbone)
+    say_how_read(model, name, length)
+    kept = KeptEmbeddings(model, DistinctTexts(source), length, key)
+    if begun_with and begun_with != kept.key:
+        raise UserError(
+            f"--resume: {key}: {name} is not the model that the run began with: that "
+            "is another run"
+        )
+    return kept
