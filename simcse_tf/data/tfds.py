@@ -26,7 +26,10 @@ class TFDSSource:
     ```
     """
 
+    scored = False
+    varies = False
     skipped = 0
+    notes: Sequence[str] = ()
 
     def __init__(self, name: str):
         import tensorflow_datasets as tfds

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.core.json_files import write_json
-from simcse_tf.data.base import Source
 from simcse_tf.data.batches import problems_told, training_batches
 from simcse_tf.distributed import collectives
 from simcse_tf.distributed.strategy import (
@@ -194,7 +193,7 @@ def fit(
     ```
     """
 
-    source, steps, last_step = data.source, data.steps_per_epoch, data.last_step
+    steps, last_step = data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
     with (
@@ -207,7 +206,7 @@ def fit(
             epoch, first = progress.step // steps, progress.step
             end = min((epoch + 1) * steps, last_step)
             batches = functools.partial(
-                _batches, model, source, config, range(first, end), problems
+                _batches, model, data, config, range(first, end), problems
             )
             model.fit(
                 distribute(model.distribute_strategy, batches),
@@ -231,7 +230,7 @@ def fit(
 
 def _batches(
     model: SimCSE,
-    source: Source,
+    data: RunData,
     config: Config,
     steps: range,
     problems: list[UserError],
@@ -240,7 +239,7 @@ def _batches(
 ) -> Any:
 
     batches = training_batches(
-        source,
+        data.source,
         config.training.batch_size,
         steps.start,
         steps.stop,
@@ -249,6 +248,7 @@ def _batches(
         replicas,
         own,
         problems,
+        data.plan,
     )
     return batches.map(model.prepare, tf.data.AUTOTUNE)
 

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from simcse_tf.data.augmentation import word_augmenter
 from simcse_tf.data.distinct_texts import DistinctTexts
+from simcse_tf.data.mixture import Mixture, Part
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
 from simcse_tf.data.sources import open_source
 from simcse_tf.objectives.text_embeddings import fingerprints
@@ -13,6 +14,9 @@ class Rows:
     """A source of rows in memory."""
 
     skipped = 0
+    notes = ()
+    varies = False
+    scored = False
 
     def __init__(self, rows, columns):
         self.rows = rows
@@ -65,3 +69,11 @@ def test_of_drawn_positives_the_sentences_are_read_that_they_come_from(tmp_path)
     made = AugmentedSource(sentences, word_augmenter("crop"), 0)
     for source in (sentences, made, NextSentenceSource(str(path), 1, 0)):
         assert sorted(texts_of(source)) == all_texts
+
+
+def test_of_a_mixture_all_is_read_that_any_epoch_may_hold():
+    pairs = Rows([(b"a", b"b"), (b"c", b"d"), (b"e", b"f"), (b"g", b"h")], 2)
+    triplets = Rows([(b"a", b"i", b""), (b"b", b"j", b"k")], 3)
+    parts = [Part("p", pairs, 0.25), Part("t", triplets, 3)]
+    found = texts_of(Mixture(parts))
+    assert sorted(found) == [bytes([code]) for code in b"abcdefghijk"]
