@@ -1,7 +1,7 @@
-"""Keras' own methods on strings: `fit`, `evaluate`, `predict`, and a batch at a time."""
+"""Keras' own methods on strings: `fit`, `predict`, and a batch at a time."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,6 +10,15 @@ import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
+from simcse_tf.model.keras_arguments import (
+    BATCH_SIZE,
+    check_epochs,
+    checked_batch_size,
+    is_prepared,
+    refuse,
+    refuse_losses,
+    split,
+)
 from simcse_tf.model.text_datasets import (
     column_batches,
     is_batched_source,
@@ -17,8 +26,6 @@ from simcse_tf.model.text_datasets import (
 )
 from simcse_tf.model.text_inputs import columns_of, string_tensor
 from simcse_tf.model.text_model import TextModel
-
-_BATCH_SIZE = 32
 
 
 class KerasMethods(TextModel):
@@ -41,6 +48,19 @@ class KerasMethods(TextModel):
         if not isinstance(inputs, Mapping) and not symbolic:
             inputs = self._features(inputs)
         return super().__call__(inputs, *args, **kwargs)
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training; a loss and metrics of labels are refused."""
+        refuse_losses(loss or loss_weights, metrics or weighted_metrics)
+        super().compile(optimizer, **kwargs)
 
     def fit(
         self,
@@ -101,17 +121,12 @@ class KerasMethods(TextModel):
         model.fit((anchors, positives, hard_negatives), batch_size=64, epochs=3)
         ```
         """
-        _refuse("class_weight", class_weight)
-        _refuse("sample_weight", sample_weight)
-        once = isinstance(x, Iterator) and steps_per_epoch is None
-        if once and epochs - initial_epoch > 1:
-            raise UserError(
-                "a generator is read once: expected steps_per_epoch with "
-                f"{epochs - initial_epoch} epochs, or a list or tf.data.Dataset"
-            )
-        batch_size = batch_size or _BATCH_SIZE
+        refuse("class_weight", class_weight)
+        refuse("sample_weight", sample_weight)
+        check_epochs(x, epochs - initial_epoch, steps_per_epoch)
+        batch_size = checked_batch_size(batch_size)
         if validation_split and validation_data is None:
-            x, validation_data = _split(x, y, validation_split)
+            x, validation_data = split(x, y, validation_split)
             y = None
         if validation_data is not None:
             size = validation_batch_size or batch_size
@@ -143,8 +158,8 @@ class KerasMethods(TextModel):
         **kwargs: Any,
     ) -> Any:
         """The loss without dropout; `x` and `y` as for `fit`."""
-        _refuse("sample_weight", sample_weight)
-        batches = self._batches(x, y, batch_size or _BATCH_SIZE)
+        refuse("sample_weight", sample_weight)
+        batches = self._batches(x, y, batch_size or BATCH_SIZE)
         return super().evaluate(
             batches,
             verbose=verbose,
@@ -186,7 +201,7 @@ class KerasMethods(TextModel):
         model.predict(["A man is playing a guitar."])  # (1, embedding_dim)
         ```
         """
-        batch_size = batch_size or _BATCH_SIZE
+        batch_size = batch_size or BATCH_SIZE
         if is_batched_source(x):
             if not isinstance(getattr(x, "element_spec", None), Mapping):
                 x = text_batches(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
@@ -209,9 +224,9 @@ class KerasMethods(TextModel):
         class_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """One step on one batch; `x` and `y` as for `fit`, or what `prepare` returns."""
-        _refuse("class_weight", class_weight)
-        _refuse("sample_weight", sample_weight)
+        """One step on a batch: `x` and `y` as for `fit`, or what `prepare` returns."""
+        refuse("class_weight", class_weight)
+        refuse("sample_weight", sample_weight)
         return super().train_on_batch(self._batch(x, y), return_dict=return_dict)
 
     def test_on_batch(
@@ -221,8 +236,8 @@ class KerasMethods(TextModel):
         sample_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """The loss of one batch without dropout; `x` and `y` as for `train_on_batch`."""
-        _refuse("sample_weight", sample_weight)
+        """A batch's loss without dropout; `x` and `y` as for `train_on_batch`."""
+        refuse("sample_weight", sample_weight)
         return super().test_on_batch(self._batch(x, y), return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
@@ -282,16 +297,15 @@ class KerasMethods(TextModel):
         self, x: Any, y: Any, batch_size: int, shuffle: bool = False
     ) -> tf.data.Dataset:
         """Batches of what `prepare` returns."""
-        if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
-            if _is_prepared(x.element_spec):
-                return x
+        if is_prepared(getattr(x, "element_spec", None)):
+            return x
         batches = column_batches(x, y, batch_size, shuffle)
         # As it is, an error in it keeps its one line.
         prepare = tf.autograph.experimental.do_not_convert(self.prepare)
         return batches.map(prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def _batch(self, x: Any, y: Any) -> Any:
-        if _is_prepared(x):
+        if is_prepared(x):
             return x
         with tf.device("CPU"):
             return self.prepare(*columns_of(x, y))
@@ -306,43 +320,6 @@ class KerasMethods(TextModel):
         # Nothing is left to build, and Keras would average the replicas' first
         # batches for it, which are of different lengths.
         pass
-
-
-def _is_prepared(x: Any) -> bool:
-    """Whether something is what `prepare` returns, or describes it."""
-    return isinstance(x, Mapping) and any(isinstance(v, Mapping) for v in x.values())
-
-
-def _split(x: Any, y: Any, share: float) -> tuple[Any, Any]:
-    """The first examples and the last ones, as Keras splits arrays."""
-    if is_batched_source(x):
-        raise UserError(
-            f"validation_split: a {type(x).__name__} has no known last examples: "
-            "expected lists or arrays, or validation_data"
-        )
-    columns = columns_of(x, y)
-    size = len(columns[0])
-    first = int(size * (1 - share))
-    if not 0 < first < size:
-        raise UserError(
-            f"validation_split: expected a share that leaves some of the {size} "
-            f"examples on both sides, received {share}"
-        )
-    return tuple(c[:first] for c in columns), tuple(c[first:] for c in columns)
-
-
-_REFUSED = {
-    "class_weight": "sentences have no classes",
-    "sample_weight": "the loss of an example depends on the others of its batch",
-}
-
-
-def _refuse(name: str, value: Any) -> None:
-    if value is not None:
-        raise UserError(
-            f"{name}: expected none, because {_REFUSED[name]}: repeat or leave out "
-            "examples instead"
-        )
 
 
 def _checked(embeddings: np.ndarray) -> np.ndarray:

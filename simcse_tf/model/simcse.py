@@ -8,7 +8,6 @@ import keras
 import keras_hub
 import tensorflow as tf
 
-from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
@@ -148,7 +147,6 @@ class SimCSE(SentenceEncoder):
             UserError: If the model cannot be trained with the objective, or XLA
                 cannot compile it.
         """
-        _refuse_losses(*args, **kwargs)
         # Keras would compile all that happens in a step, int32 variables too.
         super().compile(*args, jit_compile=False, **kwargs)
         self.micro_batch_size = micro_batch_size
@@ -302,28 +300,6 @@ class SimCSE(SentenceEncoder):
             self.tokenizer,
             static_shapes=self.static_shapes,
             **self.settings(),
-        )
-
-
-def _refuse_losses(
-    optimizer: Any = None,
-    loss: Any = None,
-    loss_weights: Any = None,
-    metrics: Any = None,
-    weighted_metrics: Any = None,
-    *others: Any,
-    **kwargs: Any,
-) -> None:
-    if loss is not None or loss_weights is not None:
-        raise UserError(
-            f"loss: expected none, received {loss or loss_weights!r}: what is minimized "
-            "is the objective, compile(optimizer, objective=Contrastive())"
-        )
-    if metrics or weighted_metrics:
-        raise UserError(
-            f"metrics: expected none, received {metrics or weighted_metrics!r}: "
-            "sentences have no labels; fit logs the loss, and simcse_tf.evaluate "
-            "scores embeddings"
         )
 
 

@@ -1,8 +1,8 @@
-"""Data sets, generators and Keras' own `PyDataset`s of strings, as batches of columns."""
+"""Data sets, generators and `PyDataset`s of strings, as batches of columns."""
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -43,6 +43,10 @@ def column_batches(
         return _source_batches(x, batch_size, shuffle)
     columns = columns_of(x, y)
     size = len(columns[0])
+    if size < 2:
+        raise UserError(
+            "expected two examples or more, because one has no negatives; received 1"
+        )
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     if shuffle:
         dataset = dataset.shuffle(size)
@@ -66,7 +70,7 @@ def text_batches(x: Any, batch_size: int) -> tf.data.Dataset:
     ```
     """
     if isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple):
-        texts, *others = x.element_spec
+        others = x.element_spec[1:]
         if not any(each.dtype == tf.string for each in tf.nest.flatten(others)):
             x = x.map(lambda text, *others: text)
     dataset = _source_batches(x, batch_size, drop_remainder=False)
@@ -101,8 +105,8 @@ def _source_batches(
     if isinstance(x, Iterator):
         return _of_generator(x)
     raise UserError(
-        f"a {type(x).__name__} of strings: expected one of what SimCSE.prepare returns, "
-        "or the tf.data.Dataset that it was made of"
+        f"a {type(x).__name__} of strings: expected the tf.data.Dataset that it was "
+        "made of, or one of what SimCSE.prepare returns"
     )
 
 
@@ -155,9 +159,11 @@ def _of_generator(generator: Iterator[Any]) -> tf.data.Dataset:
 def _of_py_dataset(x: keras.utils.PyDataset, shuffle: bool) -> tf.data.Dataset:
     def batches() -> Iterator[Columns]:
         x.on_epoch_begin()
-        order = itertools.count() if x.num_batches is None else range(x.num_batches)
-        if shuffle and x.num_batches:
-            order = random.sample(order, len(order))
+        order: Iterable[int] = itertools.count()
+        if x.num_batches is not None:
+            order = list(range(x.num_batches))
+            if shuffle:
+                random.shuffle(order)
         for index in order:
             yield columns_of(x[index])
         x.on_epoch_end()

@@ -124,10 +124,10 @@ def columns_of(x: Any, y: Any = None) -> Columns:
 
 
 def named_columns(columns: Any) -> list[Any]:
-    """The columns of a dictionary, a pandas DataFrame or a data set's element, in order.
+    """Columns that have names, in the order of `prepare`'s arguments.
 
     Args:
-        columns: Dictionary with some of the names of `column_names`.
+        columns: Dictionary or pandas DataFrame with the names of `column_names`.
 
     Raises:
         UserError: If there are other names, or one is missing.
@@ -167,13 +167,15 @@ def _columns(x: Any) -> Columns:
     if isinstance(x, list) and x:
         if all(isinstance(row, tuple) for row in x):
             x = _transposed(x)
-        elif isinstance(x[0], Sequence | np.ndarray | tf.Tensor) and not _is_string(x[0]):
+        elif isinstance(x[0], list | tuple | np.ndarray | tf.Tensor):
             raise UserError(
                 f"expected {_FORMS}, received a list of {type(x[0]).__name__}s, which "
                 "may be rows or columns"
             )
-    elif len(shape := getattr(x, "shape", ())) == 2 and shape[1] > 1:
-        x = tuple(x[:, index] for index in range(shape[1]))
+    else:
+        shape = tuple(getattr(x, "shape", ()))
+        if len(shape) == 2 and shape[1] > 1:
+            x = tuple(x[:, index] for index in range(shape[1]))
     return tuple(map(_column, x)) if isinstance(x, tuple) else (_column(x),)
 
 
@@ -188,7 +190,7 @@ def _column(values: Any) -> tf.Tensor:
 
 
 def _transposed(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    """Rows as columns. One with fewer hard negatives than another has `b""` for them."""
+    """Rows as columns, `b""` where one has fewer hard negatives than another."""
     widths = [len(row) for row in rows]
     width = max(widths)
     if min(widths) < min(width, 2):
@@ -198,10 +200,6 @@ def _transposed(rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
         )
     full: Iterable[Any] = (row + (b"",) * (width - len(row)) for row in rows)
     return tuple(map(list, zip(*full, strict=True)))
-
-
-def _is_string(value: Any) -> bool:
-    return isinstance(value, str | bytes)
 
 
 def _is_text(column: tf.Tensor) -> bool:
