@@ -37,22 +37,22 @@ class AugmentedSource:
     columns = 2
 
     def __init__(self, source: Source, augment: Augmenter, seed: int):
-        self._sentences = source
+        self.sentences = source
         self._augment = augment
         self._seed = seed
         self.skipped = source.skipped
 
     def __len__(self) -> int:
-        return len(self._sentences)
+        return len(self.sentences)
 
     @property
     def fingerprint(self) -> str:
         """See `simcse_tf.data.base.Source`."""
-        return self._sentences.fingerprint
+        return self.sentences.fingerprint
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
-        anchors = [anchor for (anchor,) in self._sentences.read(indices, epoch)]
+        anchors = [anchor for (anchor,) in self.sentences.read(indices, epoch)]
         generators = [_generator(self._seed, epoch, index) for index in indices]
         # A tokenizer reads bytes that are not UTF-8 in the same way.
         texts = [anchor.decode("utf-8", "replace") for anchor in anchors]
@@ -99,7 +99,7 @@ class NextSentenceSource:
                 "with a sentence a line and a blank line between paragraphs, received "
                 f"{path}"
             )
-        self._sentences = FileSource(path)
+        self.sentences = FileSource(path)
         self._seed = seed
         ends = _paragraph_ends(path)
         followers = ends - np.arange(len(ends)) - 1
@@ -118,7 +118,7 @@ class NextSentenceSource:
     @property
     def fingerprint(self) -> str:
         """See `simcse_tf.data.base.Source`."""
-        return self._sentences.fingerprint
+        return self.sentences.fingerprint
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
@@ -127,7 +127,7 @@ class NextSentenceSource:
             _generator(self._seed, epoch, index).integers(1, self._choices[index] + 1)
             for index in indices
         ]
-        texts = self._sentences.read([*anchors, *(anchors + steps)])
+        texts = self.sentences.read([*anchors, *(anchors + steps)])
         return [
             (anchor, positive)
             for (anchor,), (positive,) in zip(

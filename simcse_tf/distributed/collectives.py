@@ -72,7 +72,8 @@ def gather(embeddings: Any) -> Any:
     """All replicas' embeddings, in the order of the replicas; gradients flow.
 
     Args:
-        embeddings: Tensor of shape `(n, dim)`, the same `n` on every replica.
+        embeddings: Tensor of shape `(n, dim)`, the same `n` on every replica. It may
+            be int64 as well.
 
     Returns:
         Tensor of shape `(replicas * n, dim)`.
@@ -87,7 +88,10 @@ def gather(embeddings: Any) -> Any:
     if context.num_replicas_in_sync == 1:
         return embeddings
     with tf.name_scope("gather_embeddings"):
-        return context.all_gather(embeddings, axis=0)
+        gathered = context.all_gather(embeddings, axis=0)
+    # It forgets the dimensions that it does not change.
+    gathered.set_shape([None, *embeddings.shape[1:]])
+    return gathered
 
 
 def replica_offset(rows: Any) -> Any:

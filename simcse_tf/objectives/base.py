@@ -28,12 +28,16 @@ class Trainable(Protocol):
         tokenizer: The backbone's tokenizer.
         preset: What the model was loaded from, if it was.
         static_shapes: bool. Whether shapes must not depend on the data.
+        embedding_dim: int. Columns of the embeddings.
     """
 
     backbone: keras_hub.models.Backbone
     tokenizer: Tokenizer
     preset: str | None
     static_shapes: bool
+
+    @property
+    def embedding_dim(self) -> int: ...
 
 
 class Objective(ABC):

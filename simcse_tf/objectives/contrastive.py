@@ -23,8 +23,9 @@ from simcse_tf.objectives.false_negatives import (
     near_positive,
     text_ids,
 )
+from simcse_tf.objectives.text_embeddings import TextEmbeddings
 
-_TEXT_IDS = "text_ids"
+_TEXT_IDS, _GUIDE = "text_ids", "guide"
 
 
 @keras.saving.register_keras_serializable("simcse_tf")
@@ -46,8 +47,10 @@ class Contrastive(Objective):
             positive stays. Texts are compared byte by byte. Defaults to `True`.
         false_negative_margin: Optional float. An anchor's sum leaves out the
             candidates, its own hard negatives too, whose cosine with it exceeds its
-            positive's less the margin, as the embeddings of the step itself say.
-            Defaults to `None`: none.
+            positive's less the margin. Defaults to `None`: none.
+        guide: Optional `TextEmbeddings` of the training texts, another model's, whose
+            cosines the margin is for. Defaults to `None`: the cosines of the step
+            itself. Nothing learns from them.
 
     Example:
 
@@ -67,18 +70,23 @@ class Contrastive(Objective):
         same_mask: bool = False,
         mask_duplicates: bool = MASK_DUPLICATES,
         false_negative_margin: float | None = None,
+        guide: TextEmbeddings | None = None,
     ):
         self.temperature = temperature
         self.hard_negative_weight = hard_negative_weight
         self.same_mask = same_mask
         self.mask_duplicates = mask_duplicates
         self.false_negative_margin = false_negative_margin
+        self.guide = guide
 
     def targets(self, texts: Sequence[tf.Tensor], scores: tf.Tensor | None) -> Targets:
+        targets = {}
         # Also hard negatives that are not there are known by their text.
         if self.mask_duplicates or len(texts) > 2:
-            return {_TEXT_IDS: text_ids(texts)}
-        return {}
+            targets[_TEXT_IDS] = text_ids(texts)
+        if self.guide is not None:
+            targets[_GUIDE] = self.guide.of_batch(texts)
+        return targets
 
     def embedding_loss(self, embeddings: tf.Tensor, targets: Targets) -> tf.Tensor:
         anchor, *others = tf.unstack(embeddings)
@@ -110,6 +118,10 @@ class Contrastive(Objective):
                 reasons.append(duplicates(ids, all_ids))
         if self.false_negative_margin is not None:
             own = offset + tf.range(tf.shape(anchor)[0])
+            if _GUIDE in targets:
+                anchor, *others = tf.unstack(targets[_GUIDE], axis=1)
+                # The positive of a single sentence is the sentence itself.
+                candidates = [collectives.gather(x) for x in others or [anchor]]
             margin = self.false_negative_margin
             reasons.append(near_positive(anchor, candidates, margin, own))
         return functools.reduce(tf.logical_or, reasons) if reasons else None
@@ -121,12 +133,15 @@ class Contrastive(Objective):
             "same_mask": self.same_mask,
             "mask_duplicates": self.mask_duplicates,
             "false_negative_margin": self.false_negative_margin,
+            "guide": self.guide and self.guide.get_config(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Objective:
+        guide = config.get("guide")
         # A file that does not know the key is of a version that masked nothing.
-        return cls(**{"mask_duplicates": False, **config})
+        settings = {"mask_duplicates": False, **config}
+        return cls(**{**settings, "guide": guide and TextEmbeddings(**guide)})
 
 
 def contrastive_loss(

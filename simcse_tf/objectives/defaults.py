@@ -5,3 +5,5 @@ HARD_NEGATIVE_WEIGHT = 0.0
 MASK_DUPLICATES = True
 # BERT's own (Devlin et al. 2019, section 3.1).
 MLM_PROBABILITY = 0.15
+DISTILLATION_WEIGHT = 1.0
+DISTILLATION_LOSSES = ("listnet", "listmle", "embedding", "score")

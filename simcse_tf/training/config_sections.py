@@ -7,7 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from simcse_tf.core.json_files import shown
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
+    DISTILLATION_WEIGHT,
     HARD_NEGATIVE_WEIGHT,
+    MASK_DUPLICATES,
     MLM_PROBABILITY,
     TEMPERATURE,
 )
@@ -61,14 +63,51 @@ class ModelConfig(Section):
         return self.model_dump()
 
 
+class TeacherConfig(Section):
+    model: Annotated[str, Field(min_length=1)]
+    loss: Literal["listnet", "listmle", "embedding", "score"] = "listnet"
+    weight: Annotated[float, _within(0.0001, 1000)] = DISTILLATION_WEIGHT
+    temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
+    pooling: Pooling | None = None
+    max_length: Annotated[int, _within(3, _MOST)] | None = None
+    prompt: str | None = None
+
+
 class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence"] = "contrastive"
     next_k: Count = 1
     same_mask: bool = False
     temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
     hard_negative_weight: Annotated[float, _within(-1000, 1000)] = HARD_NEGATIVE_WEIGHT
+    mask_duplicates: bool = MASK_DUPLICATES
+    false_negative_margin: Annotated[float, _within(-1, 1)] | None = None
+    false_negative_guide: Annotated[str, Field(min_length=1)] | None = None
+    matryoshka: list[Count] | None = None
+    matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
+    consistency_weight: Annotated[float, _within(0, 1000)] = 0.0
+    teacher: TeacherConfig | None = None
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> "ObjectiveConfig":
+        if self.false_negative_guide and self.false_negative_margin is None:
+            raise ValueError(
+                "false_negative_guide: expected null without false_negative_margin, "
+                f"received {shown(self.false_negative_guide)}"
+            )
+        dims, weights = self.matryoshka or [], self.matryoshka_weights
+        if (self.matryoshka is not None and not dims) or len(set(dims)) < len(dims):
+            raise ValueError(
+                "matryoshka: expected null or different numbers of dimensions, "
+                f"received {dims}"
+            )
+        if weights is not None and (len(weights) != len(dims) or not any(weights)):
+            raise ValueError(
+                "matryoshka_weights: expected null, or a weight for each of "
+                f"matryoshka {shown(self.matryoshka)}, not all 0; received {weights}"
+            )
+        return self
 
 
 class DataConfig(Section):

@@ -2,15 +2,25 @@
 
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive
+from simcse_tf.objectives.distillation import Distillation
 from simcse_tf.objectives.masked_lm import MaskedLM
+from simcse_tf.objectives.matryoshka import Matryoshka
+from simcse_tf.objectives.ranking import RankingConsistency
 from simcse_tf.training.config_sections import ObjectiveConfig
+from simcse_tf.training.teacher import Teacher
 
 
-def objective_of(config: ObjectiveConfig) -> Objective:
+def objective_of(
+    config: ObjectiveConfig,
+    teacher: Teacher | None = None,
+    guide: Teacher | None = None,
+) -> Objective:
     """The objective that a config's `objective` section describes.
 
     Args:
         config: The section.
+        teacher: Optional `Teacher`, where the section names one.
+        guide: Optional `Teacher`, where the section names a guide.
 
     Example:
 
@@ -19,8 +29,25 @@ def objective_of(config: ObjectiveConfig) -> Objective:
     ```
     """
     objective: Objective = Contrastive(
-        config.temperature, config.hard_negative_weight, config.same_mask
+        config.temperature,
+        config.hard_negative_weight,
+        config.same_mask,
+        config.mask_duplicates,
+        config.false_negative_margin,
+        guide.embeddings if guide else None,
     )
+    if config.matryoshka:
+        objective = Matryoshka(objective, config.matryoshka, config.matryoshka_weights)
     if config.mlm_weight:
         objective += MaskedLM(config.mlm_weight, config.mlm_probability)
+    if config.consistency_weight:
+        objective += RankingConsistency(config.consistency_weight, config.temperature)
+    if config.teacher and teacher:
+        objective += Distillation(
+            teacher.embeddings,
+            config.teacher.loss,
+            config.teacher.weight,
+            config.teacher.temperature,
+            teacher.anchors_only,
+        )
     return objective
