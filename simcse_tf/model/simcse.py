@@ -1,5 +1,6 @@
 """SimCSE as a Keras model: two views in, one contrastive loss out."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.model.compilation import JitCompile, compiled, is_compiled
 from simcse_tf.model.sentence_encoder import SentenceEncoder
-from simcse_tf.objectives.base import Objective
+from simcse_tf.objectives.base import Objective, Targets
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.defaults import HARD_NEGATIVE_WEIGHT, TEMPERATURE
 from simcse_tf.objectives.gradient_caching import cached_gradients
@@ -21,6 +22,8 @@ from simcse_tf.objectives.views import Views, embed_views, micro_batch, stack_vi
 from simcse_tf.tokenizers.base import Tokenizer
 
 ENCODERS = ("shared", "dual")
+# Beside the columns in a prepared batch.
+_TARGETS = "targets"
 
 
 @keras.saving.register_keras_serializable("simcse_tf")
@@ -159,10 +162,32 @@ class SimCSE(SentenceEncoder):
                 self.optimizer.build(self.trainable_variables)
         collectives.expect_summed_gradients(self.optimizer)
 
+    def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
+        """Tokenizes one training batch, and adds what the objective needs of it.
+
+        Args:
+            *columns: String tensors of shape `(n,)`: anchors, positives, hard
+                negatives. Behind them may stand a float tensor `(n,)`: scores.
+
+        Returns:
+            As `TextModel.prepare`, and the objective's targets, if it has any, as
+            `"targets"`.
+
+        Raises:
+            UserError: If the objective cannot be trained on such columns.
+        """
+        *texts, last = map(tf.convert_to_tensor, columns)
+        scores = last if last.dtype.is_floating else None
+        if scores is None:
+            texts.append(last)
+        batch = super().prepare(*texts)
+        targets = self.objective.targets(texts, scores)
+        return {**batch, **({_TARGETS: targets} if targets else {})}
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        views = stack_views(batch)
-        loss, token_loss = self._step(views, self._draw_seed())
+        views, targets = stack_views(batch), batch.get(_TARGETS, {})
+        loss, token_loss = self._step(views, targets, self._draw_seed())
         examples = tf.shape(views["token_ids"])[1]
         return self._logs(loss + token_loss, examples, self.objective.logs(token_loss))
 
@@ -183,7 +208,9 @@ class SimCSE(SentenceEncoder):
         else:
             self._step = compiled(self._update)
 
-    def _update(self, views: Views, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _update(
+        self, views: Views, targets: Targets, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes a step; returns the loss of the embeddings and that of the tokens."""
         examples = tf.shape(views["token_ids"])[1]
         rows = self.micro_batch_size or examples
@@ -195,7 +222,7 @@ class SimCSE(SentenceEncoder):
 
         step = Step(
             encode,
-            loss=self.objective.embedding_loss,
+            loss=functools.partial(self.objective.embedding_loss, targets=targets),
             token_loss=self.objective.token_loss(views, rows, token_seeds),
             scale=self._scale_loss,
             variables=self.trainable_variables,
@@ -218,7 +245,8 @@ class SimCSE(SentenceEncoder):
             embedder.embed({name: tensor[view] for name, tensor in views.items()})
             for view, embedder in enumerate(self._embedders(views))
         ]
-        loss = self.objective.embedding_loss(tf.stack(embeddings))
+        targets = batch.get(_TARGETS, {})
+        loss = self.objective.embedding_loss(tf.stack(embeddings), targets)
         return self._logs(loss, tf.shape(embeddings[0])[0], {})
 
     def _embed_views(self, views: Views, seed: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
-from simcse_tf.objectives.views import COLUMNS
+from simcse_tf.objectives.views import column_names
 from simcse_tf.tokenizers.base import Tokenizer
 
 
@@ -183,22 +183,20 @@ class TextModel(keras.Model):
         """Tokenizes one training batch.
 
         Args:
-            *columns: One to three string tensors of shape `(n,)`: anchors,
-                positives, hard negatives.
+            *columns: String tensors of shape `(n,)`: anchors, positives, hard
+                negatives.
 
         Returns:
-            Dictionary of `"anchor"`, and of `"positive"` and `"hard_negative"`
-            where given, to what `preprocess` returns.
+            Dictionary of `"anchor"`, and of `"positive"`, `"hard_negative"`,
+            `"hard_negative_2"` and so on where given, to what `preprocess` returns.
 
         Raises:
-            ValueError: If there are more columns, or none.
+            ValueError: If there is none.
         """
-        if not 1 <= len(columns) <= len(COLUMNS):
-            raise ValueError(
-                f"Expected 1 to 3 columns ({', '.join(COLUMNS)}). "
-                f"Received: {len(columns)}"
-            )
-        return dict(zip(COLUMNS, self._preprocess(columns), strict=False))
+        if not columns:
+            raise ValueError("Expected a column of sentences or more. Received: none")
+        names = column_names(len(columns))
+        return dict(zip(names, self._preprocess(columns), strict=True))
 
     def fit(
         self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any

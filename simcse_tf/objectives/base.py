@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -15,6 +15,9 @@ from simcse_tf.tokenizers.base import Tokenizer
 
 # Function of a micro-batch's index.
 TokenLoss = Callable[[Any], tf.Tensor]
+
+# Tensors whose first dimension is that of the batch, by name.
+Targets = Mapping[str, tf.Tensor]
 
 
 class Trainable(Protocol):
@@ -68,13 +71,32 @@ class Objective(ABC):
         """The layers that `build` made."""
         return []
 
+    def targets(self, texts: Sequence[tf.Tensor], scores: tf.Tensor | None) -> Targets:
+        """What the loss compares embeddings with, computed from the texts themselves.
+
+        It is called in the input pipeline, on the CPU. The step sees no strings.
+
+        Args:
+            texts: The batch's columns, string tensors of shape `(n,)`.
+            scores: Optional float32 tensor of shape `(n,)`, where pairs have scores.
+
+        Returns:
+            Dictionary of tensors whose first dimension is `n`. Empty if the loss
+            follows from the embeddings alone.
+
+        Raises:
+            UserError: If the objective cannot be trained on such columns.
+        """
+        return {}
+
     @abstractmethod
-    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+    def embedding_loss(self, embeddings: tf.Tensor, targets: Targets) -> tf.Tensor:
         """The loss of a replica's whole batch.
 
         Args:
             embeddings: float32 tensor of shape `(views, n, dim)`: the anchors, the
-                positives and, for triplets, the hard negatives.
+                positives and, where there are any, the hard negatives.
+            targets: What the method `targets` returned for these examples.
 
         Returns:
             float32 scalar.
@@ -142,10 +164,15 @@ class Sum(Objective):
     def layers(self) -> list[keras.layers.Layer]:
         return [*self.first.layers, *self.second.layers]
 
-    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
-        return self.first.embedding_loss(embeddings) + self.second.embedding_loss(
-            embeddings
-        )
+    def targets(self, texts: Sequence[tf.Tensor], scores: tf.Tensor | None) -> Targets:
+        return {
+            **self.first.targets(texts, scores),
+            **self.second.targets(texts, scores),
+        }
+
+    def embedding_loss(self, embeddings: tf.Tensor, targets: Targets) -> tf.Tensor:
+        first = self.first.embedding_loss(embeddings, targets)
+        return first + self.second.embedding_loss(embeddings, targets)
 
     def token_loss(
         self, views: Views, rows: Any, seeds: Sequence[tf.Tensor]

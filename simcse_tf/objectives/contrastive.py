@@ -8,7 +8,7 @@ from keras import ops
 
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.ops import l2_normalize
-from simcse_tf.objectives.base import Objective
+from simcse_tf.objectives.base import Objective, Targets
 from simcse_tf.objectives.defaults import HARD_NEGATIVE_WEIGHT, TEMPERATURE
 
 
@@ -47,7 +47,7 @@ class Contrastive(Objective):
         self.hard_negative_weight = hard_negative_weight
         self.same_mask = same_mask
 
-    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+    def embedding_loss(self, embeddings: tf.Tensor, targets: Targets) -> tf.Tensor:
         anchor, *candidates = tf.unstack(embeddings)
         return contrastive_loss(
             anchor,

@@ -12,7 +12,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.families import encoder_of
 from simcse_tf.encoders.keras_layers import parts_of, transformer_layers
-from simcse_tf.objectives.base import Objective, TokenLoss, Trainable
+from simcse_tf.objectives.base import Objective, Targets, TokenLoss, Trainable
 from simcse_tf.objectives.defaults import MLM_PROBABILITY
 from simcse_tf.objectives.views import Views, as_one_batch, micro_batch
 from simcse_tf.tokenizers.base import Tokenizer
@@ -65,7 +65,7 @@ class MaskedLM(Objective):
     def layers(self) -> list[keras.layers.Layer]:
         return [self.head]
 
-    def embedding_loss(self, embeddings: tf.Tensor) -> tf.Tensor:
+    def embedding_loss(self, embeddings: tf.Tensor, targets: Targets) -> tf.Tensor:
         return tf.zeros(())
 
     def token_loss(

@@ -12,22 +12,40 @@ import tensorflow as tf
 from simcse_tf.encoders.base import Features
 from simcse_tf.encoders.embedder import Embedder
 
-COLUMNS = ("anchor", "positive", "hard_negative")
+_COLUMNS = ("anchor", "positive", "hard_negative")
 
 # Tensors of shape `(views, n, length)` by the name of the backbone's input.
 Views = dict[str, tf.Tensor]
+
+
+def column_names(columns: int) -> list[str]:
+    """The names of a batch's columns of sentences.
+
+    Args:
+        columns: int. How many there are: 1 of anchors, 2 with positives, more with
+            hard negatives.
+
+    Example:
+
+    ```python
+    column_names(4)  # ["anchor", "positive", "hard_negative", "hard_negative_2"]
+    ```
+    """
+    others = (f"hard_negative_{number}" for number in range(2, columns - 1))
+    return [*_COLUMNS[:columns], *others]
 
 
 def stack_views(batch: Mapping[str, Features]) -> Views:
     """Stacks the columns of a batch, padded to one length.
 
     Args:
-        batch: Dictionary from a name of `COLUMNS` to the backbone's inputs, int32
-            tensors of shape `(n, length)`. `SimCSE.prepare` makes it.
+        batch: Dictionary from a name of `column_names` to the backbone's inputs, int32
+            tensors of shape `(n, length)`. `SimCSE.prepare` makes it. What else is in
+            it is left out.
 
     Returns:
         Dictionary of int32 tensors of shape `(views, n, longest length)`. There are
-        two or three views: a single column is there twice.
+        at least two views: a single column is there twice.
 
     Example:
 
@@ -36,7 +54,7 @@ def stack_views(batch: Mapping[str, Features]) -> Views:
     # (2, 2, 6)
     ```
     """
-    columns = [batch[name] for name in COLUMNS if name in batch]
+    columns = [batch[name] for name in column_names(len(batch)) if name in batch]
     if len(columns) == 1:
         # The same sentences again: dropout gives them another mask.
         columns *= 2

@@ -34,7 +34,8 @@ from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.announcements import report_compilation, report_data
 from simcse_tf.training.callbacks import RunLog
-from simcse_tf.training.config import Config, ObjectiveConfig
+from simcse_tf.training.config import Config
+from simcse_tf.training.config_sections import ObjectiveConfig
 from simcse_tf.training.divergence import Guard, LossWatch, diverged
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.progress import Progress

@@ -27,10 +27,10 @@ strategy = strategy_of("mirrored" if replicas > 1 else "none")
 spoiled = tf.Variable([-1, -1], dtype=tf.int32)
 
 class Spoilable(Contrastive):
-    def embedding_loss(self, embeddings):
+    def embedding_loss(self, embeddings, targets):
         here = tf.stack([collectives.replica_offset(1), tf.cast(step, tf.int32)])
         bad = tf.reduce_all(here == spoiled)
-        return super().embedding_loss(embeddings) * tf.where(bad, np.inf, 1.0)
+        return super().embedding_loss(embeddings, targets) * tf.where(bad, np.inf, 1.0)
 
 with strategy.scope():
     keras.utils.set_random_seed(1)

@@ -10,7 +10,7 @@ from simcse_tf import SimCSE
 from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
 from simcse_tf.objectives.masked_lm import MaskedLM
-from simcse_tf.training.config import ObjectiveConfig
+from simcse_tf.training.config_sections import ObjectiveConfig
 from simcse_tf.training.run import objective_of
 
 EMBEDDINGS = tf.random.stateless_normal([2, 6, 8], [1, 2])
@@ -22,8 +22,9 @@ class FirstHalf(Objective):
     def __init__(self, inner):
         self.inner = inner
 
-    def embedding_loss(self, embeddings):
-        return self.inner.embedding_loss(embeddings[..., : embeddings.shape[-1] // 2])
+    def embedding_loss(self, embeddings, targets):
+        half = embeddings[..., : embeddings.shape[-1] // 2]
+        return self.inner.embedding_loss(half, targets)
 
     def get_config(self):
         return {"inner": keras.saving.serialize_keras_object(self.inner)}
@@ -32,7 +33,7 @@ class FirstHalf(Objective):
 def test_a_sum_adds_the_losses():
     both = Contrastive(0.1) + Contrastive(1.0)
     expected = sum(contrastive_loss(*EMBEDDINGS, temperature=t) for t in (0.1, 1.0))
-    np.testing.assert_allclose(both.embedding_loss(EMBEDDINGS), expected, rtol=1e-6)
+    np.testing.assert_allclose(both.embedding_loss(EMBEDDINGS, {}), expected, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -40,7 +41,7 @@ def test_an_objective_may_wrap_another(tiny_preset):
     wrapped = FirstHalf(Contrastive())
     anchor, positive = EMBEDDINGS[..., :4]
     np.testing.assert_allclose(
-        wrapped.embedding_loss(EMBEDDINGS), contrastive_loss(anchor, positive)
+        wrapped.embedding_loss(EMBEDDINGS, {}), contrastive_loss(anchor, positive)
     )
     keras.utils.set_random_seed(1)
     model = SimCSE.from_preset(str(tiny_preset), dropout=0.0, pooling="avg")
