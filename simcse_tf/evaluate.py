@@ -91,7 +91,7 @@ def _parser() -> Parser:
         required=True,
         nargs="+",
         metavar="PATH",
-        help="SentEval directory (STS/, SICK/, MR/ ...), directory in BEIR's layout, or "
+        help="SentEval directory (STS/, SICK/, MR/ ...), one in BEIR's layout, or a "
         "table of scored pairs or triplets; several, also as NAME=PATH",
     )
     parser.add_argument(

@@ -98,7 +98,8 @@ def read_retrieval(directory: Path, qrels: Path) -> RetrievalSet:
             relevant.setdefault(query, {})[document] = value
     if not relevant:
         raise UserError(f"{qrels} holds no relevant document")
-    return RetrievalSet({query: queries[query] for query in relevant}, documents, relevant)
+    asked = {query: queries[query] for query in relevant}
+    return RetrievalSet(asked, documents, relevant)
 
 
 def _pairs(path: Path, rows: Sequence[_Row]) -> Pairs:

@@ -1,8 +1,8 @@
 """How good rankings are: nDCG, MRR and recall, as `trec_eval` defines them.
 
-Rankings come from `search.exact.top_k`: of documents whose cosines agree to six decimals,
-the one that comes first in the corpus goes first. (`trec_eval` orders ties by the names
-of the documents, from the last to the first; on rankings without ties both agree.)
+Rankings come from `search.exact.top_k`: of documents whose cosines agree to six
+decimals, the one that comes first in the corpus goes first. (`trec_eval` orders ties by
+the documents' ids, from the last to the first; without ties both agree.)
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@
 `encode(sentences)` does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -101,7 +101,7 @@ class ModelResults:
 
 
 def with_average(scores: Mapping[str, float]) -> dict[str, float]:
-    """Adds `"avg"`: the mean of the STS tasks, or else of own sets, or of transfer tasks.
+    """Adds `"avg"`: the mean of STS tasks, or else of own sets, or of transfer tasks.
 
     Example:
 

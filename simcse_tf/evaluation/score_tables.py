@@ -8,6 +8,32 @@ from simcse_tf.evaluation.results import ModelResults
 from simcse_tf.evaluation.significance import Comparison, Estimate
 from simcse_tf.evaluation.tables import Row, format_rows
 
+_SCORE = {"score": "score"}
+
+
+def format_scores(scores: Mapping[str, float]) -> str:
+    """The scores of STS tasks under the paper's names, and those of own sets.
+
+    Args:
+        scores: As `results.evaluate` returns them.
+
+    Returns:
+        Lines without a final newline.
+
+    Example:
+
+    ```python
+    print(format_scores({"mine": 71.0, "own_avg": 71.0, "avg": 71.0}))
+    ```
+    """
+    own = [name for name in scores if name not in sts.LABELS]
+    tables = []
+    if len(scores) > len(own) + 1:
+        tables.append(sts.format_table(scores))
+    if own:
+        tables.append(format_rows([(n, {"score": scores[n]}) for n in own], _SCORE))
+    return "\n".join(tables)
+
 
 def format_sts(
     titles: Sequence[str],

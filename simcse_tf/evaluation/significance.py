@@ -282,7 +282,8 @@ def correlation_draws(
     scores = np.zeros((len(similarities), 1 + resamples))
     for part, weight in parts or [(slice(None), 1.0)]:
         sides = [_side(v[part], metric) for v in values]
-        for draw, counts in enumerate(_counts(len(values[0][part]), generator, resamples)):
+        drawn = _counts(len(values[0][part]), generator, resamples)
+        for draw, counts in enumerate(drawn):
             people, *models = (side(counts) for side in sides)
             correlations = [_correlation(model, people, counts) for model in models]
             scores[:, draw] += weight * np.array(correlations)

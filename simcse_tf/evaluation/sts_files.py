@@ -32,9 +32,7 @@ _SICK_FILES = {
 }
 # Spelled out, because a subset that went missing would otherwise change the score
 # without a word. STS13 has no SMT, which is not freely available (as in SentEval).
-_SUBSETS = {
-    task: tuple(counts.STS[task]) for task in TASKS if task.startswith("STS1")
-}
+_SUBSETS = {task: tuple(counts.STS[task]) for task in TASKS if task.startswith("STS1")}
 # The columns of the score and of the sentences, and whether there is a header.
 _TABLES = {
     "STSBenchmark": (4, (5, 6), False),

@@ -59,6 +59,9 @@ class Tasks:
     transfer: Mapping[str, Mapping[str, Examples]] = field(default_factory=dict)
     own: Mapping[str, OwnSet] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.sts or self.transfer or self.own)
+
 
 @dataclass(frozen=True)
 class FoundData:
@@ -84,8 +87,9 @@ class FoundData:
         A set that is a single file has a dev split: it is what checkpoints are chosen
         by.
         """
-        own = [n for n, files in self.own.items() if {split, _as_only(split)} & {*files}]
-        return [*(sts.available_tasks(self.senteval, split) if self.senteval else []), *own]
+        tasks = sts.available_tasks(self.senteval, split) if self.senteval else []
+        own = [n for n, files in self.own.items() if _file_of(files, split)]
+        return [*tasks, *own]
 
 
 def find_data(data: Data, where: str = "--data") -> FoundData:
@@ -264,8 +268,8 @@ def _check_name(name: str, where: str) -> None:
         )
 
 
-def _as_only(split: str) -> str:
-    return _ONLY if split == "dev" else split
+def _file_of(files: Mapping[str, Path], split: str) -> Path | None:
+    return files.get(split) or (files.get(_ONLY) if split == "dev" else None)
 
 
 def _read(name: str, files: Mapping[str, Path], split: str) -> OwnSet:

@@ -2,21 +2,22 @@
 
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.simcse import SimCSE
+from simcse_tf.training.progress import Progress
 from simcse_tf.training.run_data import RunData
 
 
-def report_data(data: RunData, resume: bool, done: int) -> None:
+def report_data(data: RunData, resume: bool, progress: Progress) -> None:
     """Prints how much there is to do.
 
     Args:
         data: The run's data.
         resume: bool. Whether the user asked to resume.
-        done: int. Steps that are done already.
+        progress: How far it has come.
 
     Example:
 
     ```python
-    report_data(data, resume=False, done=0)  # 1000 triplets; 15 steps an epoch, ...
+    report_data(data, resume=False, progress=Progress())  # 1000 triplets; 15 steps ...
     ```
     """
     source = data.source
@@ -26,10 +27,26 @@ def report_data(data: RunData, resume: bool, done: int) -> None:
         f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
         f"{data.last_step} in all"
     )
-    if done:
-        print(f"resuming after step {done}")
-    elif resume:
+    if progress.step and not progress.ended:
+        print(f"resuming after step {progress.step}")
+    elif resume and not progress.step:
         print("no checkpoint yet: the run starts from the beginning")
+
+
+def report_early_end(progress: Progress) -> None:
+    """Prints that a run has ended before its last step.
+
+    Example:
+
+    ```python
+    report_early_end(progress)  # ended early, after step 750: ...
+    ```
+    """
+    print(
+        f"ended early, after step {progress.step}: no better dev score in the last "
+        f"{progress.stale} evaluations (evaluation.patience; with a larger one, "
+        "--resume goes on)"
+    )
 
 
 def report_compilation(model: SimCSE) -> None:

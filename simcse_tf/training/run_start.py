@@ -32,6 +32,7 @@ RESUMABLE_KEYS = (
     "training.keep",
     "evaluation.geometry_every",
     "evaluation.test",
+    "evaluation.patience",
 )
 
 
