@@ -108,6 +108,20 @@ def texts_of(own: OwnSet) -> list[str]:
     return [*own.documents.values(), *own.queries.values()]
 
 
+def size_of(own: OwnSet) -> str:
+    """How much a set holds, in words.
+
+    Example:
+
+    ```python
+    size_of(retrieval_set)  # "50 queries, 1,000 documents"
+    ```
+    """
+    if isinstance(own, RetrievalSet):
+        return f"{len(own):,} queries, {len(own.documents):,} documents"
+    return f"{len(own):,} {'pairs' if isinstance(own, Pairs) else 'triplets'}"
+
+
 def measure_sets(encode: Encoder, sets: Sets) -> dict[str, np.ndarray]:
     """What each example of the sets gives; see `Samples`.
 

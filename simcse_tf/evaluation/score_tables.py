@@ -26,12 +26,15 @@ def format_scores(scores: Mapping[str, float]) -> str:
     print(format_scores({"mine": 71.0, "own_avg": 71.0, "avg": 71.0}))
     ```
     """
-    own = [name for name in scores if name not in sts.LABELS]
+    own = [name for name in scores if name not in {*sts.LABELS, AVERAGE}]
     tables = []
-    if len(scores) > len(own) + 1:
+    if any(name in scores for name in sts.TASKS):
         tables.append(sts.format_table(scores))
     if own:
-        tables.append(format_rows([(n, {"score": scores[n]}) for n in own], _SCORE))
+        rows = [(name, {"score": scores[name]}) for name in own]
+        if len({name.partition(":")[0] for name in own}) > 1:
+            rows.append(("Avg.", {"score": scores[AVERAGE]}))
+        tables.append(format_rows(rows, _SCORE))
     return "\n".join(tables)
 
 

@@ -1,5 +1,7 @@
 """What a run says before its first step."""
 
+from simcse_tf.evaluation.own_sets import size_of
+from simcse_tf.evaluation.tasks import Tasks
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.training.progress import Progress
@@ -31,6 +33,24 @@ def report_data(data: RunData, resume: bool, progress: Progress) -> None:
         print(f"resuming after step {progress.step}")
     elif resume and not progress.step:
         print("no checkpoint yet: the run starts from the beginning")
+
+
+def report_dev(dev: Tasks, select: str) -> None:
+    """Prints what chooses the best model.
+
+    Args:
+        dev: The dev data.
+        select: string. The score that decides.
+
+    Example:
+
+    ```python
+    report_dev(data.dev, "avg")  # dev: mine (50 pairs); the best model is chosen by avg
+    ```
+    """
+    sets = {**dev.sts, **dev.own}
+    sizes = ", ".join(f"{name} ({size_of(own)})" for name, own in sets.items())
+    print(f"dev: {sizes}; the best model is chosen by {select}")
 
 
 def report_early_end(progress: Progress) -> None:

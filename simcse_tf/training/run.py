@@ -30,11 +30,13 @@ from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.announcements import (
     report_compilation,
     report_data,
+    report_dev,
     report_early_end,
 )
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.config import Config
 from simcse_tf.training.config_sections import ObjectiveConfig
+from simcse_tf.training.dev_data import selection
 from simcse_tf.training.divergence import Guard, LossWatch
 from simcse_tf.training.evaluation import evaluations, final_scores
 from simcse_tf.training.optimizer import LinearDecay, adam
@@ -108,6 +110,8 @@ def _run(
         begin(output, config)
         say_how_read(model, config.model.preset)
         report_data(data, resume, progress)
+        if data.dev:
+            report_dev(data.dev, selection(config.evaluation.select, data.dev))
         report_compilation(model)
     fit(model, data, config, progress)
     if chief and progress.ended:

@@ -16,8 +16,8 @@ RUNS = 12
 def random_set(seed):
     """Vectors by text, queries, documents and relevances.
 
-    Vectors are short and of whole numbers, so that many cosines are equal. The ids of the
-    documents fall, since `trec_eval` puts the last id first among equals.
+    Vectors are short and of whole numbers, so that many cosines are equal. The
+    documents' ids fall, since `trec_eval` puts the last id first among equals.
     """
     draw = np.random.default_rng(seed)
     count = int(draw.integers(2, 160))
