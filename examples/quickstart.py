@@ -49,7 +49,7 @@ def quickstart() -> None:
     _step("A small NLI-like training set and a graded test set")
     _command("datasets.grammar", "--output", data)
     _step("MiniLM's scores before training")
-    _command("evaluate", "--model", MODEL, "--data", data / "senteval", "--tasks=STS-B")
+    _command("evaluate", "--model", MODEL, "--data", data / "pairs")
     _step("Supervised SimCSE: train, and evaluate the best checkpoint")
     _command("train", "--config", CONFIG)
     _step("A SavedModel that takes raw strings")

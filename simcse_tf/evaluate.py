@@ -1,4 +1,4 @@
-"""`python -m simcse_tf.evaluate`: a model's scores on STS and transfer tasks."""
+"""`python -m simcse_tf.evaluate`: a model's scores on STS, transfer and own tasks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     outputs = _outputs(arguments, names)
 
     from simcse_tf.evaluation import results, score_tables
+    from simcse_tf.evaluation.tasks import find_data, load_tasks, named_data
 
     scoring = _scoring(arguments)
-    tasks = results.load_tasks(
-        arguments.data, arguments.tasks.split(","), arguments.split
-    )
+    wanted = arguments.tasks.split(",") if arguments.tasks else None
+    found = find_data(named_data(arguments.data))
+    tasks = load_tasks(found, wanted, arguments.split)
 
     from simcse_tf.encoding.arguments import reading_of
     from simcse_tf.encoding.bulk import load_encoder
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     titles = names if arguments.compare else [""]
     if tasks.sts:
         print(score_tables.format_sts(titles, measured, comparisons))
+    if tasks.own:
+        print(score_tables.format_own(titles, measured, comparisons))
     if tasks.transfer:
         print(score_tables.format_transfer(titles, measured))
         print(score_tables.format_seconds(titles, measured))
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             **{key: getattr(arguments, key) for key in keys},
             **reading,
             "models": [
-                {"model": name, **result.details(tasks.sts)}
+                {"model": name, **result.details(tasks)}
                 for name, result in zip(names, measured, strict=True)
             ],
             "differences": {task: c._asdict() for task, c in comparisons.items()},
@@ -73,17 +76,23 @@ def _parser() -> Parser:
 
     parser = Parser(
         "simcse_tf.evaluate",
-        description="Correlation x 100 on STS tasks, accuracy x 100 on transfer tasks.",
+        description="A model's scores, times 100, on STS tasks, transfer tasks and "
+        "data of your own.",
     )
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     add_reading_flags(parser, cut="where the encoder has no more positions")
     parser.add_argument(
         "--tasks",
-        default="sts",
-        help="sts, transfer, names such as STS12,SICK-R,MR, or several of these",
+        help="sts, transfer, own, names such as STS12,SICK-R,MR, or several of these; "
+        "default: STS and all data of your own",
     )
     parser.add_argument(
-        "--data", required=True, help="SentEval directory: STS/, SICK/, MR/ and so on"
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="SentEval directory (STS/, SICK/, MR/ ...), one in BEIR's layout, or a "
+        "table of scored pairs or triplets; several, also as NAME=PATH",
     )
     parser.add_argument(
         "--split",

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of
+from simcse_tf.evaluation.tasks import named_data
 from simcse_tf.reporting.build import report
 
 __all__ = ["main", "report"]
 
-KINDS = ("sts", "transfer")
+KINDS = ("sts", "own", "transfer")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,9 +20,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--compare", metavar="RUN|MODEL", help="another run, or any model"
     )
     parser.add_argument(
-        "--data", metavar="DIR", help="SentEval's layout; default: the run's own"
+        "--data",
+        nargs="+",
+        metavar="PATH",
+        help="as evaluate takes them; default: the run's own",
     )
-    parser.add_argument("--tasks", default="sts", help="sts, transfer or sts,transfer")
+    parser.add_argument(
+        "--tasks",
+        default="sts,own",
+        help="some of sts, own (data of your own) and transfer; default: sts,own",
+    )
     parser.add_argument("--queries", metavar="FILE", help="to retrieve for, one a line")
     parser.add_argument("--corpus", metavar="FILE", help="to retrieve, one a line")
     parser.add_argument(
@@ -36,13 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     kinds = [kind.strip().lower() for kind in arguments.tasks.split(",")]
     if not set(kinds) <= set(KINDS):
         raise UserError(
-            f"--tasks: expected sts, transfer or sts,transfer, "
-            f"received {arguments.tasks}"
+            f"--tasks: expected some of {', '.join(KINDS)}, received {arguments.tasks}"
         )
     written = report(
         arguments.run,
         arguments.compare,
-        arguments.data,
+        named_data(arguments.data) if arguments.data else None,
         kinds,
         arguments.queries,
         arguments.corpus,

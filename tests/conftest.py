@@ -21,6 +21,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("keras")
 
 
+@pytest.fixture(scope="module")
+def small_tasks():
+    """Takes task files of any size for SentEval's."""
+    from simcse_tf.evaluation import counts
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, "STS", {})
+        patch.setattr(counts, "TRANSFER", {})
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The real data sets: STS tasks, Wikipedia sentences, SNLI triplets."""

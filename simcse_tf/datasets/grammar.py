@@ -2,8 +2,8 @@
 
 It takes the place of NLI (section 4 of the paper) where a minute of training must
 show an effect: `nli.csv` holds triplets of a premise, a sentence it entails and one
-that contradicts it, and `senteval/` pairs graded from 0 to 5 in the layout of the
-STS Benchmark. Contradictions keep nearly all the words of the premise (who did it
+that contradicts it, and `pairs/` pairs graded from 0 to 5, as the evaluation takes
+them. Contradictions keep nearly all the words of the premise (who did it
 to whom, not, opposites, numbers, places, times), entailments often few of them
 (passive, synonyms, reversed comparisons), so that counting common words does not
 help. The pairs use another lexicon than the triplets.
@@ -41,6 +41,7 @@ GRADES = {
     0: "nothing in common",
 }
 PAIRS_PER_GRADE = {"dev": 50, "test": 100}
+_SCORED = ("sentence1", "sentence2", "score")
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,10 @@ def graded_pairs(seed: int = 42) -> dict[str, list[GradedPair]]:
 
 
 def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
-    """Writes `nli.csv` and `senteval/STS/STSBenchmark/sts-{dev,test}.csv`.
+    """Writes `nli.csv` and `pairs/{dev,test}.csv`.
 
-    Each file appears whole or not at all. `simcse_tf.evaluation.sts` reads
-    `output/senteval`.
+    Each file appears whole or not at all. `simcse_tf.evaluation.tasks` reads
+    `output/pairs`.
 
     Args:
         output: The directory to write in; made if missing.
@@ -155,7 +156,7 @@ def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
     Example:
 
     ```python
-    write("data", count=400)  # data/nli.csv, data/senteval/...
+    write("data", count=400)  # data/nli.csv, data/pairs/...
     ```
     """
     rows = triplets(count, seed)
@@ -164,10 +165,9 @@ def write(output: str | Path, count: int = TRIPLETS, seed: int = 42) -> None:
         with atomic_write(Path(output, "nli.csv")) as path:
             _write_csv(path, [COLUMNS, *rows])
         for split, pairs in splits.items():
-            with atomic_write(
-                Path(output, "senteval/STS/STSBenchmark", f"sts-{split}.csv")
-            ) as path:
-                _write_benchmark(path, pairs, split)
+            scored = [(p.sentence_a, p.sentence_b, str(p.grade)) for p in pairs]
+            with atomic_write(Path(output, "pairs", f"{split}.csv")) as path:
+                _write_csv(path, [_SCORED, *scored])
     except OSError as error:
         raise UserError(f"cannot write in {output}: {error.strerror}") from error
 
@@ -210,7 +210,7 @@ def _summary(output: Path, count: int, seed: int) -> str:
         lines.append("")
     splits = graded_pairs(seed)
     sizes = " and ".join(f"{len(pairs)} {split}" for split, pairs in splits.items())
-    lines.append(f"{output / 'senteval'}: {sizes} pairs, for example")
+    lines.append(f"{output / 'pairs'}: {sizes} pairs, for example")
     for grade in (5, 3, 1):
         pair = next(pair for pair in splits["test"] if pair.grade == grade)
         lines.append(f"  {grade} ({GRADES[grade]})")
@@ -221,19 +221,6 @@ def _summary(output: Path, count: int, seed: int) -> str:
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def _write_benchmark(path: Path, pairs: Sequence[GradedPair], split: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for number, pair in enumerate(pairs):
-            columns = (
-                "grammar",
-                pair.family,
-                split,
-                f"{number:04}",
-                f"{pair.grade:.3f}",
-            )
-            file.write("\t".join((*columns, pair.sentence_a, pair.sentence_b)) + "\n")
 
 
 def _draw_unseen(draw: Callable[[], _Sentences], seen: set[str]) -> _Sentences:

@@ -55,7 +55,7 @@ def spearman(
     from scipy.stats import spearmanr
 
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    return float(spearmanr(x, y).statistic) if _defined(x, y) else _or_zero(undefined)
+    return float(spearmanr(x, y).statistic) if _defined(x, y) else or_zero(undefined)
 
 
 def pearson(
@@ -80,7 +80,7 @@ def pearson(
     from scipy.stats import pearsonr
 
     x, y = np.asarray(predicted, np.float64), np.asarray(gold, np.float64)
-    return float(pearsonr(x, y).statistic) if _defined(x, y) else _or_zero(undefined)
+    return float(pearsonr(x, y).statistic) if _defined(x, y) else or_zero(undefined)
 
 
 METRICS = {"spearman": spearman, "pearson": pearson}
@@ -90,7 +90,15 @@ def _defined(x: np.ndarray, y: np.ndarray) -> bool:
     return all(v.size > 1 and np.isfinite(v).all() and np.ptp(v) > 0 for v in (x, y))
 
 
-def _or_zero(undefined: float | None) -> float:
+def or_zero(undefined: float | None) -> float:
+    """The score where it is undefined; 0 with a `RuntimeWarning` without one.
+
+    Example:
+
+    ```python
+    or_zero(math.nan)  # nan
+    ```
+    """
     if undefined is not None:
         return undefined
     warnings.warn(

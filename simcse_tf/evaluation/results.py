@@ -1,44 +1,22 @@
-"""What models reach on STS and transfer tasks, and how two of them differ.
+"""What models reach on tasks and own sets, and how two of them differ.
 
 `evaluate` prints it and `report` draws it. No model is known here: any
 `encode(sentences)` does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simcse_tf.core.extras import require
-from simcse_tf.evaluation import significance, sts, transfer
+from simcse_tf.evaluation import own_sets, significance, sts, transfer
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
-from simcse_tf.evaluation.significance import Comparison
+from simcse_tf.evaluation.significance import Comparison, Estimate
 from simcse_tf.evaluation.sts import Pairs
-from simcse_tf.evaluation.text_files import resolve_names
-from simcse_tf.evaluation.transfer import Examples, Result
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """What the files of the tasks hold.
-
-    Attributes:
-        sts: The pairs of each STS task by its name.
-        transfer: The splits of each transfer task by its name.
-
-    Example:
-
-    ```python
-    tasks = load_tasks("senteval", ["sts", "MR"])
-    tasks.sts["STS12"].sentences_a[0]
-    ```
-    """
-
-    sts: Mapping[str, Pairs] = field(default_factory=dict)
-    transfer: Mapping[str, Mapping[str, Examples]] = field(default_factory=dict)
+from simcse_tf.evaluation.tasks import Tasks
+from simcse_tf.evaluation.transfer import Result
 
 
 @dataclass(frozen=True)
@@ -46,7 +24,7 @@ class Scoring:
     """How tasks are scored; the defaults are the paper's.
 
     Attributes:
-        metric: `"spearman"` or `"pearson"`, for STS.
+        metric: `"spearman"` or `"pearson"`, for STS and own pairs.
         aggregation: `"all"`, `"mean"` or `"wmean"`, for STS; see `sts.score`.
         split: `"test"` or `"dev"`, for the accuracies of transfer tasks.
         folds: int. Folds of every cross-validation of a transfer task.
@@ -64,21 +42,6 @@ class Scoring:
     folds: int = transfer.FOLDS
 
 
-class Estimate(NamedTuple):
-    """A score and its 95% interval, times 100.
-
-    Example:
-
-    ```python
-    estimates(similarities, pairs)["avg"].low
-    ```
-    """
-
-    value: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class ModelResults:
     """What one model reached.
@@ -88,11 +51,13 @@ class ModelResults:
         estimates: The score of each STS task, and their mean as `"avg"`.
         transfer: The result of each transfer task by its name.
         accuracies: The numbers of the transfer tasks' table, and `"transfer_avg"`.
+        samples: What each example of the own sets gave; see `own_sets.Samples`.
+        own: The scores of the own sets, and their mean as `"own_avg"`.
 
     Example:
 
     ```python
-    measure(encode, load_tasks("senteval", ["sts"])).estimates["avg"].value
+    measure(encode, load_tasks(find_data("senteval"))).estimates["avg"].value
     ```
     """
 
@@ -100,28 +65,34 @@ class ModelResults:
     estimates: Mapping[str, Estimate]
     transfer: Mapping[str, Result]
     accuracies: Mapping[str, float]
+    samples: Mapping[str, np.ndarray] = field(default_factory=dict)
+    own: Mapping[str, Estimate] = field(default_factory=dict)
 
     def scores(self) -> dict[str, float]:
-        """All scores; `"avg"` is the mean of the STS tasks, or else of the others."""
-        values = {task: estimate.value for task, estimate in self.estimates.items()}
-        scores = {**values, **self.accuracies}
-        return scores if values else {**scores, "avg": scores["transfer_avg"]}
+        """All scores; see `with_average` for `"avg"`."""
+        estimated = {**self.estimates, **self.own}
+        values = {name: estimate.value for name, estimate in estimated.items()}
+        return with_average({**values, **self.accuracies})
 
-    def details(self, pairs: Mapping[str, Pairs]) -> dict[str, Any]:
+    def details(self, tasks: Tasks) -> dict[str, Any]:
         """The scores, their intervals, and everything they are made of, for JSON.
 
         Args:
-            pairs: The pairs of each STS task by its name.
+            tasks: What it was measured on.
         """
         return {
             "scores": self.scores(),
             "intervals": {
                 task: (estimate.low, estimate.high)
-                for task, estimate in self.estimates.items()
+                for task, estimate in {**self.estimates, **self.own}.items()
             },
             "sts": {
-                task: sts.all_scores(similarity, pairs[task])
+                task: sts.all_scores(similarity, tasks.sts[task])
                 for task, similarity in self.similarities.items()
+            },
+            "own": {
+                name: own_sets.set_details(name, own, self.samples)
+                for name, own in tasks.own.items()
             },
             "transfer": {
                 task: asdict(result) for task, result in self.transfer.items()
@@ -129,36 +100,46 @@ class ModelResults:
         }
 
 
-def load_tasks(
-    data_dir: str | Path, names: Sequence[str], split: str = "test"
-) -> Tasks:
-    """Reads the tasks that a user names.
-
-    Args:
-        data_dir: A directory in SentEval's layout.
-        names: Names in any case: `"sts"`, `"transfer"`, single tasks, or several.
-        split: `"dev"` or `"test"`. Defaults to `"test"`.
-
-    Raises:
-        UserError: A name is unknown, a file is missing or malformed, or scikit-learn,
-            which transfer tasks need, is not installed.
+def with_average(scores: Mapping[str, float]) -> dict[str, float]:
+    """Adds `"avg"`: the mean of STS tasks, or else of own sets, or of transfer tasks.
 
     Example:
 
     ```python
-    load_tasks("senteval", ["STS-B", "transfer"])
+    with_average({"mine": 80.0, "own_avg": 80.0})["avg"]  # 80.0
     ```
     """
-    known = sts.known_names(split) | transfer.known_names()
-    tasks = resolve_names(names, known)
-    sts_tasks = [task for task in tasks if task in sts.TASKS]
-    transfer_tasks = [task for task in tasks if task in transfer.TASKS]
-    if transfer_tasks:
-        require("sklearn")
-    return Tasks(
-        {task: sts.load_task(data_dir, task, split) for task in sts_tasks},
-        {task: transfer.load_task(data_dir, task) for task in transfer_tasks},
-    )
+    averages = ("avg", own_sets.AVERAGE, "transfer_avg")
+    first = next(name for name in averages if name in scores)
+    return {**scores, "avg": scores[first]}
+
+
+def evaluate(
+    encode: Encoder, tasks: Tasks, undefined: float | None = None
+) -> dict[str, float]:
+    """The scores of STS tasks and own sets, without intervals.
+
+    Args:
+        encode: As for `measure`.
+        tasks: As `load_tasks` returns them.
+        undefined: Optional float. The score where one is undefined. Defaults to `None`:
+            0.0, with a `RuntimeWarning`; see `sts.spearman`.
+
+    Returns:
+        The scores by name, times 100, `"avg"` among them.
+
+    Example:
+
+    ```python
+    evaluate(encode, load_tasks(find_data("pairs.csv")))["pairs"]
+    ```
+    """
+    once = CachingEncoder(encode)
+    scores = sts.evaluate_pairs(once, tasks.sts, undefined) if tasks.sts else {}
+    if tasks.own:
+        samples = own_sets.measure_sets(once, tasks.own)
+        scores |= own_sets.set_scores(samples, tasks.own, undefined=undefined)
+    return with_average(scores)
 
 
 def measure(
@@ -178,14 +159,14 @@ def measure(
             stderr. Defaults to `False`.
 
     Raises:
-        UserError: A transfer task received embeddings with NaN or infinity.
+        UserError: A task received embeddings with NaN or infinity.
         ValueError: `encode` returned another shape.
 
     Example:
 
     ```python
     encode = load_encoder("runs/mine/best", normalize=False)
-    measure(encode, load_tasks("senteval", ["sts"])).scores()
+    measure(encode, load_tasks(find_data("senteval"))).scores()
     ```
     """
     scoring = scoring or Scoring()
@@ -199,7 +180,9 @@ def measure(
             cached, tasks.transfer, scoring.folds, progress
         )
         accuracies = transfer.scores(results, scoring.split)
-    return ModelResults(similarities, found, results, accuracies)
+    samples = own_sets.measure_sets(cached, tasks.own)
+    own = own_sets.set_estimates(samples, tasks.own, scoring.metric)
+    return ModelResults(similarities, found, results, accuracies, samples, own)
 
 
 def estimates(
@@ -245,7 +228,7 @@ def compare(
     tasks: Tasks,
     scoring: Scoring | None = None,
 ) -> dict[str, Comparison]:
-    """How far one model's STS scores are above another's.
+    """How far one model's STS and own scores are above another's.
 
     Args:
         one: A model's results, as `measure` returns them.
@@ -254,8 +237,8 @@ def compare(
         scoring: Optional `Scoring`. Defaults to the paper's.
 
     Returns:
-        A `Comparison` for each task, and for their mean as `"avg"`; empty where there
-        is no STS task.
+        A `Comparison` for each STS task, and for their mean as `"avg"`; one for each
+        score of own sets, and for their mean as `"own_avg"`.
 
     Example:
 
@@ -263,13 +246,19 @@ def compare(
     compare(measure(encode_a, tasks), measure(encode_b, tasks), tasks)["avg"].p_value
     ```
     """
-    if not tasks.sts:
-        return {}
     scoring = scoring or Scoring()
-    return significance.comparisons(
-        one.similarities,
-        other.similarities,
-        tasks.sts,
-        scoring.metric,
-        scoring.aggregation,
+    of_sts = (
+        significance.comparisons(
+            one.similarities,
+            other.similarities,
+            tasks.sts,
+            scoring.metric,
+            scoring.aggregation,
+        )
+        if tasks.sts
+        else {}
     )
+    of_own = own_sets.set_comparisons(
+        one.samples, other.samples, tasks.own, scoring.metric
+    )
+    return {**of_sts, **of_own}

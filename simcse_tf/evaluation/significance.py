@@ -19,7 +19,25 @@ from simcse_tf.evaluation.sts import METRICS, Pairs, Part, average_parts
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 
+# The score of each model on its examples, and then on each draw of them:
+# `(models, 1 + resamples)`, times 100.
+Draws: TypeAlias = np.ndarray
 _Side: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
+
+class Estimate(NamedTuple):
+    """A score and its 95% interval, times 100.
+
+    Example:
+
+    ```python
+    estimates(similarities, pairs)["avg"].low
+    ```
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 class Comparison(NamedTuple):
@@ -80,8 +98,11 @@ def confidence_interval(
     low, high = confidence_interval(similarity, pairs.scores)
     ```
     """
-    _, [scores] = _scores([similarity], gold, metric, parts, resamples, seed)
-    return _percentiles(scores, confidence)
+    draws = correlation_draws(
+        [similarity], gold, metric, parts, resamples=resamples, seed=seed
+    )
+    found = estimate(draws, confidence)
+    return found.low, found.high
 
 
 def compare(
@@ -116,13 +137,43 @@ def compare(
     compare(similarity_a, similarity_b, pairs.scores).p_value
     ```
     """
-    (a, b), (scores_a, scores_b) = _scores(
-        [similarity_a, similarity_b], gold, metric, parts, resamples, seed
+    draws = correlation_draws(
+        [similarity_a, similarity_b],
+        gold,
+        metric,
+        parts,
+        resamples=resamples,
+        seed=seed,
     )
-    differences = scores_a - scores_b
-    fewest = min(np.sum(differences <= 0), np.sum(differences >= 0))
-    p_value = min(1.0, 2 * (1 + int(fewest)) / (1 + resamples))
-    return Comparison(float(a - b), *_percentiles(differences, confidence), p_value)
+    return comparison(draws, confidence)
+
+
+def estimate(draws: Draws, confidence: float = CONFIDENCE) -> Estimate:
+    """The first model's score, with the interval of its draws.
+
+    Example:
+
+    ```python
+    estimate(mean_draws([hits])).low
+    ```
+    """
+    return Estimate(float(draws[0, 0]), *_percentiles(draws[0, 1:], confidence))
+
+
+def comparison(draws: Draws, confidence: float = CONFIDENCE) -> Comparison:
+    """How far the first model is above the second one; see `compare`.
+
+    Example:
+
+    ```python
+    comparison(mean_draws([hits_a, hits_b])).p_value
+    ```
+    """
+    difference, *differences = draws[0] - draws[1]
+    drawn = np.array(differences)
+    fewest = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
+    p_value = min(1.0, 2 * (1 + int(fewest)) / (1 + len(drawn)))
+    return Comparison(float(difference), *_percentiles(drawn, confidence), p_value)
 
 
 def intervals(
@@ -197,15 +248,31 @@ def _percentiles(scores: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _scores(
+def correlation_draws(
     similarities: Sequence[ArrayLike],
     gold: ArrayLike,
-    metric: str,
-    parts: Sequence[Part] | None,
-    resamples: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each model's score `(models,)` and those of the draws `(models, resamples)`."""
+    metric: str = "spearman",
+    parts: Sequence[Part] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Draws:
+    """The correlations of several models with human scores, on the same draws.
+
+    Args:
+        similarities: `(n,)` of each model.
+        gold: `(n,)`.
+        metric: `"spearman"` or `"pearson"`. Defaults to `"spearman"`.
+        parts: As in `confidence_interval`.
+        resamples: int. How often pairs are drawn. Defaults to `1000`.
+        seed: int. Defaults to `0`.
+
+    Example:
+
+    ```python
+    correlation_draws([similarity], pairs.scores)[0, 0]  # 82.03
+    ```
+    """
     if metric not in METRICS:
         raise ValueError(
             f"metric: expected one of {list(METRICS)}, received {metric!r}"
@@ -215,19 +282,44 @@ def _scores(
     scores = np.zeros((len(similarities), 1 + resamples))
     for part, weight in parts or [(slice(None), 1.0)]:
         sides = [_side(v[part], metric) for v in values]
-        size = len(values[0][part])
-        for draw in range(1 + resamples):
-            # A draw is how often each pair is in it. The first one is the pairs.
-            counts = (
-                np.bincount(generator.integers(size, size=size), minlength=size)
-                if draw
-                else np.ones(size, np.int64)
-            )
+        drawn = _counts(len(values[0][part]), generator, resamples)
+        for draw, counts in enumerate(drawn):
             people, *models = (side(counts) for side in sides)
             correlations = [_correlation(model, people, counts) for model in models]
             scores[:, draw] += weight * np.array(correlations)
-    scores *= 100
-    return scores[:, 0], scores[:, 1:]
+    return 100.0 * scores
+
+
+def mean_draws(
+    samples: Sequence[ArrayLike], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Draws:
+    """The means of several models' examples, on the same draws.
+
+    Args:
+        samples: `(n,)` of each model, what each example gave it: 1 or 0, or a metric.
+            NaN counts as 0.
+        resamples: int. How often examples are drawn. Defaults to `1000`.
+        seed: int. Defaults to `0`.
+
+    Example:
+
+    ```python
+    mean_draws([[1, 0, 1, 1]])[0, 0]  # 75.0
+    ```
+    """
+    values = np.nan_to_num(np.array(samples, np.float64))
+    size = values.shape[1]
+    counts = _counts(size, np.random.default_rng(seed), resamples)
+    return 100.0 * np.stack([values @ drawn / size for drawn in counts], axis=1)
+
+
+def _counts(
+    size: int, generator: np.random.Generator, resamples: int
+) -> Iterator[np.ndarray]:
+    """How often each example is in a draw; the first one is the examples."""
+    yield np.ones(size, np.int64)
+    for _ in range(resamples):
+        yield np.bincount(generator.integers(size, size=size), minlength=size)
 
 
 def _side(values: np.ndarray, metric: str) -> _Side:

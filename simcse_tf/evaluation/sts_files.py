@@ -11,6 +11,7 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import read_lines
+from simcse_tf.evaluation import counts
 from simcse_tf.evaluation.text_files import columns, resolve_names, words
 
 TASKS = (
@@ -24,44 +25,18 @@ TASKS = (
 )
 SPLITS = ("train", "dev", "test")
 
-# Spelled out, because a subset that went missing would otherwise change the score
-# without a word. STS13 has no SMT, which is not freely available (as in SentEval).
-_SUBSETS = {
-    "STS12": (
-        "MSRpar",
-        "MSRvid",
-        "SMTeuroparl",
-        "surprise.OnWN",
-        "surprise.SMTnews",
-    ),
-    "STS13": ("FNWN", "headlines", "OnWN"),
-    "STS14": (
-        "deft-forum",
-        "deft-news",
-        "headlines",
-        "images",
-        "OnWN",
-        "tweet-news",
-    ),
-    "STS15": (
-        "answers-forums",
-        "answers-students",
-        "belief",
-        "headlines",
-        "images",
-    ),
-    "STS16": (
-        "answer-answer",
-        "headlines",
-        "plagiarism",
-        "postediting",
-        "question-question",
-    ),
-}
 _SICK_FILES = {
     "train": "SICK_train.txt",
     "dev": "SICK_trial.txt",
     "test": "SICK_test_annotated.txt",
+}
+# Spelled out, because a subset that went missing would otherwise change the score
+# without a word. STS13 has no SMT, which is not freely available (as in SentEval).
+_SUBSETS = {task: tuple(counts.STS[task]) for task in TASKS if task.startswith("STS1")}
+# The columns of the score and of the sentences, and whether there is a header.
+_TABLES = {
+    "STSBenchmark": (4, (5, 6), False),
+    "SICKRelatedness": (3, (1, 2), True),
 }
 _NAMES = {task.lower(): task for task in TASKS} | {
     "sts-b": "STSBenchmark",
@@ -174,9 +149,9 @@ def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
         split: `"train"`, `"dev"` or `"test"`. STS12 to STS16 have only `"test"`.
 
     Raises:
-        UserError: The task or split does not exist, a file is missing, all scores are
-            the same, or a line is malformed or not UTF-8; the message names the file
-            and the line.
+        UserError: The task or split does not exist, a file is missing or does not hold
+            all of its pairs, all scores are the same, or a line is malformed or not
+            UTF-8; the message names the file and the line.
 
     Example:
 
@@ -195,12 +170,15 @@ def load_task(data_dir: str | Path, task: str, split: str = "test") -> Pairs:
             f"{task}: {path} does not exist; expected a SentEval directory, "
             f"one that holds STS/ and SICK/, received {data_dir}"
         )
-    if task == "STSBenchmark":
-        subsets = {task: _read_table(path, score=4, sentences=(5, 6))}
-    elif task == "SICKRelatedness":
-        subsets = {task: _read_table(path, score=3, sentences=(1, 2), header=True)}
+    subsets = {}
+    if task in _SUBSETS:
+        for name in _SUBSETS[task]:
+            subsets[name] = _read_subset(path, name)
+            gold = path / f"STS.gs.{name}.txt"
+            counts.check_sts(task, name, len(subsets[name]), gold)
     else:
-        subsets = {name: _read_subset(path, name) for name in _SUBSETS[task]}
+        subsets[task] = _read_table(path, *_TABLES[task])
+        counts.check_sts(task, split, len(subsets[task]), path)
     pairs = _join(subsets)
     if np.ptp(pairs.scores) == 0:
         raise UserError(
@@ -273,11 +251,11 @@ def _read_subset(directory: Path, name: str) -> list[_ScoredPair]:
         if score.strip():
             a, b = columns(line, 2, inputs, number)[:2]
             pairs.append((words(a), words(b), _score(score, gold, number)))
-    return _not_empty(pairs, gold)
+    return pairs
 
 
 def _read_table(
-    path: Path, score: int, sentences: tuple[int, int], header: bool = False
+    path: Path, score: int, sentences: tuple[int, int], header: bool
 ) -> list[_ScoredPair]:
     width = 1 + max(score, *sentences)
     pairs = []
@@ -288,7 +266,7 @@ def _read_table(
             continue
         a, b = (words(cells[i]) for i in sentences)
         pairs.append((a, b, _score(cells[score], path, number)))
-    return _not_empty(pairs, path)
+    return pairs
 
 
 def _score(text: str, path: Path, number: int) -> float:
@@ -307,9 +285,3 @@ def _expect_header(cells: Sequence[str], path: Path) -> None:
             f"{path}, line 1: expected a header with pair_ID, sentence_A, sentence_B, "
             f"relatedness_score, received {', '.join(cells)!r}"
         )
-
-
-def _not_empty(pairs: list[_ScoredPair], path: Path) -> list[_ScoredPair]:
-    if not pairs:
-        raise UserError(f"{path} holds no scored pair")
-    return pairs

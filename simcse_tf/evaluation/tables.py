@@ -26,16 +26,18 @@ def format_rows(rows: Sequence[Row], labels: Mapping[str, str]) -> str:
     present = set().union(*(cells for _, cells in rows))
     columns = [column for column in labels if column in present]
     margin = max((len(name) for name, _ in rows), default=0)
-    lines = [_line("", [labels[column] for column in columns], margin)]
+    table = [("", [labels[column] for column in columns])]
     for name, cells in rows:
-        texts = [_text(cells.get(column, "-")) for column in columns]
-        lines.append(_line(name, texts, margin))
-    return "\n".join(lines)
+        table.append((name, [_text(cells.get(column, "-")) for column in columns]))
+    cells_by_column = zip(*(texts for _, texts in table), strict=True)
+    widths = [max(8, 2 + max(map(len, texts))) for texts in cells_by_column]
+    return "\n".join(_line(name, texts, margin, widths) for name, texts in table)
 
 
 def _text(cell: float | str) -> str:
     return cell if isinstance(cell, str) else f"{cell:.2f}"
 
 
-def _line(name: str, cells: Sequence[str], margin: int) -> str:
-    return name.ljust(margin) + "".join(cell.rjust(8) for cell in cells)
+def _line(name: str, cells: Sequence[str], margin: int, widths: Sequence[int]) -> str:
+    padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+    return name.ljust(margin) + "".join(padded)

@@ -10,6 +10,7 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import read_lines
+from simcse_tf.evaluation import counts
 from simcse_tf.evaluation.text_files import columns, resolve_names, words
 
 TASKS = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
@@ -111,8 +112,9 @@ def load_task(data_dir: str | Path, task: str) -> dict[str, Examples]:
         `"test"` (TREC, MRPC), or `"train"`, `"dev"` and `"test"` (SST2).
 
     Raises:
-        UserError: The task does not exist, a file is missing, a line is malformed (the
-            message names the file and the line), or a class has too few examples.
+        UserError: The task does not exist, a file is missing or does not hold all of
+            its examples, a line is malformed (the message names the file and the
+            line), or a class has too few examples.
 
     Example:
 
@@ -128,8 +130,6 @@ def load_task(data_dir: str | Path, task: str) -> dict[str, Examples]:
         for path in paths:
             _expect(path, task, data_dir)
         splits[split] = _examples(list(_read(task, paths)))
-        if not splits[split]:
-            raise UserError(f"{paths[0]} holds no example")
     _expect_classes(splits["train"], task, data_dir)
     return splits
 
@@ -167,13 +167,16 @@ def _examples(examples: list[_Example]) -> Examples:
 
 
 def _read(task: str, paths: Sequence[Path]) -> Iterator[_Example]:
-    if task in _READERS:
-        [path] = paths
-        yield from _READERS[task](path)
-    else:
-        for label, path in zip((1, 0), paths, strict=True):
-            for line in read_lines(path, "latin-1"):
-                yield (words(line),), label
+    for label, path in zip((1, 0), paths, strict=False):
+        reader = _READERS.get(task)
+        examples = list(reader(path) if reader else _read_sentences(path, label))
+        counts.check_transfer(len(examples), path)
+        yield from examples
+
+
+def _read_sentences(path: Path, label: int) -> Iterator[_Example]:
+    for line in read_lines(path, "latin-1"):
+        yield (words(line),), label
 
 
 def _read_sst(path: Path) -> Iterator[_Example]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simcse_tf.evaluation.sts_files import TASKS
 from simcse_tf.exporting.manifest import TrainingRecord
 
 HUB_SCHEME = "hf://"
@@ -38,6 +39,10 @@ _SHOWN_SETTINGS = (
 )
 # The average is shown, and is no data set.
 _AVERAGE = "avg"
+_OWN = (
+    " Other names are data of the trainer's own: pairs by the same measure, triplets "
+    "by the share in which the positive is nearer, retrieval sets by the metric named."
+)
 _STEP = "step"
 
 _CITATION = """\
@@ -176,7 +181,8 @@ def _result(score: tuple[str, float]) -> dict[str, Any]:
 
 def _test_scores(training: TrainingRecord) -> dict[str, float]:
     scores = training.test or {}
-    return {task: value for task, value in scores.items() if task != _AVERAGE}
+    # What the trainer's own data give has names that mean nothing elsewhere.
+    return {task: value for task, value in scores.items() if task in TASKS}
 
 
 def _model_rows(facts: CardFacts) -> list[tuple[str, Any]]:
@@ -271,6 +277,7 @@ def _training_sections(training: TrainingRecord) -> Iterable[str]:
         yield (
             "Spearman's correlation of the cosine with human scores, times 100, of "
             "texts that were not cut."
+            + ("" if {task for task, _, _ in found} <= {*TASKS, _AVERAGE} else _OWN)
         )
         yield _table(("task", "split", "score"), found)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,14 +12,8 @@ from matplotlib.lines import Line2D
 from simcse_tf.figures import style
 from simcse_tf.figures.themes import Theme
 
-_DEV = "dev_STSBenchmark"
-# The axis' name, the least difference it shows, and whether the values are noisy.
-_PANELS = {
-    "loss": ("Training loss", 1e-3, True),
-    _DEV: ("STS-B dev\nSpearman × 100", 0.1, False),
-    "learning_rate": ("Learning rate", 1e-9, False),
-    "examples_per_second": ("Examples per second", 1.0, True),
-}
+_BENCHMARK = "STSBenchmark"
+_DEV = "dev_"
 # The moving average's window is this part of all steps.
 _SMOOTHING = 30
 # A line of more points is drawn with this many: enough for print.
@@ -28,7 +22,10 @@ _PALE: dict[str, Any] = {"linewidth": 0.5, "linestyle": "-", "zorder": 1.5}
 
 
 def training_curves(
-    runs: Mapping[str, Sequence[Mapping[str, float]]], *, theme: str = "light"
+    runs: Mapping[str, Sequence[Mapping[str, float]]],
+    *,
+    selection: str = _BENCHMARK,
+    theme: str = "light",
 ) -> Figure:
     """Loss, dev score, learning rate and throughput by training step.
 
@@ -37,8 +34,10 @@ def training_curves(
 
     Args:
         runs: The rows of `metrics.jsonl` by the run's name: `"step"`, and any of
-            `"loss"`, `"dev_STSBenchmark"`, `"learning_rate"` and
-            `"examples_per_second"`. A row may lack any of them, or have `None`.
+            `"loss"`, the dev score, `"learning_rate"` and `"examples_per_second"`. A
+            row may lack any of them, or have `None`.
+        selection: The dev score that is shown, by the row's key without `dev_`.
+            Defaults to `"STSBenchmark"`.
         theme: `"light"` or `"dark"`. Defaults to `"light"`.
 
     Raises:
@@ -53,21 +52,42 @@ def training_curves(
     style.not_empty("runs", runs)
     window = _window(max(map(len, runs.values())))
     with style.themed(theme) as colours:
-        every = {key: _curves(runs, key) for key in _PANELS}
+        panels_of = _panels(selection)
+        every = {key: _curves(runs, key) for key in panels_of}
         series = {k: c for k, c in every.items() if any(len(run[0]) for run in c)}
         rows, columns = max(1, math.ceil(len(series) / 2)), max(1, min(2, len(series)))
         figure = style.new(2.1 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         steps = [row["step"] for log in runs.values() for row in log]
         for axes, (key, curves) in zip(panels, series.items(), strict=False):
-            _draw_panel(axes, key, curves, window, colours)
+            _draw_panel(axes, panels_of[key], curves, window, colours)
             axes.set_xlim(style.limits(steps, least=1, margin=0.03))
         for axes in panels[len(series) :]:
             style.empty(axes, colours) if not series else axes.remove()
         figure.supxlabel("Training step", size=style.TEXT)
         handles = [Line2D([], [], **style.line(colours, i)) for i in range(len(runs))]
-        style.legend(figure, handles, _with_best(list(runs), every[_DEV]))
+        best = _with_best(list(runs), every[_DEV + selection])
+        style.legend(figure, handles, best)
         return style.finish(figure)
+
+
+class _Panel(NamedTuple):
+    """The axis' name, the least difference that it shows, and how values are drawn."""
+
+    name: str
+    least: float
+    is_noisy: bool = False
+    has_best: bool = False
+
+
+def _panels(selection: str) -> dict[str, _Panel]:
+    score = "STS-B dev\nSpearman" if selection == _BENCHMARK else f"{selection}\ndev"
+    return {
+        "loss": _Panel("Training loss", 1e-3, is_noisy=True),
+        _DEV + selection: _Panel(f"{score} × 100", 0.1, has_best=True),
+        "learning_rate": _Panel("Learning rate", 1e-9),
+        "examples_per_second": _Panel("Examples per second", 1.0, is_noisy=True),
+    }
 
 
 def _curves(
@@ -112,27 +132,26 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw_panel(
     axes: Axes,
-    key: str,
+    panel: _Panel,
     curves: list[tuple[np.ndarray, np.ndarray]],
     window: int,
     theme: Theme,
 ) -> None:
-    name, least, noisy = _PANELS[key]
     for i, (steps, values) in enumerate(curves):
         look = style.line(theme, i) | {"marker": "o" if len(steps) == 1 else None}
-        if noisy and window > 1 and len(steps):
+        if panel.is_noisy and window > 1 and len(steps):
             pale = _PALE | {"alpha": 0.4 / len(curves) ** 0.5}
             axes.plot(*_thin(steps, values), **look | pale)
             values = _moving_average(values, window)
         axes.plot(*_thin(steps, values), **look)
-    if key == _DEV:
+    if panel.has_best:
         _mark_best(axes, curves, theme)
-    if noisy and window > 1:
+    if panel.is_noisy and window > 1:
         note = f"bold: mean over {window} steps"
         axes.set_title(note, loc="right", size=style.SMALL, color=theme.muted)
-    axes.set_ylabel(name)
+    axes.set_ylabel(panel.name)
     every = np.concatenate([c[1] for c in curves])
-    axes.set_ylim(style.limits(every, least, margin=0.1))
+    axes.set_ylim(style.limits(every, panel.least, margin=0.1))
     style.step_ticks(axes.xaxis)
     style.plain_ticks(axes.yaxis)
 

@@ -13,6 +13,7 @@ from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.encoding.bulk import load_encoder
 from simcse_tf.evaluation import results, retrieval
 from simcse_tf.evaluation.caching import CachingEncoder
+from simcse_tf.evaluation.tasks import Data
 from simcse_tf.reporting import page
 from simcse_tf.reporting.inputs import read_inputs
 from simcse_tf.reporting.measured import measure
@@ -24,8 +25,8 @@ from simcse_tf.training.run_directory import RunDirectory
 def report(
     path: str | Path,
     compare: str | None = None,
-    data_dir: str | None = None,
-    kinds: Sequence[str] = ("sts",),
+    data: Data | None = None,
+    kinds: Sequence[str] = ("sts", "own"),
     queries: str | None = None,
     corpus: str | None = None,
     output: str | Path | None = None,
@@ -39,9 +40,9 @@ def report(
     Args:
         path: A run's directory, as `simcse_tf.train` writes it.
         compare: Optional other run's directory, or what `SimCSE.from_preset` takes.
-        data_dir: Optional directory in SentEval's layout. Defaults to the run's
-            `data.evaluation`.
-        kinds: `"sts"`, `"transfer"` or both. Defaults to STS.
+        data: Optional path, or paths by name; see `tasks.find_data`. Defaults to the
+            run's `data.evaluation`.
+        kinds: Some of `"sts"`, `"own"` and `"transfer"`. Defaults to the first two.
         queries: Optional file of sentences to retrieve for. Defaults to a few of
             STS-B's test split.
         corpus: Optional file of sentences to retrieve. Defaults to all of the STS
@@ -60,7 +61,7 @@ def report(
     Example:
 
     ```python
-    report("runs/mine", compare="runs/other", data_dir="senteval")
+    report("runs/mine", compare="runs/other", data="senteval")
     ```
     """
     require("sklearn", "matplotlib", "jinja2")
@@ -81,8 +82,8 @@ def report(
     read = [reported.model, compared.model if compared else compare, queries, corpus]
     read += [run.config_file, run.metrics_file, run.test_file]
     output = output_file("--output", output or run.path / "report.html", read)
-    data_dir = data_dir or reported.config.data.evaluation
-    inputs = read_inputs(data_dir, kinds, queries, corpus)
+    data = data or reported.config.data.evaluation
+    inputs = read_inputs(data, kinds, queries, corpus)
     runs: dict[str, ReportedRun | None] = {reported.name: reported}
     models = {reported.name: str(reported.model)}
     if compare:
@@ -130,7 +131,9 @@ def _read_run(path: str | Path) -> ReportedRun:
     except UserError:
         # The report can do without; only --resume needs the checkpoint.
         return found
-    return dataclasses.replace(found, examples=progress.examples if progress else None)
+    if progress is None:
+        return found
+    return dataclasses.replace(found, examples=progress.examples, ended=progress.ended)
 
 
 def _check_still_best(run: ReportedRun) -> None:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from simcse_tf.evaluation import results, sts
 from simcse_tf.evaluation.caching import CachingEncoder
 from simcse_tf.evaluation.geometry import Geometry, measure_geometry
-from simcse_tf.evaluation.results import Estimate, ModelResults
+from simcse_tf.evaluation.results import ModelResults
+from simcse_tf.evaluation.significance import Estimate
 from simcse_tf.evaluation.sts import Pairs
 from simcse_tf.evaluation.transfer import Result
 from simcse_tf.reporting.inputs import Inputs
@@ -36,6 +37,10 @@ class Measured:
     @property
     def spearman(self) -> Mapping[str, Estimate]:
         return self.results.estimates
+
+    @property
+    def own(self) -> Mapping[str, Estimate]:
+        return self.results.own
 
     @property
     def transfer(self) -> Mapping[str, Result]:

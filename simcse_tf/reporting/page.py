@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from simcse_tf.data.named import Train, entries, shown_train
 from simcse_tf.evaluation import sts, transfer
+from simcse_tf.evaluation.own_sets import AVERAGE as OWN_AVERAGE
+from simcse_tf.evaluation.own_sets import score_names
 from simcse_tf.evaluation.retrieval import Example
 from simcse_tf.evaluation.significance import Comparison
 from simcse_tf.reporting.inputs import Inputs
@@ -82,16 +84,19 @@ class Report:
 
     @property
     def difference(self) -> Comparison | None:
-        return self.differences.get(AVERAGE)
+        return self.differences.get(AVERAGE) or self.differences.get(OWN_AVERAGE)
 
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
-        score = self.result.spearman.get(AVERAGE)
-        if score is None:
+        result, tasks_of = self.result, self.inputs.tasks
+        if score := result.spearman.get(AVERAGE):
+            count, kind, alone = len(tasks_of.sts), "STS tasks", "STS"
+        elif score := result.own.get(OWN_AVERAGE):
+            count, kind, alone = len(tasks_of.own), "own sets", next(iter(tasks_of.own))
+        else:
             return "No STS scores: see below."
-        count = len(self.inputs.tasks.sts)
-        tasks = f"Average of {count} STS tasks" if count > 1 else "STS"
+        tasks = f"Average of {count} {kind}" if count > 1 else alone
         average = (
             f"{tasks}: {number(score.value)} "
             f"(95% interval {number(score.low)} to {number(score.high)})"
@@ -103,6 +108,8 @@ class Report:
     @property
     def without_sts(self) -> str:
         """Why there are no STS scores."""
+        if self.inputs.tasks.own:
+            return "Not evaluated: the data below are others."
         if self.run.config.data.evaluation or self.inputs.tasks.transfer:
             return "Not evaluated: --tasks leaves STS out."
         return "Not evaluated: the run has no evaluation data. Pass --data DIR."
@@ -110,11 +117,21 @@ class Report:
     @property
     def best_score(self) -> str:
         """What the best model was chosen by."""
-        dev = self.run.dev
-        task = "STSBenchmark" if "STSBenchmark" in dev else AVERAGE
+        dev, task = self.run.dev, self.run.selection
         if not math.isfinite(dev.get(task, math.nan)):
             return f"{label(task)} dev undefined"
         return f"{label(task)} dev {number(dev[task])}"
+
+    @property
+    def own_rows(self) -> dict[str, int | None]:
+        """The scores of own sets, each with how many examples it has."""
+        sets = self.inputs.tasks.own
+        rows: dict[str, int | None] = {
+            score: len(own)
+            for name, own in sets.items()
+            for score in score_names(name, own)
+        }
+        return {**rows, OWN_AVERAGE: None} if len(sets) > 1 else rows
 
     @cached_property
     def subsets(self) -> list[SubsetRow]:
@@ -251,7 +268,7 @@ def label(task: str) -> str:
     label("STSBenchmark")  # "STS-B"
     ```
     """
-    return {**transfer.LABELS, **sts.LABELS}.get(task, task)
+    return {OWN_AVERAGE: "Avg.", **transfer.LABELS, **sts.LABELS}.get(task, task)
 
 
 def duration(seconds: float) -> str:

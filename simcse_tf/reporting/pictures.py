@@ -116,7 +116,8 @@ def _plans(
     if scores := {n: r.spearman for n, r in results.items() if r.spearman}:
         yield _sts_plan(scores)
     if logs := {name: run.rows for name, run in runs.items() if run and run.rows}:
-        yield _training_plan(logs)
+        reported = next(filter(None, runs.values()))
+        yield _training_plan(logs, reported.selection)
     if paths := trajectories(runs, results):
         yield _trajectory_plan(paths)
     geometry = {n: r.geometry for n, r in results.items() if r.geometry}
@@ -176,7 +177,7 @@ def _sts_plan(estimates: Mapping[str, Any]) -> _Plan:
     )
 
 
-def _training_plan(logs: Mapping[str, list[dict[str, float]]]) -> _Plan:
+def _training_plan(logs: Mapping[str, list[dict[str, float]]], selection: str) -> _Plan:
     ends = {
         name: f"from step {rows[0]['step']} to {rows[-1]['step']} the loss went from "
         f"{rows[0].get('loss', math.nan):.3g} to {rows[-1].get('loss', math.nan):.3g}"
@@ -184,7 +185,7 @@ def _training_plan(logs: Mapping[str, list[dict[str, float]]]) -> _Plan:
     }
     return _Plan(
         "training_curves",
-        partial(figures.training_curves, logs),
+        partial(figures.training_curves, logs, selection=selection),
         "Loss, dev score, learning rate and throughput by training step; a star marks "
         "the best dev score, whose model is the one reported.",
         "Training curves. " + _each(ends),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.training.config import Config
+from simcse_tf.training.dev_data import default_selection
 from simcse_tf.training.run_directory import RunDirectory
 
 
@@ -22,6 +23,7 @@ class ReportedRun:
         rows: The lines of its log; empty where there is none.
         dev: The best model's dev scores and `"step"`; empty where it has none.
         examples: How many examples its data hold, where a checkpoint has the number.
+        ended: Whether it ended early.
 
     Example:
 
@@ -35,6 +37,7 @@ class ReportedRun:
     rows: list[dict[str, float]]
     dev: dict[str, float]
     examples: int | None = None
+    ended: bool = False
 
     @property
     def name(self) -> str:
@@ -43,6 +46,11 @@ class ReportedRun:
     @property
     def model(self) -> Path:
         return RunDirectory(self.path).best
+
+    @property
+    def selection(self) -> str:
+        """The name of the dev score that chose the best model."""
+        return self.config.evaluation.select or default_selection(self.dev)
 
     @property
     def steps(self) -> int:

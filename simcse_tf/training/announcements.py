@@ -6,23 +6,26 @@ from collections.abc import Iterable
 import keras
 
 from simcse_tf.data.base import kind_of
+from simcse_tf.evaluation.own_sets import size_of
+from simcse_tf.evaluation.tasks import Tasks
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.simcse import SimCSE
+from simcse_tf.training.progress import Progress
 from simcse_tf.training.run_data import RunData
 
 
-def report_data(data: RunData, resume: bool, done: int) -> None:
+def report_data(data: RunData, resume: bool, progress: Progress) -> None:
     """Prints how the data were read, and how much there is to do.
 
     Args:
         data: The run's data.
         resume: bool. Whether the user asked to resume.
-        done: int. Steps that are done already.
+        progress: How far it has come.
 
     Example:
 
     ```python
-    report_data(data, resume=False, done=0)  # 1000 triplets; 15 steps an epoch, ...
+    report_data(data, resume=False, progress=Progress())  # 1000 triplets; 15 steps ...
     ```
     """
     source = data.source
@@ -34,9 +37,9 @@ def report_data(data: RunData, resume: bool, done: int) -> None:
     )
     if data.plan:
         print(data.plan.note)
-    if done:
-        print(f"resuming after step {done}")
-    elif resume:
+    if progress.step and not progress.ended:
+        print(f"resuming after step {progress.step}")
+    elif resume and not progress.step:
         print("no checkpoint yet: the run starts from the beginning")
 
 
@@ -66,6 +69,40 @@ def report_lora(model: SimCSE, rank: int | None) -> None:
 
 def _parameters(variables: Iterable[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
+
+
+def report_dev(dev: Tasks, select: str) -> None:
+    """Prints what chooses the best model.
+
+    Args:
+        dev: The dev data.
+        select: string. The score that decides.
+
+    Example:
+
+    ```python
+    report_dev(data.dev, "avg")  # dev: mine (50 pairs); the best model is chosen by avg
+    ```
+    """
+    sets = {**dev.sts, **dev.own}
+    sizes = ", ".join(f"{name} ({size_of(own)})" for name, own in sets.items())
+    print(f"dev: {sizes}; the best model is chosen by {select}")
+
+
+def report_early_end(progress: Progress) -> None:
+    """Prints that a run has ended before its last step.
+
+    Example:
+
+    ```python
+    report_early_end(progress)  # ended early, after step 750: ...
+    ```
+    """
+    print(
+        f"ended early, after step {progress.step}: no better dev score in the last "
+        f"{progress.stale} evaluations (evaluation.patience; with a larger one, "
+        "--resume goes on)"
+    )
 
 
 def report_compilation(model: SimCSE) -> None:

@@ -1,8 +1,7 @@
-"""What happens beside the steps: STS evaluation, the run's log, checkpoints."""
+"""What happens beside the steps: the run's clock, its log, checkpoints."""
 
 import json
 import math
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,17 +18,10 @@ from simcse_tf.distributed.collectives import any_worker, every_worker
 from simcse_tf.training import checkpoint
 from simcse_tf.training.divergence import Guard, check_weights, diverged
 from simcse_tf.training.progress import Progress
-from simcse_tf.training.run_data import SELECTION_TASK
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.sigterm import stopped
 
-Scores = dict[str, float]
 Logs = dict[str, Any] | None
-
-UNDEFINED = (
-    "the dev score is undefined, because the model finds all pairs equally similar: it "
-    "counts as the worst"
-)
 
 
 class StepClock(keras.callbacks.Callback):
@@ -114,108 +106,6 @@ class StepCallback(keras.callbacks.Callback, ABC):
         """Acts after a step; what it adds to `logs` is logged."""
 
 
-class STSEvaluation(StepCallback):
-    """Evaluates the model while it trains, and saves it whenever it is the best.
-
-    The scores join the step's logs as `dev_...`, for the callbacks after this one. One
-    that is undefined, NaN, counts as the worst: its model is the best only as long as
-    there is no other.
-
-    Args:
-        evaluate: Function of the model that returns its scores by task and their
-            mean as `"avg"`.
-        run: string. The run's directory, where the best model is saved.
-        progress: A `Progress`, kept up to date by a `StepClock`.
-        every: int. Steps from one evaluation to the next.
-        last_step: int. The run's last step, counted from 1.
-
-    Example:
-
-    ```python
-    STSEvaluation(evaluate, "runs/mine", progress, every=125, last_step=1000)
-    ```
-    """
-
-    def __init__(
-        self,
-        evaluate: Callable[[keras.Model], Scores],
-        run: str,
-        progress: Progress,
-        every: int,
-        last_step: int,
-    ):
-        super().__init__(progress, every, last_step)
-        self.evaluate = evaluate
-        self.run = run
-
-    def act(self, logs: dict[str, Any]) -> None:
-        scores = self.evaluate(self.model)
-        logs.update({f"dev_{task}": score for task, score in scores.items()})
-        step, selected = self.progress.step, selection_score(scores)
-        if selected == -math.inf:
-            print(f"step {step}: {UNDEFINED}", file=sys.stderr)
-        directory = RunDirectory(self.run)
-        best = directory.dev_scores
-        if best is None or selected > selection_score(best):
-            defined = {k: score for k, score in scores.items() if math.isfinite(score)}
-            with writing(directory.best):
-                checkpoint.save_best(self.run, self.model, {"step": step, **defined})
-
-
-class GeometryEvaluation(StepCallback):
-    """Adds alignment and uniformity to the logs; the first time after step 1.
-
-    Args:
-        evaluate: Function of the model that returns both.
-        progress: A `Progress`, kept up to date by a `StepClock`.
-        every: int. Steps from one evaluation to the next.
-        last_step: int. The run's last step, counted from 1.
-
-    Example:
-
-    ```python
-    GeometryEvaluation(evaluate, progress, every=125, last_step=1000)
-    ```
-
-    Reference:
-        - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), figure 2
-    """
-
-    def __init__(
-        self,
-        evaluate: Callable[[keras.Model], Scores],
-        progress: Progress,
-        every: int,
-        last_step: int,
-    ):
-        super().__init__(progress, every, last_step)
-        self.evaluate = evaluate
-
-    def is_due(self) -> bool:
-        # The trajectory's first point is near the weights that training started from.
-        return self.progress.step == 1 or super().is_due()
-
-    def act(self, logs: dict[str, Any]) -> None:
-        logs.update(self.evaluate(self.model))
-
-
-def selection_score(scores: Scores) -> float:
-    """What decides which model is the best; below all others where it is undefined.
-
-    Args:
-        scores: Dev scores by task and their mean as `"avg"`. One that is undefined is
-            NaN or not there.
-
-    Example:
-
-    ```python
-    selection_score({"STSBenchmark": 82.1, "avg": 79.0})  # 82.1
-    ```
-    """
-    score = scores.get(SELECTION_TASK, scores.get("avg", math.nan))
-    return score if math.isfinite(score) else -math.inf
-
-
 class RunLog(keras.callbacks.Callback):
     """Writes every step's logs to `metrics.jsonl` and TensorBoard.
 
@@ -279,13 +169,14 @@ def _logged_step(line: str) -> float:
 
 
 # What a worker finds after a step; the greatest of them counts for all.
-_STOP, _DIVERGED = 1, 2
+_GOES_ON, _ENDED, _STOP, _DIVERGED = range(4)
 
 
 class Checkpoint(StepCallback):
     """Saves what the run needs to resume, and stops the run when it must end.
 
-    It is the last callback: what a checkpoint counts as done has been logged.
+    It is the last callback: what a checkpoint counts as done has been logged. Where the
+    progress says that the run has ended early, all workers end it after the same step.
 
     Args:
         run: Optional string. The run's directory; `None` where another worker
@@ -331,10 +222,12 @@ class Checkpoint(StepCallback):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         found = self.guard.trouble
-        agreed = max(every_worker(_DIVERGED if found else int(self.must_stop())))
+        agreed = max(every_worker(_DIVERGED if found else self._found()))
         if agreed == _DIVERGED:
             self._end(diverged(found, self.progress.step, self.run))
-        if agreed == _STOP or self.is_due():
+        if agreed == _ENDED:
+            self.progress.ended = self.model.stop_training = True
+        if agreed or self.is_due():
             try:
                 check_weights(self.model)
             except NotFinite as error:
@@ -343,6 +236,12 @@ class Checkpoint(StepCallback):
             self.act({})
         if agreed == _STOP:
             self._end(stopped(self.progress))
+
+    def _found(self) -> int:
+        if self.must_stop():
+            return _STOP
+        # Only the worker that evaluates knows.
+        return _ENDED if self.progress.ended else _GOES_ON
 
     def _end(self, reason: Stopped | Diverged) -> NoReturn:
         # A worker that left before the chief has saved would count as lost.

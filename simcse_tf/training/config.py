@@ -98,6 +98,11 @@ class Config(Section):
                 "tokens objective.mlm_weight hides depends on the data; expected auto "
                 "or none, received xla"
             )
+        for key in ("select", "patience"):
+            if getattr(self.evaluation, key) is not None and not self.data.evaluation:
+                raise ValueError(
+                    f"evaluation.{key}: needs dev scores, and data.evaluation is null"
+                )
         if self.evaluation.geometry_every and not self.data.evaluation:
             raise ValueError(
                 "evaluation.geometry_every: needs STS-B's dev pairs, and "
@@ -116,7 +121,7 @@ class Config(Section):
             exclude_unset: bool. Whether to leave out keys that are at their default
                 because nothing gave them. Defaults to `False`.
         """
-        return dict(_flattened(self.model_dump(exclude_unset=exclude_unset)))
+        return dict(_flattened(self, exclude_unset))
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -213,12 +218,13 @@ def parse_config(values: dict[str, Any], source: str = "config") -> Config:
 
 
 def _flattened(
-    values: Mapping[str, Any], prefix: str = ""
+    section: Section, exclude_unset: bool, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, Section):
+            yield from _flattened(value, exclude_unset, f"{prefix}{key}.")
+        elif not exclude_unset or key in section.model_fields_set:
             yield prefix + key, value
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -58,6 +59,23 @@ def _known_pooling(pooling: str) -> str:
 
 
 Pooling = Annotated[str, AfterValidator(_known_pooling)]
+
+
+def _named_paths(value: Any) -> Any:
+    """One message for the forms of `data.evaluation`, not one of each."""
+    named = value.values() if isinstance(value, dict) else [value]
+    paths = [p for v in named for p in (v.values() if isinstance(v, dict) else [v])]
+    if value is not None and not (paths and all(isinstance(p, str) for p in paths)):
+        raise ValueError(
+            'expected a path, or paths by name such as {"mine": "dev.csv"} or '
+            f'{{"mine": {{"dev": ..., "test": ...}}}}, received {shown(value)}'
+        )
+    return value
+
+
+EvaluationData = Annotated[
+    str | dict[str, str | dict[str, str]] | None, BeforeValidator(_named_paths)
+]
 
 
 class ModelConfig(Section):
@@ -180,12 +198,14 @@ class DataConfig(Section):
     ] = "none"
     augmentation_rate: Share = 0.1
     augmentation_model: str | None = None
-    evaluation: str | None = None
+    evaluation: EvaluationData = None
 
 
 class EvaluationConfig(Section):
     geometry_every: Count | None = None
     test: bool = True
+    select: str | None = None
+    patience: Count | None = None
 
 
 class TrainingConfig(Section):

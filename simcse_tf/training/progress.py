@@ -25,11 +25,14 @@ class Progress:
         examples: int. How many examples the training data holds.
         data: string. The training data's fingerprint; empty in a run of an older
             version.
-        dev: string. That of the pairs that choose the best model; empty without such,
+        dev: string. That of the data that choose the best model; empty without such,
             and in a run of an older version.
         teacher: string. What tells the teacher's embeddings from others; empty without
             a teacher.
         guide: string. That of the embeddings that say which negatives are false ones.
+        best: Optional float. The best dev score so far, `-inf` where it is undefined.
+        stale: int. Evaluations since then.
+        ended: bool. Whether the run ends here, before its last step.
     """
 
     step: int = 0
@@ -38,6 +41,29 @@ class Progress:
     dev: str = ""
     teacher: str = ""
     guide: str = ""
+    best: float | None = None
+    stale: int = 0
+    ended: bool = False
+
+    def count_evaluation(self, score: float, patience: int | None) -> None:
+        """Takes a dev score into account.
+
+        Args:
+            score: float. What chooses the best model.
+            patience: Optional int. Evaluations without a better score after which the
+                run ends; `None` where it goes on.
+
+        Example:
+
+        ```python
+        progress.count_evaluation(82.1, patience=3)
+        ```
+        """
+        if self.best is None or score > self.best:
+            self.best, self.stale = score, 0
+        else:
+            self.stale += 1
+        self.ended = patience is not None and self.stale >= patience
 
 
 def load_progress(run: str) -> Progress | None:

@@ -10,8 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from simcse_tf.core.errors import NotFinite, UserError
-from simcse_tf.core.json_files import write_json
+from simcse_tf.core.errors import UserError
 from simcse_tf.data.batches import problems_told, training_batches
 from simcse_tf.distributed import collectives
 from simcse_tf.distributed.strategy import (
@@ -20,11 +19,7 @@ from simcse_tf.distributed.strategy import (
     lost_peers_reported,
     strategy_of,
 )
-from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoding.arguments import say_how_read
-from simcse_tf.encoding.bulk import encoder, load_encoder
-from simcse_tf.evaluation import geometry, sts
-from simcse_tf.evaluation.sts import Encoder
 from simcse_tf.model.compilation import JitCompile
 from simcse_tf.model.lora import enable_lora
 from simcse_tf.model.simcse import SimCSE
@@ -32,21 +27,19 @@ from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.announcements import (
     report_compilation,
     report_data,
+    report_dev,
+    report_early_end,
     report_lora,
 )
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.config import Config
-from simcse_tf.training.divergence import Guard, LossWatch, diverged
+from simcse_tf.training.dev_data import selection
+from simcse_tf.training.divergence import Guard, LossWatch
+from simcse_tf.training.evaluation import evaluations, final_scores
 from simcse_tf.training.objective import objective_of
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.progress import Progress
-from simcse_tf.training.run_data import (
-    SELECTION_TASK,
-    RunData,
-    open_run,
-    progress_of,
-)
-from simcse_tf.training.run_directory import RunDirectory, writing
+from simcse_tf.training.run_data import RunData, open_run, progress_of
 from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
 from simcse_tf.training.teacher import Teacher, embed_texts, load_guide, load_teacher
@@ -70,9 +63,9 @@ def train(
             open. Defaults to opening it here.
 
     Returns:
-        Test scores (Spearman times 100) of the best checkpoint by task, and their
-        mean as `"avg"`; empty without evaluation data or with `evaluation.test`
-        off, and on workers other than the chief.
+        Test scores (times 100) of the best checkpoint by task, and their mean as
+        `"avg"`; empty without test data or with `evaluation.test` off, and on workers
+        other than the chief.
 
     Raises:
         UserError: If the data, the model or the output directory cannot be used, or
@@ -120,11 +113,15 @@ def _run(
     if chief:
         begin(output, config)
         say_how_read(model, config.model.preset)
-        report_data(data, resume, progress.step)
+        report_data(data, resume, progress)
+        if data.dev:
+            report_dev(data.dev, selection(config.evaluation.select, data.dev))
         report_lora(model, config.training.lora_rank)
         report_compilation(model)
     fit(model, data, config, progress, problems)
-    scores = _final_scores(config, model, data) if chief else {}
+    if chief and progress.ended:
+        report_early_end(progress)
+    scores = final_scores(config, model, data) if chief else {}
     # A worker that left before the others would count as lost.
     collectives.any_worker(False)
     return scores
@@ -215,7 +212,7 @@ def fit(
         problems_told(problems),
     ):
         watch = _callbacks(config, data, progress, log, must_stop)
-        while progress.step < last_step:
+        while progress.step < last_step and not progress.ended:
             epoch, first = progress.step // steps, progress.step
             end = min((epoch + 1) * steps, last_step)
             batches = functools.partial(
@@ -282,27 +279,8 @@ def _callbacks(
 
     training, last_step = config.training, data.last_step
     guarded: list[Any] = [LossWatch(progress, last_step)]
-    if log and data.dev:
-        guarded.append(
-            callbacks.STSEvaluation(
-                lambda model: sts.evaluate_pairs(_encoder(model), data.dev, math.nan),
-                config.output_dir,
-                progress,
-                training.evaluate_every,
-                last_step,
-            )
-        )
-    if log and config.evaluation.geometry_every:
-        guarded.append(
-            callbacks.GeometryEvaluation(
-                lambda model: geometry.stsb_geometry(
-                    _encoder(model), data.dev[SELECTION_TASK]
-                ),
-                progress,
-                config.evaluation.geometry_every,
-                last_step,
-            )
-        )
+    if log:
+        guarded += evaluations(config, data, progress)
     guard = Guard(guarded)
     save = callbacks.Checkpoint(
         config.output_dir if log else None,
@@ -315,10 +293,6 @@ def _callbacks(
     )
     clock = callbacks.StepClock(progress, training.batch_size)
     return [clock, guard, *([log] if log else []), save]
-
-
-def _encoder(model: SimCSE) -> Encoder:
-    return encoder(model, longest_input(model.backbone))
 
 
 def _check_replicas(config: Config, replicas: int) -> None:
@@ -343,37 +317,3 @@ def _check_same_step(output: Path, step: int) -> None:
             f"--resume: the workers found checkpoints of steps "
             f"{', '.join(map(str, found))} in {output}: all of them need the same files"
         )
-
-
-def _final_scores(config: Config, model: SimCSE, data: RunData) -> dict[str, float]:
-    directory = RunDirectory(config.output_dir)
-    if not config.data.evaluation:
-        # Without dev scores the last model counts as the best.
-        _check_embeds(model, config, data.last_step)
-        with writing(directory.best):
-            checkpoint.save_best(config.output_dir, model)
-        return {}
-    encode = load_encoder(str(directory.best), progress=True)
-    _report_best(directory.dev_scores)
-    if not data.test:
-        return {}
-    scores = sts.evaluate_pairs(encode, data.test)
-    with writing(directory.test_file):
-        write_json(directory.test_file, scores)
-    print(sts.format_table(scores))
-    return scores
-
-
-def _check_embeds(model: SimCSE, config: Config, last_step: int) -> None:
-    """Finite weights can be so large that no embedding is finite."""
-    try:
-        _encoder(model)(["a"])
-    except NotFinite as error:
-        raise diverged(error, last_step, config.output_dir) from None
-
-
-def _report_best(scores: dict[str, float] | None) -> None:
-    if scores:
-        selected = callbacks.selection_score(scores)
-        score = f"{selected:.2f}" if math.isfinite(selected) else "no score that counts"
-        print(f"best: step {scores['step']}, {score} on dev")

@@ -1,9 +1,7 @@
 """All data that a run needs, opened and checked before anything expensive."""
 
 import functools
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +14,12 @@ from simcse_tf.data.named import shown_train
 from simcse_tf.data.no_duplicates import NoDuplicates
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
 from simcse_tf.data.sources import open_one, open_source
-from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
+from simcse_tf.evaluation.tasks import Tasks
 from simcse_tf.objectives.defaults import SCORED_KINDS
 from simcse_tf.training.config import Config
+from simcse_tf.training.dev_data import evaluation_data, fingerprint
 from simcse_tf.training.progress import Progress, load_progress
 from simcse_tf.training.run_start import claimed
-
-# The paper selects checkpoints by STS-B; without it the mean decides.
-SELECTION_TASK = "STSBenchmark"
 
 
 class RunData(NamedTuple):
@@ -33,16 +29,16 @@ class RunData(NamedTuple):
         source: The training examples.
         steps_per_epoch: int. Batches an epoch.
         last_step: int. The run's last step, counted from 1.
-        dev: The STS pairs that choose the best model, by task.
-        test: Those that it is scored on at the end, by task.
+        dev: The tasks that choose the best model.
+        test: Those that it is scored on at the end.
         plan: The batches of `data.no_duplicates`. Defaults to `None`.
     """
 
     source: Source
     steps_per_epoch: int
     last_step: int
-    dev: Mapping[str, Pairs]
-    test: Mapping[str, Pairs]
+    dev: Tasks
+    test: Tasks
     plan: NoDuplicates | None = None
 
 
@@ -88,7 +84,7 @@ def open_data(config: Config) -> RunData:
     """
     source, batch_size = training_source(config), config.training.batch_size
     steps = steps_per_epoch(source, batch_size)
-    evaluation, plan = _evaluation_data(config), None
+    evaluation, plan = evaluation_data(config), None
     if config.data.no_duplicates:
         plan = _plan(config, source)
         steps = plan.steps
@@ -121,13 +117,16 @@ def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
     progress_of(config, data, resume=True).step  # 500
     ```
     """
-    progress = _beginning(data)
+    progress = _beginning(config, data)
     if resume and (found := load_progress(config.output_dir)):
         check_same_data(config, data, found)
         progress.step = found.step
         progress.teacher, progress.guide = found.teacher, found.guide
         # It may have evaluation data again later.
         progress.dev = progress.dev or found.dev
+        progress.best, progress.stale = found.best, found.stale
+        patience = config.evaluation.patience
+        progress.ended = patience is not None and found.stale >= patience
     return progress
 
 
@@ -148,7 +147,7 @@ def check_same_data(config: Config, data: RunData, progress: Progress) -> None:
     check_same_data(config, open_data(config), load_progress("runs/mine"))
     ```
     """
-    now = _beginning(data)
+    now = _beginning(config, data)
     train = f"data.train {shown_train(config.data.train)}"
     dev = f"data.evaluation {config.data.evaluation}"
     for what, holds, held in (
@@ -164,9 +163,9 @@ def check_same_data(config: Config, data: RunData, progress: Progress) -> None:
             )
 
 
-def _beginning(data: RunData) -> Progress:
-    source = data.source
-    return Progress(0, len(source), source.fingerprint, _fingerprint(data.dev))
+def _beginning(config: Config, data: RunData) -> Progress:
+    source, dev = data.source, fingerprint(config, data.dev)
+    return Progress(0, len(source), source.fingerprint, dev)
 
 
 def training_source(config: Config) -> Source:
@@ -235,40 +234,3 @@ def _check_sentences(source: Source, config: Config, key: str) -> None:
             f"{key}: expected data.train to hold single sentences, received "
             f"{shown_train(config.data.train)} with {source.columns} columns"
         )
-
-
-def _evaluation_data(
-    config: Config,
-) -> tuple[Mapping[str, Pairs], Mapping[str, Pairs]]:
-    directory = config.data.evaluation
-    if directory is None:
-        return {}, {}
-    dev, test = (
-        {
-            task: load_task(directory, task, split)
-            for task in available_tasks(directory, split)
-        }
-        for split in ("dev", "test")
-    )
-    if not dev:
-        raise UserError(
-            f"data.evaluation: expected a SentEval directory with STS/STSBenchmark or "
-            f"SICK in it, received {directory}"
-        )
-    if config.evaluation.geometry_every and "STSBenchmark" not in dev:
-        raise UserError(
-            f"evaluation.geometry_every: expected STS/STSBenchmark in {directory}"
-        )
-    return dev, test if config.evaluation.test else {}
-
-
-def _fingerprint(dev: Mapping[str, Pairs]) -> str:
-    """What tells the pairs that choose the best model from others; empty without."""
-    if not dev:
-        return ""
-    chosen = {SELECTION_TASK: dev[SELECTION_TASK]} if SELECTION_TASK in dev else dev
-    values = [
-        [task, *pairs.sentences_a, *pairs.sentences_b, *map(float, pairs.scores)]
-        for task, pairs in sorted(chosen.items())
-    ]
-    return f"sha256 {hashlib.sha256(json.dumps(values).encode()).hexdigest()}"

@@ -34,6 +34,7 @@ RESUMABLE_KEYS = (
     "training.keep",
     "evaluation.geometry_every",
     "evaluation.test",
+    "evaluation.patience",
 )
 
 

@@ -17,6 +17,7 @@ from simcse_tf.core.errors import Stopped, UserError
 from simcse_tf.core.json_files import write_json
 from simcse_tf.core.locks import locked
 from simcse_tf.training import run_data, run_start
+from simcse_tf.training.dev_data import AVERAGE, BENCHMARK
 from simcse_tf.training.progress import load_progress
 from simcse_tf.training.run_directory import (
     RunDirectory,
@@ -96,8 +97,8 @@ def check(runs: Sequence[SweepRun]) -> list[int]:
         path, config = run.directory.path, run.config
         if not config.data.evaluation:
             raise UserError(
-                "data.evaluation: a sweep compares dev scores; expected a SentEval "
-                "directory, received null"
+                "data.evaluation: a sweep compares dev scores; expected evaluation "
+                "data, received null"
             )
         begun = run.directory.has_begun()
         if not run.is_finished():
@@ -217,7 +218,7 @@ def _reason(run: SweepRun, code: int) -> str:
 def _scores(run: RunDirectory) -> dict[str, float]:
     """What the table shows of a run: its best model's dev scores and test average."""
     dev = scores_of(run.best) or {}
-    tasks = ("STSBenchmark", "avg")
+    tasks = (run.config.evaluation.select or BENCHMARK, AVERAGE)
     scores = {f"{task} dev": dev[task] for task in tasks if task in dev}
     if test := run.test_scores:
         scores["avg test"] = test["avg"]

@@ -15,7 +15,7 @@ from simcse_tf.training.sweep_plan import SweepRun
 # A number a seed, by setting and column.
 Table: TypeAlias = Mapping[str, Mapping[str, Sequence[float]]]
 
-_COLUMNS = ("STSBenchmark dev", "avg dev", "avg test")
+_LAST_COLUMNS = ("avg dev", "avg test")
 
 
 def summarize(runs: Sequence[SweepRun]) -> dict[str, dict[str, list[float]]]:
@@ -44,10 +44,11 @@ def summarize(runs: Sequence[SweepRun]) -> dict[str, dict[str, list[float]]]:
 def _result(path: Path) -> dict[str, float]:
     found = read_json(path)
     scores = numbers_in(found)
-    if not scores or not set(scores) <= set(_COLUMNS):
+    if not scores or not all(name.endswith((" dev", " test")) for name in scores):
         raise UserError(
-            f"{path} is damaged: expected numbers for {', '.join(_COLUMNS)}, received "
-            f"{shown(found)}; without it, the same command writes it again"
+            f"{path} is damaged: expected numbers for {', '.join(_LAST_COLUMNS)} and "
+            f"such, received {shown(found)}; without it, the same command writes it "
+            "again"
         )
     return scores
 
@@ -113,8 +114,9 @@ def write_summary(directory: Path, table: Table) -> None:
 
 
 def _columns(table: Table) -> list[str]:
-    present = {column for row in table.values() for column in row}
-    return [column for column in _COLUMNS if column in present]
+    present = dict.fromkeys(column for row in table.values() for column in row)
+    selected = [column for column in present if column not in _LAST_COLUMNS]
+    return selected + [column for column in _LAST_COLUMNS if column in present]
 
 
 def _mean_and_deviation(scores: Sequence[float]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from support.kill_points import survives_errors, survives_kills
-from support.models import MINILM, SENTENCES
+from support.models import MINILM, SENTENCES, benchmark
 
 from simcse_tf import evaluate, figures, retrieve
 from simcse_tf.client import __main__ as client
@@ -202,7 +202,7 @@ WRITERS = {
     "save_checkpoint": ["last", *(f"checkpoints/step-0000000{i}" for i in (4, 8))],
     "save_best": ["best"],
     "sum_up": ["sweep.json", "sweep.md", "sweep.png", "sweep.svg"],
-    "make_data": ["data/nli.csv", "data/senteval/STS/STSBenchmark/sts-dev.csv"],
+    "make_data": ["data/nli.csv", "data/pairs/dev.csv"],
 }
 
 
@@ -215,12 +215,10 @@ def writer(request):
         (path / "in.txt").write_text("\n".join(SENTENCES))
         (path / "other.txt").write_text("\n".join(SENTENCES[:3]))
         pairs = zip(SENTENCES, SENTENCES[1:] + SENTENCES[:1], strict=True)
+        scored = [(i % 6, *pair) for i, pair in enumerate(pairs)]
         (path / "STS/STSBenchmark").mkdir(parents=True)
-        (path / "STS/STSBenchmark/sts-test.csv").write_text(
-            "".join(
-                f"g\tf\ty\t{i}\t{i % 6}\t{a}\t{b}\n" for i, (a, b) in enumerate(pairs)
-            )
-        )
+        file = path / "STS/STSBenchmark/sts-test.csv"
+        file.write_text(benchmark(scored, "test"))
         if older:
             write(path, "other.txt")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from simcse_tf.core import cli
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar, lexicon
-from simcse_tf.evaluation import sts
+from simcse_tf.evaluation.tasks import find_data, load_tasks
 
 ROOT = Path(__file__).parents[2]
 # Words that carry no content of their own, and so may stand in both lexicons.
@@ -85,8 +85,8 @@ def test_the_same_seed_writes_the_same_bytes_under_any_hash_seed(tmp_path):
     assert outputs[0] == outputs[1]
     assert sorted(outputs[0]) == [
         "nli.csv",
-        "senteval/STS/STSBenchmark/sts-dev.csv",
-        "senteval/STS/STSBenchmark/sts-test.csv",
+        "pairs/dev.csv",
+        "pairs/test.csv",
     ]
 
 
@@ -109,9 +109,9 @@ def test_csv_has_three_columns_under_the_header_of_the_paper(written):
 
 
 def test_the_evaluation_reads_the_graded_pairs(written):
-    assert sts.available_tasks(written / "senteval") == ["STSBenchmark"]
+    found = find_data(written / "pairs")
     for split, per_grade in grammar.PAIRS_PER_GRADE.items():
-        pairs = sts.load_task(written / "senteval", "STSBenchmark", split)
+        pairs = load_tasks(found, split=split).own["pairs"]
         assert Counter(pairs.scores) == dict.fromkeys(range(6), per_grade)
         expected = grammar.graded_pairs()[split]
         assert pairs.sentences_a == [pair.sentence_a for pair in expected]

@@ -24,7 +24,7 @@ DRIVER = """
 import os
 import numpy as np
 from simcse_tf import train
-from simcse_tf.training import callbacks, run
+from simcse_tf.training import callbacks, evaluation, run
 from simcse_tf.core import cli
 
 count, fit = callbacks.StepClock.on_train_batch_end, run.fit
@@ -41,7 +41,7 @@ def kept_fit(model, *args):
 
 if "BROKEN_ENCODER" in os.environ:
     # Only the chief evaluates.
-    run._encoder = lambda model: lambda texts: np.full((len(texts), 4), np.nan)
+    evaluation._encoder = lambda model, progress: lambda texts: np.full((len(texts), 4), np.nan)
 run.fit = kept_fit
 callbacks.StepClock.on_train_batch_end = count_and_kill
 cli.run(train.main)
@@ -160,6 +160,18 @@ def test_workers_end_together_where_one_alone_finds_that_the_run_diverged(worksp
         assert re.match(f"error: diverged at step 3: {reason}", line), line
     assert metrics(workspace / "nan")[-1]["step"] == 3
     assert not (workspace / "nan" / "best").exists()
+
+
+@pytest.mark.attack
+def test_workers_end_together_where_the_chief_runs_out_of_patience(workspace):
+    flags = ["evaluation.patience=2", "training.learning_rate=1e-12"]
+    for again in ([], ["--resume"]):
+        chief, other = finish(
+            start_two(workspace, "early", *flags, "training.evaluate_every=1", *again)
+        )
+        assert "ended early, after step 3: no better dev score in the last 2" in chief
+        assert other == ""
+        assert len(metrics(workspace / "early")) == 3
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from simcse_tf.encoding import bulk
 from simcse_tf.evaluate import main
 from simcse_tf.evaluation import significance, sts, transfer
 
+pytestmark = pytest.mark.usefixtures("small_tasks")
+
 PUBLISHED = {
     "STS12": 72.37,
     "STS13": 80.60,

