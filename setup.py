@@ -86,6 +86,7 @@ COMMANDS = (
     "sweep",
     "report",
     "retrieve",
+    "mine",
 )
 
 setup(

@@ -1,6 +1,6 @@
 """The JSON config of a training run: typed, validated, with defaults."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -75,6 +75,12 @@ class Config(Section):
                 "tokens objective.mlm_weight hides depends on the data; expected auto "
                 "or none, received xla"
             )
+        prompts = self.model.prompts or {}
+        if self.model.prompt is not None and self.model.prompt not in prompts:
+            raise ValueError(
+                "model.prompt: expected a name of model.prompts "
+                f"({', '.join(prompts) or 'none'}), received {shown(self.model.prompt)}"
+            )
         if self.evaluation.geometry_every and not self.data.evaluation:
             raise ValueError(
                 "evaluation.geometry_every: needs STS-B's dev pairs, and "
@@ -93,7 +99,7 @@ class Config(Section):
             exclude_unset: bool. Whether to leave out keys that are at their default
                 because nothing gave them. Defaults to `False`.
         """
-        return dict(_flattened(self.model_dump(exclude_unset=exclude_unset)))
+        return dict(_flattened(self, exclude_unset))
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -141,12 +147,14 @@ def parse_config(values: dict[str, Any], source: str = "config") -> Config:
 
 
 def _flattened(
-    values: Mapping[str, Any], prefix: str = ""
+    section: Section, exclude_unset: bool, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
+    # Only sections are taken apart: a value may be an object with names of its own.
+    for key, value in section.model_dump().items():
+        part = getattr(section, key)
+        if isinstance(part, Section):
+            yield from _flattened(part, exclude_unset, f"{prefix}{key}.")
+        elif not exclude_unset or key in section.model_fields_set:
             yield prefix + key, value
 
 

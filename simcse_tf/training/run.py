@@ -106,7 +106,7 @@ def _run(
     progress = progress_of(config, data, resume)
 
     with strategy.scope():
-        model = build_model(config, data.last_step)
+        model = build_model(config, data.last_step, data.source.columns)
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
@@ -122,13 +122,18 @@ def _run(
     return scores
 
 
-def build_model(config: Config, last_step: int) -> SimCSE:
+def build_model(config: Config, last_step: int, columns: int) -> SimCSE:
     """The compiled model of a run, its random numbers seeded by the config.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+        last_step: int. The schedule's last step.
+        columns: int. Columns of the training data.
 
     Example:
 
     ```python
-    model = build_model(load_config("configs/sup.json"), last_step=1000)
+    model = build_model(load_config("configs/sup.json"), last_step=1000, columns=3)
     ```
     """
     keras.utils.set_random_seed(config.training.seed)
@@ -148,6 +153,7 @@ def build_model(config: Config, last_step: int) -> SimCSE:
         objective=objective_of(config.objective),
         micro_batch_size=config.training.micro_batch_size,
         jit_compile=jit_compile,
+        column_prompts=config.model.column_prompts(columns),
     )
     return model
 

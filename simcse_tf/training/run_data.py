@@ -81,6 +81,7 @@ def open_data(config: Config) -> RunData:
     ```
     """
     source = training_source(config)
+    config.model.column_prompts(source.columns)
     steps = steps_per_epoch(source, config.training.batch_size)
     last_step = config.training.max_steps or steps * config.training.epochs
     return RunData(source, steps, last_step, *_evaluation_data(config))

@@ -150,9 +150,9 @@ def changed_keys(begun: Config, now: Config, allowed: Collection[str]) -> str:
     """
     before, after = begun.flat(), now.flat()
     return ", ".join(
-        f"{key} was {before[key]!r} and is {after[key]!r}"
-        for key in after
-        if before[key] != after[key] and key not in allowed
+        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key) and key not in allowed
     )
 
 

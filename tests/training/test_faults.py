@@ -475,7 +475,7 @@ def test_a_key_that_decides_the_steps_may_not_change(workspace, whole, key, valu
 def test_a_checkpoint_of_another_model_is_told(workspace, whole):
     path = str(workspace / "config.json")
     config = load_config(path, ["model.pooling=avg"])
-    model = build_model(config, 18)
+    model = build_model(config, 18, columns=1)
     with pytest.raises(UserError, match="last is the checkpoint of another model"):
         checkpoint.restore(str(whole), model)
 
@@ -486,7 +486,9 @@ def test_another_vocabulary_of_the_same_size_is_told(workspace, whole):
     *tokens, last = vocabulary.read_text().splitlines()
     vocabulary.write_text("\n".join([*tokens[:-1], last, tokens[-1]]) + "\n")
     path = str(workspace / "config.json")
-    model = build_model(load_config(path, [f"model.preset={workspace / 'other'}"]), 18)
+    model = build_model(
+        load_config(path, [f"model.preset={workspace / 'other'}"]), 18, columns=1
+    )
     with pytest.raises(UserError, match="model.preset has another tokenizer than"):
         checkpoint.restore(str(whole), model)
 
@@ -495,11 +497,11 @@ def test_a_checkpoint_holds_the_loss_scale(tmp_path, workspace):
     path = str(workspace / "config.json")
     config = load_config(path, ["training.precision=mixed_float16"])
     config.model.preset = str(workspace / "preset")
-    model = build_model(config, 18)
+    model = build_model(config, 18, columns=1)
     for step, scale in ((1, 32.0), (2, 64.0)):
         model.optimizer.dynamic_scale.assign(scale)
         checkpoint.save(str(tmp_path), model, Progress(step))
         assert float(model.optimizer.dynamic_scale) == scale
-    other = build_model(config, 18)
+    other = build_model(config, 18, columns=1)
     checkpoint.restore(str(tmp_path), other)
     assert float(other.optimizer.dynamic_scale) == 64.0
