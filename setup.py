@@ -88,6 +88,7 @@ COMMANDS = (
     "sweep",
     "report",
     "retrieve",
+    "mine",
 )
 
 setup(

@@ -70,3 +70,10 @@ def retrieve() -> NoReturn:
     from simcse_tf.retrieve import main
 
     run(main)
+
+
+def mine() -> NoReturn:
+    """Runs `simcse-mine`: adds hard negatives to a file of pairs."""
+    from simcse_tf.mine import main
+
+    run(main)

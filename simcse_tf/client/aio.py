@@ -102,8 +102,8 @@ class AsyncClient:
         Args:
             texts: Strings, or bytes that are sent as they are, valid UTF-8 or
                 not.
-            output: "float32", "int8" or "binary". The last two need an export with
-                their signatures.
+            output: "float32", "int8", "binary", "query" or "document". All but the
+                first need an export with their signatures.
             deadline: Seconds that the whole call may take. A request that would be
                 tried again later than that fails at once.
 

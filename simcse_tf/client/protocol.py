@@ -47,6 +47,9 @@ EMBEDDINGS = {
     "float32": Output("serving_default", "embedding", "float32"),
     "int8": Output("serving_int8", "embedding_int8", "int8"),
     "binary": Output("serving_binary", "embedding_bits", "uint8"),
+    # Of a model with prompts for the two sides of a search.
+    "query": Output("serving_query", "embedding", "float32"),
+    "document": Output("serving_document", "embedding", "float32"),
 }
 SIMILARITY = Output("similarity", "cosine_similarity", "float32", rank=1)
 
@@ -100,7 +103,7 @@ def embedding_output(kind: str) -> Output:
     """Returns the output of the model that gives embeddings of one kind.
 
     Args:
-        kind: "float32", "int8" or "binary".
+        kind: "float32", "int8", "binary", "query" or "document".
 
     Raises:
         UserError: There is no such kind.

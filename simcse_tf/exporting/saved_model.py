@@ -64,6 +64,9 @@ def export(
         | `serving_N` | `text`: string `(n,)` | `embedding`: float32 `(n, N)` |
         | `serving_int8` | `text`: string `(n,)` | `embedding_int8`: int8 `(n, dim)` |
         | `serving_binary` | `text`: string `(n,)` | `embedding_bits`: uint8 `(n, ceil(dim / 8))` |
+        | `serving_query`, `serving_document` | `text`: string `(n,)` | `embedding`: float32 `(n, dim)` |
+
+        The last two are there if one of the model's prompts has such a name.
 
     Raises:
         UserError: If `base_dir` cannot be written or the disk is full, the model's
@@ -88,14 +91,17 @@ def export(
             f"an export computes in {' or '.join(PRECISIONS)}; the model does in "
             f"{model.compute_dtype}"
         )
-    wanted = signatures(model.embedding_dim, truncate_dims, quantize)
+    wanted = signatures(model.embedding_dim, truncate_dims, quantize, model.prompts)
     base = Path(base_dir)
     check_base_directory(base)
     training = training_record(source) if source else None
     report_stage(progress, "recording the model's answers")
     size = checked_weights(model)
     with exact_products():
-        embeddings = answers(model)
+        embeddings = {
+            prompt: answers(model, prompt)
+            for prompt in dict.fromkeys(each.prompt for each in wanted)
+        }
     with (
         writing_output("--output", base_dir),
         workplace(base / "export") as place,

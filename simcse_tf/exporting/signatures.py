@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
 
 QUANTIZATIONS = ("int8", "binary")
+# What the texts of a search are: prompts of these names have a signature each.
+ROLES = ("query", "document")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Signature:
         output: The name of its output.
         in_graph: Maps the float32 embeddings `(n, dim)` of each input to the output.
         reference: The same function in NumPy.
+        prompt: What stands before each text; `None` for the model's own.
 
     Example:
 
@@ -46,10 +49,14 @@ class Signature:
     output: str
     in_graph: Callable[..., tf.Tensor]
     reference: Callable[..., np.ndarray]
+    prompt: str | None = None
 
 
 def signatures(
-    dim: int, truncate_dims: Sequence[int] = (), quantize: Sequence[str] = ()
+    dim: int,
+    truncate_dims: Sequence[int] = (),
+    quantize: Sequence[str] = (),
+    prompts: Mapping[str, str] | None = None,
 ) -> list[Signature]:
     """The signatures of an export: the two that each has, and the optional ones.
 
@@ -57,6 +64,9 @@ def signatures(
         dim: int. Dimensions of the model's embeddings.
         truncate_dims: ints below `dim`. Adds `serving_N` for each.
         quantize: Some of `QUANTIZATIONS`. Adds `serving_int8`, `serving_binary`.
+        prompts: Optional dictionary of named prompts. If one is called `query` or
+            `document`, adds `serving_query` and `serving_document`: texts behind that
+            prompt, or behind the model's own where it has none of that name.
 
     Returns:
         list of `Signature`.
@@ -103,6 +113,7 @@ def signatures(
         ),
         *map(_truncated, dict.fromkeys(truncate_dims)),
         *(optional[kind] for kind in dict.fromkeys(quantize)),
+        *_prompted(prompts or {}),
     ]
 
 
@@ -116,7 +127,8 @@ def embedder(model: SimCSE) -> Any:
         model: A `simcse_tf.SimCSE`.
 
     Returns:
-        `tf.function` that maps a string tensor `(n,)` to float32 `(n, dim)`.
+        Function of a string tensor `(n,)`, and optionally of the prompt before each
+        text, that returns float32 `(n, dim)`. It is traced once for all prompts.
 
     Example:
 
@@ -135,15 +147,21 @@ def embedder(model: SimCSE) -> Any:
 
     def embed_texts(text: tf.Tensor) -> tf.Tensor:
         distinct, places = tf.unique(text)
-        tokens = model.tokens(distinct)
+        tokens = model.tokens(distinct, prompt="")
         return tf.gather(embed_in_buckets(embed, tokens, model.embedding_dim), places)
 
     text_type = tf.TensorSpec([None], tf.string)
-    return tf.function(embed_texts, input_signature=[text_type], autograph=False)
+    traced = tf.function(embed_texts, input_signature=[text_type], autograph=False)
+
+    def embed_behind(text: tf.Tensor, prompt: str | None = None) -> tf.Tensor:
+        prompt = model.prompt if prompt is None else prompt
+        return traced(tf.strings.join([prompt, text]) if prompt else text)
+
+    return embed_behind
 
 
 def endpoint(
-    signature: Signature, embed: Callable[[tf.Tensor], tf.Tensor]
+    signature: Signature, embed: Callable[[tf.Tensor, str | None], tf.Tensor]
 ) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
     """The arguments of `keras.export.ExportArchive.add_endpoint` for a signature.
 
@@ -163,9 +181,8 @@ def endpoint(
 
     def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
         # All inputs together, so that they share the buckets.
-        embeddings = tf.split(
-            embed(tf.concat(texts, axis=0)), list(map(tf.size, texts))
-        )
+        together = embed(tf.concat(texts, axis=0), signature.prompt)
+        embeddings = tf.split(together, list(map(tf.size, texts)))
         return {signature.output: signature.in_graph(*embeddings)}
 
     return answer, [tf.TensorSpec([None], tf.string, name) for name in signature.inputs]
@@ -178,6 +195,16 @@ def _of_text(
     reference: Callable[[np.ndarray], np.ndarray],
 ) -> Signature:
     return Signature(name, ("text",), output, in_graph, reference)
+
+
+def _prompted(prompts: Mapping[str, str]) -> list[Signature]:
+    if not prompts.keys() & set(ROLES):
+        return []
+    plain = _of_text("", "embedding", tf.identity, np.asarray)
+    return [
+        replace(plain, name=f"serving_{role}", prompt=prompts.get(role))
+        for role in ROLES
+    ]
 
 
 def _truncated(dims: int) -> Signature:

@@ -36,11 +36,13 @@ _MIXED = tuple(PROBES[0] * (1 + number % 4) + b" %d" % number for number in rang
 BATCHES = (PROBES[:1], PROBES, _MIXED[:8], _MIXED)
 
 
-def answers(model: SimCSE) -> list[np.ndarray]:
+def answers(model: SimCSE, prompt: str | None = None) -> list[np.ndarray]:
     """A model's embeddings of every batch of requests.
 
     Args:
         model: The `simcse_tf.SimCSE` that is exported.
+        prompt: Optional string. What stands before each text. Defaults to `None`: the
+            model's own prompt.
 
     Raises:
         UserError: If one is not finite.
@@ -51,33 +53,37 @@ def answers(model: SimCSE) -> list[np.ndarray]:
     answers(model)[0]  # float32, (1, 768)
     ```
     """
-    embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
+    with model.behind(prompt):
+        embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
     for each in embeddings:
         check_finite(each, "the model's embeddings of the warmup requests")
     return embeddings
 
 
 def write_warmup(
-    directory: Path, embeddings: Sequence[np.ndarray], signatures: Sequence[Signature]
+    directory: Path,
+    embeddings: Mapping[str | None, Sequence[np.ndarray]],
+    signatures: Sequence[Signature],
 ) -> None:
     """Records a request of every batch to every signature, with the model's answers.
 
     Args:
         directory: The export.
-        embeddings: As `answers` returned them.
+        embeddings: As `answers` returned them, by the prompt of a signature.
         signatures: All signatures of the export.
 
     Example:
 
     ```python
-    write_warmup(directory, answers(model), signatures(model.embedding_dim))
+    write_warmup(directory, {None: answers(model)}, signatures(model.embedding_dim))
     ```
     """
     path = directory / WARMUP_FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature in signatures:
-            for texts, embedded in zip(BATCHES, embeddings, strict=True):
+            answered = embeddings[signature.prompt]
+            for texts, embedded in zip(BATCHES, answered, strict=True):
                 writer.write(_record(signature, texts, embedded).SerializeToString())
 
 

@@ -1,7 +1,7 @@
 """SimCSE as a Keras model: two views in, one contrastive loss out."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -115,6 +115,7 @@ class SimCSE(SentenceEncoder):
         self.objective: Objective = Contrastive(temperature, hard_negative_weight)
         self.objective_layers: list[keras.layers.Layer] = []
         self.micro_batch_size: int | None = None
+        self.column_prompts: Sequence[str] | None = None
         self.loss_tracker = keras.metrics.Mean(name="loss")
 
     # No property: Keras would save it as one more part of the model.
@@ -132,6 +133,7 @@ class SimCSE(SentenceEncoder):
         objective: Objective | None = None,
         micro_batch_size: int | None = None,
         jit_compile: JitCompile = "auto",
+        column_prompts: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Configures training as `keras.Model.compile` does.
@@ -147,15 +149,21 @@ class SimCSE(SentenceEncoder):
             jit_compile: bool or string. Whether XLA compiles the step: on one device
                 all of it, on several what each computes alone. Defaults to `"auto"`:
                 with static shapes on a GPU, unless the objective's shapes are not.
+            column_prompts: Optional two strings. The prompt of anchors, and that of
+                positives and hard negatives. Defaults to `None`: the model's `prompt`
+                before every text.
             **kwargs: See `keras.Model.compile`.
 
         Raises:
             UserError: If the model cannot be trained with the objective, or XLA
                 cannot compile it.
         """
+        for prompt in column_prompts or ():
+            self._check_prompt(prompt)
         # Keras would compile all that happens in a step, int32 variables too.
         super().compile(*args, jit_compile=False, **kwargs)
         self.micro_batch_size = micro_batch_size
+        self.column_prompts = column_prompts
         self.objective = objective or self.objective
         self._compile_step(jit_compile)
         with self.distribute_strategy.scope():
@@ -197,6 +205,17 @@ class SimCSE(SentenceEncoder):
         batch = super().prepare(*texts)
         targets = self.objective.targets(texts, scores)
         return {**batch, **({_TARGETS: targets} if targets else {})}
+
+    def _column_prompts(self, columns: int) -> list[str]:
+        if self.column_prompts is None:
+            return super()._column_prompts(columns)
+        if columns == 1:
+            raise UserError(
+                "column_prompts are for anchors and their positives; received single "
+                "sentences, which have the model's prompt"
+            )
+        anchor, other = self.column_prompts
+        return [anchor, *[other] * (columns - 1)]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -295,6 +314,7 @@ class SimCSE(SentenceEncoder):
             "objective": keras.saving.serialize_keras_object(self.objective),
             "micro_batch_size": self.micro_batch_size,
             "jit_compile": self._jit_compile_argument,
+            "column_prompts": self.column_prompts,
         }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """A Keras model of text: from strings to the backbone's inputs."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -51,9 +52,38 @@ class TextModel(keras.Model):
         self._prompt = value
         # It is a part of the traced graph.
         self.__dict__.pop("_traced_tokens", None)
-        if value and len(self.tokenize([""])[0]) >= self.max_length:
+        self._check_prompt(value)
+
+    @contextmanager
+    def behind(self, prompt: str | None) -> Iterator[None]:
+        """Within the block a prompt stands before every text.
+
+        Args:
+            prompt: Optional string. If `None`, the model's own.
+
+        Example:
+
+        ```python
+        with model.behind(model.prompts["query"]):
+            queries = model.predict(["who plays the guitar?"])
+        ```
+        """
+        before = self.prompt
+        if prompt is not None and prompt != before:
+            self.prompt = prompt
+        try:
+            yield
+        finally:
+            if self.prompt != before:
+                self.prompt = before
+
+    def _check_prompt(self, prompt: str) -> None:
+        if not prompt:
+            return
+        [tokens] = self.tokenizer(tf.constant([prompt]), self.max_length).to_list()
+        if len(tokens) >= self.max_length:
             raise UserError(
-                f"the prompt {value!r} alone fills max_length, {self.max_length} "
+                f"the prompt {prompt!r} alone fills max_length, {self.max_length} "
                 "tokens, and every text would be cut away: expected a shorter prompt "
                 "or a larger max_length"
             )
@@ -63,20 +93,24 @@ class TextModel(keras.Model):
         """Columns of what `predict` returns."""
         raise NotImplementedError
 
-    def tokens(self, text: Any, max_length: int | None = None) -> tf.RaggedTensor:
-        """Tokenizes sentences behind the prompt, in the graph.
+    def tokens(
+        self, text: Any, max_length: int | None = None, prompt: str | None = None
+    ) -> tf.RaggedTensor:
+        """Tokenizes sentences behind a prompt, in the graph.
 
         Whatever embeds text takes its tokens from here.
 
         Args:
             text: string tensor of shape `(n,)`.
             max_length: Optional int. Defaults to the model's.
+            prompt: Optional string. Defaults to the model's.
 
         Returns:
             int32 ragged tensor of shape `(n, None)`.
         """
-        if self.prompt:
-            text = tf.strings.join([self.prompt, text])
+        prompt = self.prompt if prompt is None else prompt
+        if prompt:
+            text = tf.strings.join([prompt, text])
         return self.tokenizer(text, max_length or self.max_length)
 
     def preprocess(self, text: Any) -> Any:
@@ -92,9 +126,15 @@ class TextModel(keras.Model):
         [features] = self._preprocess([text])
         return features
 
-    def _preprocess(self, columns: Sequence[Any]) -> list[Any]:
+    def _preprocess(
+        self, columns: Sequence[Any], prompts: Sequence[str] = ()
+    ) -> list[Any]:
         """Tokenizes columns; with static shapes all are padded to one length."""
-        tokens = [self.tokens(column) for column in columns]
+        prompts = prompts or [self.prompt] * len(columns)
+        tokens = [
+            self.tokens(column, prompt=prompt)
+            for column, prompt in zip(columns, prompts, strict=True)
+        ]
         length = self._static_length(tokens) if self.static_shapes else None
         return [self.pad(each, length) for each in tokens]
 
@@ -194,4 +234,9 @@ class TextModel(keras.Model):
         if not columns:
             raise ValueError("Expected a column of sentences or more. Received: none")
         names = column_names(len(columns))
-        return dict(zip(names, self._preprocess(columns), strict=True))
+        features = self._preprocess(columns, self._column_prompts(len(columns)))
+        return dict(zip(names, features, strict=True))
+
+    def _column_prompts(self, columns: int) -> list[str]:
+        """What stands before the texts of each of a training batch's columns."""
+        return [self.prompt] * columns

@@ -9,7 +9,7 @@ from simcse_tf.core.vectors import check_finite, l2_normalize
 _AT_ONCE = 2**23
 # What float32 embeddings can tell apart. A difference in the last bits, such as
 # matrix products make, then decides no rank.
-_DECIMALS = 6
+DECIMALS = 6
 
 
 def top_k(
@@ -58,7 +58,7 @@ def top_k(
     rows = max(1, _AT_ONCE // max(1, len(queries)))
     for start in range(0, len(corpus), rows):
         part = l2_normalize(corpus[start : start + rows], np.float64)
-        found = np.round(queries @ part.T, _DECIMALS)
+        found = np.round(queries @ part.T, DECIMALS)
         numbers = np.arange(start, start + len(part))
         cosines = np.concatenate([cosines, found], axis=1)
         indices = np.concatenate(

@@ -103,6 +103,12 @@ class Config(Section):
                 raise ValueError(
                     f"evaluation.{key}: needs dev scores, and data.evaluation is null"
                 )
+        prompts = self.model.prompts or {}
+        if self.model.prompt is not None and self.model.prompt not in prompts:
+            raise ValueError(
+                "model.prompt: expected a name of model.prompts "
+                f"({', '.join(prompts) or 'none'}), received {shown(self.model.prompt)}"
+            )
         if self.evaluation.geometry_every and not self.data.evaluation:
             raise ValueError(
                 "evaluation.geometry_every: needs STS-B's dev pairs, and "
@@ -220,10 +226,11 @@ def parse_config(values: dict[str, Any], source: str = "config") -> Config:
 def _flattened(
     section: Section, exclude_unset: bool, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    for key in type(section).model_fields:
-        value = getattr(section, key)
-        if isinstance(value, Section):
-            yield from _flattened(value, exclude_unset, f"{prefix}{key}.")
+    # Only sections are taken apart: a value may be an object with names of its own.
+    for key, value in section.model_dump().items():
+        part = getattr(section, key)
+        if isinstance(part, Section):
+            yield from _flattened(part, exclude_unset, f"{prefix}{key}.")
         elif not exclude_unset or key in section.model_fields_set:
             yield prefix + key, value
 

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shown
 from simcse_tf.data.columns import check_columns
 from simcse_tf.data.named import entries
@@ -86,10 +87,39 @@ class ModelConfig(Section):
     dropout: Annotated[float, _within(0, 0.99)] = 0.1
     max_length: Annotated[int, _within(3, _MOST)] = 32
     encoders: Literal["shared", "dual"] = "shared"
+    prompts: dict[str, str] | None = None
+    prompt: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `SimCSE.from_preset`."""
-        return self.model_dump()
+        settings = self.model_dump()
+        if self.prompts is not None:
+            # Those of the checkpoint are replaced, with the one that it uses.
+            settings["prompt"] = self.prompts[self.prompt] if self.prompt else ""
+        return settings
+
+    def column_prompts(self, columns: int) -> tuple[str, str] | None:
+        """The prompts of anchors and of all others, if they have prompts of their own.
+
+        Args:
+            columns: int. Columns of the training data.
+
+        Raises:
+            UserError: If the data are single sentences, which have one prompt.
+        """
+        prompts = self.prompts or {}
+        if not prompts.keys() & {"query", "document"}:
+            return None
+        default = prompts[self.prompt] if self.prompt else ""
+        if columns > 1:
+            return prompts.get("query", default), prompts.get("document", default)
+        if self.prompt is None:
+            raise UserError(
+                "model.prompts: query and document are for anchors and positives, and "
+                "data.train holds single sentences: expected model.prompt, the name of "
+                f"the one that stands before all of them ({', '.join(prompts)})"
+            )
+        return None
 
 
 class TeacherConfig(Section):

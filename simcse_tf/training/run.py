@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ def _run(
     teacher = load_teacher(config, data.source, progress)
     guide = load_guide(config, data.source, progress)
     with strategy.scope():
-        model = build_model(config, data.last_step, teacher, guide)
+        prompts = config.model.column_prompts(data.source.columns)
+        model = build_model(config, data.last_step, teacher, guide, prompts)
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
@@ -132,6 +133,7 @@ def build_model(
     last_step: int,
     teacher: Teacher | None = None,
     guide: Teacher | None = None,
+    column_prompts: Sequence[str] | None = None,
 ) -> SimCSE:
     """The compiled model of a run, its random numbers seeded by the config.
 
@@ -140,6 +142,7 @@ def build_model(
         last_step: int. The last step of the schedule.
         teacher: Optional `Teacher`, where the config names one.
         guide: Optional `Teacher`, where the config names a guide.
+        column_prompts: Optional two strings, as `SimCSE.compile` takes them.
 
     Example:
 
@@ -171,6 +174,7 @@ def build_model(
         objective=objective_of(config.objective, teacher, guide),
         micro_batch_size=config.training.micro_batch_size,
         jit_compile=jit_compile,
+        column_prompts=column_prompts,
     )
     return model
 

@@ -83,6 +83,7 @@ def open_data(config: Config) -> RunData:
     ```
     """
     source, batch_size = training_source(config), config.training.batch_size
+    config.model.column_prompts(1 if source.scored else source.columns)
     steps = steps_per_epoch(source, batch_size)
     evaluation, plan = evaluation_data(config), None
     if config.data.no_duplicates:

@@ -537,7 +537,7 @@ def test_recorded_answers_that_are_not_finite_are_not_sound(copied, model):
     shutil.rmtree(copied / "assets.extra")
     from simcse_tf.exporting.signatures import signatures
 
-    warmup.write_warmup(copied, embeddings, signatures(16))
+    warmup.write_warmup(copied, {None: embeddings}, signatures(16))
     accept_files(copied)
     with pytest.raises(UserError, match="as recorded, row 1: .* received nan"):
         check(copied)

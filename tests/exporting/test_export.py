@@ -311,7 +311,9 @@ def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied):
 def test_an_export_that_answers_as_another_model_is_not_sound(copied, tiny_preset):
     other = SimCSE.from_preset(str(tiny_preset), max_length=4)
     shutil.rmtree(copied / "assets.extra")
-    write_warmup(copied, answers(other), signatures(16, [5], ["int8", "binary"]))
+    write_warmup(
+        copied, {None: answers(other)}, signatures(16, [5], ["int8", "binary"])
+    )
     _accept_files(copied)
     with pytest.raises(UserError, match="embedding of serving_default differs"):
         check(copied)

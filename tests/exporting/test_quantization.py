@@ -77,10 +77,11 @@ def test_equal_texts_are_computed_once(monkeypatch):
 
         max_length = 8
         embedding_dim = 1
+        prompt = ""
         compute_dtype = "float32"
         backbone = pooling = head = head_in_inference = None
 
-        def tokens(self, text):
+        def tokens(self, text, prompt):
             ones = tf.ones_like(tf.strings.length(text))
             return tf.RaggedTensor.from_row_lengths(ones, tf.cast(ones, tf.int64))
 

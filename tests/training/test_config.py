@@ -35,6 +35,8 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "dropout": 0.1,
             "max_length": 32,
             "encoders": "shared",
+            "prompts": None,
+            "prompt": None,
         },
         "objective": {
             "kind": "contrastive",

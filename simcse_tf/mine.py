@@ -1,0 +1,222 @@
+"""`python -m simcse_tf.mine`: pairs to triplets, by a model's hard negatives."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.outputs import output_file, writing_output
+from simcse_tf.data.sources import TFDS_SCHEME, open_source
+from simcse_tf.data.written import SUFFIXES, write_rows
+from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
+from simcse_tf.search.mining import SAMPLINGS, Mined, Rule, hard_negatives
+
+if TYPE_CHECKING:
+    from simcse_tf.data.base import Source
+    from simcse_tf.model.simcse import SimCSE
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the pairs that the command line names with hard negatives.
+
+    Args:
+        argv: Optional strings. Defaults to `sys.argv` without the program's name.
+
+    Raises:
+        UserError: If something that the user gave is wrong.
+
+    Example:
+
+    ```python
+    main(["--model", "runs/sup/best", "--pairs", "in.csv", "--output", "out.jsonl"])
+    ```
+    """
+    arguments = _parser().parse_args(argv)
+    rule = _rule(arguments)
+    output = _output(arguments)
+    pairs = _texts(open_source(arguments.pairs), arguments.pairs, columns=2)
+    anchors, positives = zip(*pairs, strict=True)
+    corpus = list(dict.fromkeys(positives))
+    if arguments.corpus:
+        found = _texts(open_source(arguments.corpus), arguments.corpus, columns=1)
+        corpus = list(dict.fromkeys(text for (text,) in found))
+
+    from simcse_tf.model.simcse import SimCSE
+
+    model = SimCSE.from_preset(arguments.model, **reading_of(arguments))
+    say_how_read(model, arguments.model)
+    queries = _embeddings(model, arguments.query_prompt, anchors)
+    documents = _embeddings(model, arguments.document_prompt, [*corpus, *positives])
+    mined = _mine(
+        queries,
+        documents[len(corpus) :],
+        documents[: len(corpus)],
+        _known(anchors, positives, corpus),
+        rule,
+    )
+    with writing_output("--output", arguments.output):
+        write_rows(
+            output,
+            (
+                (anchor, positive, *(corpus[row] for row in found.rows))
+                for anchor, positive, found in zip(
+                    anchors, positives, mined, strict=True
+                )
+            ),
+            rule.negatives,
+        )
+    print(f"{arguments.output}: {_summary(mined, rule)}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "simcse_tf.mine", description="Add hard negatives to a file of pairs."
+    )
+    parser.add_argument("--model", required=True, help="directory, preset or handle")
+    add_reading_flags(parser)
+    for side in ("query", "document"):
+        parser.add_argument(
+            f"--{side}-prompt",
+            metavar="NAME",
+            help=f"in place of --prompt, for {_SIDES[side]}",
+        )
+    parser.add_argument(
+        "--pairs", required=True, metavar="FILE", help="anchors with positives"
+    )
+    parser.add_argument(
+        "--corpus",
+        metavar="FILE",
+        help="where negatives come from, a text a line; default: the positives",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE.jsonl")
+    default = Rule()
+    parser.add_argument(
+        "--negatives", type=int, default=default.negatives, help="an anchor, at most"
+    )
+    parser.add_argument(
+        "--skip", type=int, default=default.skip, help="nearest texts that are left out"
+    )
+    parser.add_argument(
+        "--depth", type=int, default=default.depth, help="rank of the last candidate"
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=default.margin,
+        help="a negative's cosine is below the positive's by this much",
+    )
+    parser.add_argument(
+        "--relative-margin",
+        type=float,
+        default=default.relative_margin,
+        help="the same, as a share of the positive's cosine",
+    )
+    parser.add_argument("--sampling", choices=SAMPLINGS, default=default.sampling)
+    parser.add_argument("--seed", type=int, default=default.seed)
+    return parser
+
+
+_SIDES = {"query": "anchors", "document": "positives and the corpus"}
+
+
+def _rule(arguments: argparse.Namespace) -> Rule:
+    rule = Rule(**{name: getattr(arguments, name) for name in Rule._fields})
+    for name, least in (("negatives", 1), ("skip", 0), ("depth", 1), ("seed", 0)):
+        if getattr(rule, name) < least:
+            raise UserError(
+                f"--{name}: expected {least} or more, received {getattr(rule, name)}"
+            )
+    if rule.skip + rule.negatives > rule.depth:
+        raise UserError(
+            f"--depth: expected at least --skip and --negatives together "
+            f"({rule.skip + rule.negatives}), received {rule.depth}"
+        )
+    if not 0 <= rule.margin <= 2:
+        raise UserError(f"--margin: expected 0 to 2, received {rule.margin}")
+    if not 0 <= rule.relative_margin <= 1:
+        raise UserError(
+            f"--relative-margin: expected 0 to 1, received {rule.relative_margin}"
+        )
+    return rule
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    suffix = Path(arguments.output).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(
+            f"--output: expected a {', '.join(SUFFIXES)} file, received "
+            f"{arguments.output}"
+        )
+    read = [arguments.model, arguments.pairs, arguments.corpus]
+    files = [name for name in read if name and not name.startswith(TFDS_SCHEME)]
+    return output_file("--output", arguments.output, inputs=files)
+
+
+def _texts(source: Source, name: str, columns: int) -> list[tuple[str, ...]]:
+    if source.columns != columns:
+        expected = "pairs" if columns == 2 else "single texts"
+        raise UserError(
+            f"{name}: expected {expected}, received rows of {source.columns} columns"
+        )
+    rows = source.read(range(len(source)), epoch=0)
+    return [tuple(text.decode("utf-8", "replace") for text in row) for row in rows]
+
+
+def _embeddings(model: SimCSE, prompt: str | None, texts: Sequence[str]) -> np.ndarray:
+    from simcse_tf.checkpoints.hugging_face import prompt_of
+    from simcse_tf.encoding.bulk import encode
+
+    name = str(model.preset)
+    distinct = list(dict.fromkeys(texts))
+    places = {text: place for place, text in enumerate(distinct)}
+    text = None if prompt is None else prompt_of(model.prompts, prompt, name)
+    with model.behind(text):
+        embeddings = encode(model, distinct, progress=True)
+    return embeddings[[places[text] for text in texts]]
+
+
+def _known(
+    anchors: Sequence[str], positives: Sequence[str], corpus: Sequence[str]
+) -> list[set[int]]:
+    """For each anchor the rows of the corpus that say what it or a positive does."""
+    places = {text: row for row, text in enumerate(corpus)}
+    of_anchor: dict[str, set[int]] = {}
+    for anchor, positive in zip(anchors, positives, strict=True):
+        known = of_anchor.setdefault(anchor, set())
+        known |= {places[text] for text in (anchor, positive) if text in places}
+    return [of_anchor[anchor] for anchor in anchors]
+
+
+def _mine(
+    anchors: np.ndarray,
+    positives: np.ndarray,
+    corpus: np.ndarray,
+    known: Sequence[set[int]],
+    rule: Rule,
+) -> list[Mined]:
+    from tqdm import tqdm
+
+    with tqdm(total=len(anchors), unit="anchor", desc="mining", file=sys.stderr) as bar:
+        return hard_negatives(anchors, positives, corpus, known, rule, bar.update)
+
+
+def _summary(mined: Sequence[Mined], rule: Rule) -> str:
+    full = sum(len(found.rows) == rule.negatives for found in mined)
+    none = sum(not found.rows for found in mined)
+    cosines = [cosine for found in mined for cosine in found.cosines]
+    text = f"{len(mined)} rows, {full} with {rule.negatives} hard negatives, {none} "
+    text += "with none"
+    if cosines:
+        text += f"; median cosine of a negative {np.median(cosines):.2f}"
+    return text
+
+
+if __name__ == "__main__":
+    run(main)
