@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.tokenizers.ragged import chosen, first_of, side_by_side
 from simcse_tf.tokenizers.vocabulary import is_unicode
 
 # A byte that stands nowhere in UTF-8.
@@ -222,7 +223,7 @@ def _parts(
     if room is not None:
         # Every other part is a token, of one id. The part behind the last one that is
         # kept ends its text, as the trimming below expects.
-        parts = parts[:, : 2 * tf.minimum(room, _MANY) + 1]
+        parts = first_of(parts, 2 * tf.minimum(room, _MANY) + 1)
     is_token = tf.ragged.range(parts.row_lengths()).values % 2 == 1
     index = tf.where(is_token, _index(parts.values, tokens), len(tokens))
 
@@ -246,12 +247,13 @@ def _merge(
     """Puts the tokens' ids where the parts that stand for them have none."""
     is_token = index < tf.size(token_ids)
     of_tokens = tf.RaggedTensor.from_row_lengths(
-        tf.gather(token_ids, tf.boolean_mask(index, is_token)),
+        tf.gather(token_ids, chosen(index, is_token)),
         tf.cast(is_token, tf.int64),
+        validate=False,
     )
-    merged = tf.concat([ids, of_tokens], axis=1)
-    splits = tf.gather(merged.row_splits, row_splits)
-    return tf.RaggedTensor.from_row_splits(merged.values, splits, validate=False)
+    both = side_by_side(ids, of_tokens)
+    splits = tf.gather(both.row_splits, row_splits)
+    return tf.RaggedTensor.from_row_splits(both.values, splits, validate=False)
 
 
 def _index(parts: tf.Tensor, tokens: list[AddedToken]) -> tf.Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.tokenizers.ragged import rows_of
 
 
 def batch_of(text: Any) -> tf.Tensor:
@@ -74,5 +75,11 @@ def enclose(ids: tf.RaggedTensor, first: int, last: int) -> tf.RaggedTensor:
     enclose(tf.ragged.constant([[7], []]), 2, 3)  # [[2, 7, 3], [2, 3]]
     ```
     """
-    column = tf.ones([ids.nrows(), 1], tf.int32)
-    return tf.concat([column * first, ids, column * last], axis=1)
+    splits = ids.row_splits + 2 * tf.range(tf.size(ids.row_splits, tf.int64))
+    places = tf.range(tf.size(ids.values, tf.int64)) + 2 * rows_of(ids) + 1
+    outer = tf.ones_like(splits[1:], tf.int32)
+    values = tf.dynamic_stitch(
+        [tf.cast(each, tf.int32) for each in (splits[:-1], splits[1:] - 1, places)],
+        [outer * first, outer * last, ids.values],
+    )
+    return tf.RaggedTensor.from_row_splits(values, splits, validate=False)

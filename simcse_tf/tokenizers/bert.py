@@ -19,6 +19,7 @@ from simcse_tf.tokenizers.bert_normalizer import (
     MAX_CHARACTERS_PER_WORD,
     BertNormalizer,
 )
+from simcse_tf.tokenizers.ragged import first_of, merged
 from simcse_tf.tokenizers.windows import State, first_ids
 from simcse_tf.tokenizers.wordpiece_vocabulary import (
     read_vocabulary,
@@ -211,7 +212,7 @@ class BertTokenizer(Tokenizer):
                 lambda pieces: self._first_ids(pieces, room, self._splitter),
                 room=room,
             )
-            return enclose(ids[:, :room], self.cls_token_id, self.sep_token_id)
+            return enclose(first_of(ids, room), self.cls_token_id, self.sep_token_id)
 
     def _first_ids(
         self, text: tf.Tensor, room: tf.Tensor, normalizer: BertNormalizer
@@ -233,8 +234,8 @@ class BertTokenizer(Tokenizer):
         return first_ids(text, room, whole, step, (tf.fill(tf.shape(text), ""),))
 
     def _ids(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
-        known = words.with_values(_without_long_words(words.values))
-        return self._wordpiece.tokenize(known).merge_dims(1, 2)
+        known = _without_long_words(words.values)
+        return merged(words, self._wordpiece.tokenize(known))
 
 
 def _without_long_words(words: tf.Tensor) -> tf.Tensor:

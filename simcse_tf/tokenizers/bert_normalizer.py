@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers import unicode_tables
 from simcse_tf.tokenizers.paged_table import PagedTable
-from simcse_tf.tokenizers.ragged import first_of_rows
+from simcse_tf.tokenizers.ragged import chosen, first_of_rows, kept, rows_of, sums
 from simcse_tf.tokenizers.unicode_tables import Kind
 
 # A word of more characters is unknown, whatever they are.
@@ -59,8 +59,8 @@ class BertNormalizer:
             String tensor of shape `[n]`, in UTF-8.
         """
         points = self._code_points(text)
-        written = points != unicode_tables.WORD_BREAK
-        return _encode(tf.ragged.boolean_mask(points, written))
+        written = points.values != unicode_tables.WORD_BREAK
+        return _encode(kept(points, written))
 
     def words(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Splits a batch of texts into normalized words.
@@ -96,7 +96,7 @@ class BertNormalizer:
             and one that, whatever follows, has the same ids as the rest of it.
         """
         points, offsets = tf.strings.unicode_decode_with_offsets(text, "UTF-8")
-        row = points.value_rowids()
+        row = rows_of(points)
         kinds = self._kinds(points.values)
         places = tf.range(tf.size(kinds, tf.int64))
         last = tf.math.unsorted_segment_max(
@@ -109,16 +109,14 @@ class BertNormalizer:
         length = tf.strings.length(text)
         size = tf.cast(tf.minimum(size, tf.cast(length, tf.int64)), tf.int32)
 
-        kinds = points.with_values(kinds)
-        is_kept = points.with_values(is_rest & (kinds.values != Kind.NOTHING))
-        rest, kinds = (
-            tf.ragged.boolean_mask(each, is_kept) for each in (points, kinds)
-        )
-        is_barrier = kinds.values == Kind.BARRIER
-        repeats = is_barrier & tf.roll(is_barrier, 1, axis=0) & ~first_of_rows(kinds)
-        rest = tf.ragged.boolean_mask(rest, kinds.with_values(~repeats))
-        is_inside = tf.cast(kinds == Kind.INSIDE, tf.int32)
-        is_too_long = tf.reduce_sum(is_inside, axis=1) > MAX_CHARACTERS_PER_WORD
+        is_inside = tf.cast(is_rest & (kinds == Kind.INSIDE), tf.int32)
+        is_too_long = sums(points.with_values(is_inside)) > MAX_CHARACTERS_PER_WORD
+
+        is_kept = is_rest & (kinds != Kind.NOTHING)
+        rest = kept(points, is_kept)
+        is_barrier = chosen(kinds, is_kept) == Kind.BARRIER
+        repeats = is_barrier & tf.roll(is_barrier, 1, axis=0) & ~first_of_rows(rest)
+        rest = kept(rest, ~repeats)
         return (
             tf.strings.substr(text, tf.zeros_like(size), size),
             tf.where(is_too_long, _TOO_LONG, _encode(rest)),
@@ -128,7 +126,7 @@ class BertNormalizer:
         """Normalized code points, with `WORD_BREAK` on both sides of punctuation."""
         characters = tf.strings.unicode_decode(text, "UTF-8")
         codes = self._look_up(characters.values)
-        sources = tf.gather(characters.values, codes.value_rowids())
+        sources = tf.gather(characters.values, rows_of(codes))
         is_source = _without_class(codes.values) == unicode_tables.ITSELF
         resolved = tf.where(
             is_source, codes.values - unicode_tables.ITSELF + sources, codes.values
@@ -154,14 +152,14 @@ def _order_marks(codes: tf.RaggedTensor) -> tf.RaggedTensor:
 
     def in_order() -> tf.Tensor:
         # Marks sort between two code points of class 0, and within a text.
-        runs = tf.cumsum(tf.cast(classes == 0, tf.int64)) + codes.value_rowids()
+        runs = tf.cumsum(tf.cast(classes == 0, tf.int64)) + rows_of(codes)
         keys = runs * _COMBINING_CLASSES + tf.cast(classes, tf.int64)
         return tf.gather(codes.values, tf.argsort(keys, stable=True))
 
     # Such marks are rare, and sorting costs more than all the rest.
     values = tf.cond(tf.reduce_any(classes > 0), in_order, lambda: codes.values)
-    points = codes.with_values(_without_class(values))
-    return tf.ragged.boolean_mask(points, points != unicode_tables.BARRIER)
+    values = _without_class(values)
+    return kept(codes.with_values(values), values != unicode_tables.BARRIER)
 
 
 def _encode(points: tf.RaggedTensor) -> tf.Tensor:

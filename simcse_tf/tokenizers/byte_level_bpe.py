@@ -17,6 +17,7 @@ from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.batch import batch_of, check_max_length, enclose
 from simcse_tf.tokenizers.byte_level_words import WordSplitter
 from simcse_tf.tokenizers.byte_pair_prefix import SurePieces
+from simcse_tf.tokenizers.ragged import first_of, merged, side_by_side
 from simcse_tf.tokenizers.vocabulary import required_id, unique_ids
 from simcse_tf.tokenizers.windows import State, first_ids
 
@@ -174,8 +175,8 @@ class RobertaTokenizer(Tokenizer):
                 self.added_tokens,
                 lambda texts: self._plain(texts, bpe, room),
                 room=room,
-            )[:, :room]
-            return enclose(ids, self.cls_token_id, self.sep_token_id)
+            )
+            return enclose(first_of(ids, room), self.cls_token_id, self.sep_token_id)
 
     def _plain(
         self, text: tf.Tensor, bpe: tf_text.SentencepieceTokenizer, room: tf.Tensor
@@ -191,7 +192,7 @@ class RobertaTokenizer(Tokenizer):
                 text = tf.strings.join([prefix, text])
             words = self._split(text)
             if self._has_all_bytes:
-                words = words[:, :room]
+                words = first_of(words, room)
             return self._ids_of(words, bpe)
 
         def step(
@@ -204,7 +205,7 @@ class RobertaTokenizer(Tokenizer):
                 left = room - tf.cast(ids.row_lengths(), tf.int32)
                 pieces = self._sure_pieces(begun, bpe.tokenize, left)
                 more = pieces.with_values(tf.gather(self._ids, pieces.values))
-                ids = tf.concat([ids, more], axis=1)
+                ids = side_by_side(ids, more)
             return ids, (rest,)
 
         return first_ids(text, room, whole, step, (prefix,))
@@ -215,7 +216,7 @@ class RobertaTokenizer(Tokenizer):
         distinct, index = tf.unique(words.values, tf.int64)
         pieces = tf.gather(bpe.tokenize(distinct), index)
         ids = pieces.with_values(tf.gather(self._ids, pieces.values))
-        return words.with_values(ids).merge_dims(1, 2)
+        return merged(words, ids)
 
 
 def tokens_by_id(ids: Mapping[str, int]) -> list[str]:

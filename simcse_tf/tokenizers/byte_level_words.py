@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers.character_classes import SPACE, character_classes
 from simcse_tf.tokenizers.paged_table import PagedTable
+from simcse_tf.tokenizers.ragged import chosen, kept, rows_of
 
 _APOSTROPHE = ord("'")
 _SHORT = ("s", "t", "m", "d")
@@ -84,15 +85,17 @@ class WordSplitter:
             of the text, `[n]`. And what is known of the rest's first word, `[n]`.
         """
         words = self(text)
-        row = words.value_rowids()
+        row = rows_of(words)
         total = tf.concat(
             [[0], tf.cumsum(tf.strings.length(words.values, unit="UTF8_CHAR"))], axis=0
         )
         # The characters from a word's end to the text's.
         behind = tf.gather(total, tf.gather(words.row_limits(), row)) - total[1:]
-        is_closed = words.with_values((behind > _AHEAD) | tf.gather(is_last, row))
-        closed = tf.ragged.boolean_mask(words, is_closed)
-        rest = tf.strings.reduce_join(tf.ragged.boolean_mask(words, ~is_closed), axis=1)
+        is_closed = (behind > _AHEAD) | tf.gather(is_last, row)
+        closed = kept(words, is_closed)
+        rest = tf.strings.unsorted_segment_join(
+            chosen(words.values, ~is_closed), chosen(row, ~is_closed), tf.size(text)
+        )
         known = tf.maximum(tf.strings.length(rest, unit="UTF8_CHAR") - _AHEAD, 0)
         begun = tf.strings.substr(rest, tf.zeros_like(known), known, unit="UTF8_CHAR")
         return closed, rest, begun
@@ -134,7 +137,7 @@ def _any(conditions: Iterable[tf.Tensor]) -> tf.Tensor:
 
 def _is_first(points: tf.RaggedTensor) -> tf.Tensor:
     """Whether a character is its text's first."""
-    starts = tf.boolean_mask(points.row_starts(), points.row_lengths() > 0)
+    starts = chosen(points.row_starts(), points.row_lengths() > 0)
     shape = tf.shape(points.values, tf.int64)
     return tf.scatter_nd(starts[:, tf.newaxis], tf.ones_like(starts, tf.bool), shape)
 

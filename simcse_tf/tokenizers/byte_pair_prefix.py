@@ -25,7 +25,14 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from simcse_tf.tokenizers.ragged import kept, of_row
+from simcse_tf.tokenizers.ragged import (
+    chosen,
+    first_of_rows,
+    kept,
+    of_row,
+    rows_of,
+    sums,
+)
 
 
 class SurePieces:
@@ -70,7 +77,7 @@ class SurePieces:
         is_long = size >= self._smallest
         pieces = encode(tf.where(is_long, word, ""))
         sizes = tf.gather(self._sizes, pieces.values)
-        rows = pieces.value_rowids()
+        rows = rows_of(pieces)
         total = tf.concat([[0], tf.cumsum(sizes)], axis=0)
         ends = total[1:] - tf.gather(total, tf.gather(pieces.row_starts(), rows))
         is_inside = ends <= tf.gather(size, rows) - 2 * self._longest
@@ -79,7 +86,7 @@ class SurePieces:
 
         checked = tf.where(is_enough)
         sizes = sure.with_values(tf.gather(self._sizes, sure.values))
-        boundary = tf.gather_nd(tf.reduce_sum(sizes, axis=1), checked)
+        boundary = tf.gather_nd(sums(sizes), checked)
         passes = self._pass(tf.gather_nd(word, checked), boundary, encode)
         is_sure = tf.scatter_nd(checked, passes, tf.shape(word, tf.int64))
         return kept(sure, of_row(sure, is_sure))
@@ -96,6 +103,7 @@ class SurePieces:
         cuts = tf.tile(tails[:, None], [1, self._longest])
         sizes = size[:, None] - tf.range(self._longest)
         cuts = tf.strings.substr(cuts, tf.zeros_like(sizes), sizes)
-        first = encode(tf.reshape(cuts, [-1]))[:, :1].values
+        first = encode(tf.reshape(cuts, [-1]))
+        first = chosen(first.values, first_of_rows(first))
         first = tf.reshape(first, [-1, self._longest])
         return tf.reduce_all(first == first[:, :1], axis=1)

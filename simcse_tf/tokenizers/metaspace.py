@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers.added_tokens import WHITE_SPACE
 from simcse_tf.tokenizers.paged_table import CODE_POINTS, PagedTable
-from simcse_tf.tokenizers.ragged import first_of_rows
+from simcse_tf.tokenizers.ragged import chosen, first_of_rows, kept, rows_of
 
 METASPACE = "\u2581"
 
@@ -99,17 +99,16 @@ def normalize_spaces(
     """
     if spaces.strip:
         places = tf.range(tf.size(symbols))
-        kept = places <= _last_of_rows(tf.where(_is_white(symbols), -1, places), points)
-        symbols = tf.boolean_mask(symbols, kept)
-        points = tf.ragged.boolean_mask(points, points.with_values(kept))
+        solid = tf.where(_is_white(symbols), -1, places)
+        is_kept = places <= _last_of_rows(solid, points)
+        symbols = chosen(symbols, is_kept)
+        points = kept(points, is_kept)
     if spaces.merge is not None:
         is_space = symbols == _SPACE
         follows = is_space & tf.roll(is_space, 1, axis=0) & ~first_of_rows(points)
         precedes = tf.roll(follows, -1, axis=0)
         merged = tf.where(is_space & precedes, ord(spaces.merge), points.values)
-        points = tf.ragged.boolean_mask(
-            points.with_values(merged), points.with_values(~follows)
-        )
+        points = kept(points.with_values(merged), ~follows)
     return points
 
 
@@ -166,7 +165,7 @@ def known_spaces(symbols: tf.RaggedTensor, spaces: Spaces) -> tf.Tensor:
 
 def _last_of_rows(places: tf.Tensor, ragged: tf.RaggedTensor) -> tf.Tensor:
     """The greatest place of its row, for each value."""
-    row = ragged.value_rowids()
+    row = rows_of(ragged)
     last = tf.math.unsorted_segment_max(places, row, ragged.nrows())
     return tf.gather(last, row)
 
@@ -183,20 +182,20 @@ def split_words(symbols: tf.RaggedTensor, spaces: Spaces) -> tf.RaggedTensor:
         `tf.RaggedTensor` of dtype int32 and shape `[n, None, None]`. The characters of
         each word of each text.
     """
-    flat, row = symbols.values, symbols.value_rowids()
+    flat, row = symbols.values, rows_of(symbols)
     begins = first_of_rows(symbols)
     if spaces.split:
         is_white = _is_white(flat)
         begins = ~is_white & (begins | tf.roll(is_white, 1, axis=0))
-        kept = ~is_white
+        is_kept = ~is_white
     else:
         flat = tf.where(flat == _SPACE, _METASPACE, flat)
-        kept = tf.ones_like(begins)
+        is_kept = tf.ones_like(begins)
     lacks = begins & (flat != _METASPACE)
 
     # A word that lacks its U+2581 gets its first character twice; one is replaced.
     source = tf.repeat(
-        tf.range(tf.size(flat)), tf.cast(kept, tf.int32) + tf.cast(lacks, tf.int32)
+        tf.range(tf.size(flat)), tf.cast(is_kept, tf.int32) + tf.cast(lacks, tf.int32)
     )
     is_copy = tf.concat([source[1:] == source[:-1], [False]], axis=0)[: tf.size(source)]
     flat = tf.where(is_copy, _METASPACE, tf.gather(flat, source))

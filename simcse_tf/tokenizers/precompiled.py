@@ -6,7 +6,7 @@ import tensorflow as tf
 from simcse_tf.tokenizers.charsmap import MAX_KEY_BYTES, read_charsmap
 from simcse_tf.tokenizers.graphemes import GraphemeClusters
 from simcse_tf.tokenizers.paged_table import CODE_POINTS, PagedTable
-from simcse_tf.tokenizers.ragged import first_of_rows
+from simcse_tf.tokenizers.ragged import chosen, first_of_rows, of_row, rows_of
 
 _ITSELF, _NOTHING = 0, 1  # rows
 _POINTS = 1 << 21  # all code points are below it
@@ -62,6 +62,12 @@ class PrecompiledNormalizer:
             self._cluster_keys = tf.constant([key for key, _ in clusters], tf.int64)
             self._cluster_rows = tf.constant([row for _, row in clusters], tf.int32)
 
+    # Stands in several branches of a tokenizer: traced once, and not copied.
+    @tf.function(
+        input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
     def __call__(self, points: tf.RaggedTensor) -> tf.RaggedTensor:
         """Normalizes texts.
 
@@ -85,7 +91,7 @@ class PrecompiledNormalizer:
             lambda: rows,
         )
         codes = tf.gather(self._codes, rows)
-        sources = tf.repeat(flat, codes.row_lengths())
+        sources = of_row(codes, flat)
         values = tf.where(codes.values == _SOURCE, sources, codes.values)
         splits = tf.gather(codes.row_splits, points.row_splits)
         return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
@@ -106,7 +112,7 @@ class PrecompiledNormalizer:
         """
         classes = self._clusters.classes(points.values)
         begins = ~self._clusters.joined(classes, first_of_rows(points))
-        row = points.value_rowids()
+        row = rows_of(points)
         places = tf.range(tf.size(row))
         last = tf.math.unsorted_segment_max(
             tf.where(begins, places, -1), row, points.nrows()
@@ -127,8 +133,8 @@ class PrecompiledNormalizer:
         bytes_of = tf.math.segment_sum(sizes, cluster)
         count_of = tf.math.segment_sum(tf.ones_like(sizes), cluster)
         short = (bytes_of <= MAX_KEY_BYTES) & (count_of > 1)
-        heads = tf.boolean_mask(tf.where(begins)[:, 0], short)
-        counts = tf.boolean_mask(count_of, short)
+        heads = chosen(tf.where(begins)[:, 0], short)
+        counts = chosen(count_of, short)
 
         # So few bytes are three code points at most.
         padded = tf.cast(tf.concat([points, [0, 0]], axis=0), tf.int64)
@@ -140,11 +146,11 @@ class PrecompiledNormalizer:
             found = tf.where(found == _ITSELF, self._row_of_cluster(key), found)
 
         is_key = found != _ITSELF
-        heads = tf.boolean_mask(heads, is_key)
-        counts = tf.boolean_mask(counts, is_key)
-        thirds = tf.boolean_mask(heads, counts > 2)
+        heads = chosen(heads, is_key)
+        counts = chosen(counts, is_key)
+        thirds = chosen(heads, counts > 2)
         places = tf.concat([heads, heads + 1, thirds + 2], axis=0)
-        replaced = tf.boolean_mask(found, is_key)
+        replaced = chosen(found, is_key)
         gone = tf.fill([tf.size(heads) + tf.size(thirds)], _NOTHING)
         return tf.tensor_scatter_nd_update(
             rows, places[:, None], tf.concat([replaced, gone], axis=0)

@@ -24,7 +24,7 @@ from simcse_tf.tokenizers.metaspace import (
     split_words,
 )
 from simcse_tf.tokenizers.precompiled import PrecompiledNormalizer
-from simcse_tf.tokenizers.ragged import first_of_rows
+from simcse_tf.tokenizers.ragged import first_of, first_of_rows, kept, merged, rows_of
 from simcse_tf.tokenizers.sentencepiece_model import (
     FIRST_TOKENS,
     LAST_TOKEN,
@@ -265,8 +265,8 @@ class XLMRobertaTokenizer(Tokenizer):
                 self._normalize_strings,
                 lambda texts: self._segment_strings(texts, room),
                 room=room,
-            )[:, :room]
-            return enclose(ids, self.cls_token_id, self.sep_token_id)
+            )
+            return enclose(first_of(ids, room), self.cls_token_id, self.sep_token_id)
 
     # Functions of their own, because each stands in several branches of `_tokenize`.
     @tf.function(
@@ -317,22 +317,24 @@ class XLMRobertaTokenizer(Tokenizer):
         """
         symbols = points.with_values(self._alphabet(points.values))
         words = split_words(symbols, self._spaces)
+        # The numbers of each text's words.
+        numbers = words.with_values(tf.range(words.values.nrows()))
+        words = words.values
         if room is not None:
             # A word has at least one id.
-            words = words[:, :room]
+            numbers = first_of(numbers, room)
+            words = tf.gather(words, numbers.values)
         is_open = None
         if complete is not None:
-            row = words.value_rowids()
-            place = tf.range(tf.size(row, tf.int64))
-            is_last = place == tf.gather(words.row_limits(), row) - 1
+            row = rows_of(numbers)
+            is_last = numbers.values == tf.gather(numbers.row_limits(), row) - 1
             is_open = is_last & (row >= complete)
-        pieces = self._viterbi(words.values, is_open)
+        pieces = self._viterbi(words, is_open)
         ids = pieces.with_values(tf.gather(self._ids, pieces.values + 1))
         # Unknown characters that follow each other in a word are one unknown token.
         is_unknown = ids.values == self.unk_token_id
         follows = is_unknown & tf.roll(is_unknown, 1, axis=0) & ~first_of_rows(ids)
-        ids = tf.ragged.boolean_mask(ids, ids.with_values(~follows))
-        return words.with_values(ids).merge_dims(1, 2)
+        return merged(numbers, kept(ids, ~follows))
 
 
 def _decode(text: tf.Tensor) -> tf.RaggedTensor:

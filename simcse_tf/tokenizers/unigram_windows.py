@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from simcse_tf.tokenizers.metaspace import Alphabet, Spaces, known_spaces, open_part
 from simcse_tf.tokenizers.precompiled import PrecompiledNormalizer
-from simcse_tf.tokenizers.ragged import first_of_rows, kept, of_row
+from simcse_tf.tokenizers.ragged import first_of_rows, kept, of_row, side_by_side
 from simcse_tf.tokenizers.unigram_scores import exact_sums
 from simcse_tf.tokenizers.windows import State
 
@@ -83,7 +83,7 @@ class UnigramWindows:
             is_open = self._normalizer.last_clusters(points) & ~of_row(points, is_last)
             cluster = _encode(kept(points, is_open))
             points = self._normalizer(kept(points, ~is_open))
-        points = tf.concat([_decode(begun), points], axis=1)
+        points = side_by_side(_decode(begun), points)
         is_strange = self._alphabet(points.values) == 0
         repeats = is_strange & tf.roll(is_strange, 1, axis=0) & ~first_of_rows(points)
         points = kept(points, ~(repeats & of_row(points, is_exact)))
@@ -98,7 +98,7 @@ class UnigramWindows:
         closed, sure = ids[: points.nrows()], ids[points.nrows() :]
         counts = closed.row_lengths() + sure.row_lengths()
         is_enough = counts >= tf.cast(room, tf.int64)
-        ids = tf.concat([closed, kept(sure, of_row(sure, is_enough))], axis=1)
+        ids = side_by_side(closed, kept(sure, of_row(sure, is_enough)))
         return ids, (cluster, _encode(kept(points, is_open)), is_exact)
 
 

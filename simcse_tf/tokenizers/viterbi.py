@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from simcse_tf.tokenizers.double_array import LEAF, NO_KEY, build_double_array
-from simcse_tf.tokenizers.ragged import first_of_rows
+from simcse_tf.tokenizers.ragged import chosen, first_of_rows, rows_of
 
 _IMPOSSIBLE = -np.inf
 # Characters that the loop takes in one turn. More than one, because a turn takes as
@@ -86,16 +86,31 @@ class Viterbi:
             `tf.RaggedTensor` of dtype int32 and shape `[n, None]`. The number of each
             piece, in order; -1 is an unknown character.
         """
+        if is_open is None:
+            is_open = tf.zeros([words.nrows()], tf.bool)
+        return self._pieces_of(words, is_open)
+
+    # Stands in several branches of a tokenizer: traced once, and not copied.
+    @tf.function(
+        input_signature=[
+            tf.RaggedTensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.bool),
+        ],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
+    def _pieces_of(self, words: tf.RaggedTensor, is_open: tf.Tensor) -> tf.RaggedTensor:
         symbols, splits = words.values, words.row_splits
-        word = words.value_rowids()
+        word = rows_of(words)
         inside = tf.gather(splits[1:], word) - tf.range(tf.size(symbols, tf.int64))
         pieces = self._ending_pieces(symbols, tf.cast(inside, tf.int32))
         best = self._best_scores(pieces, words)
         piece, length = self._last_pieces(pieces, best, first_of_rows(words))
-        ends = words.row_limits()
-        if is_open is not None:
-            sure = self._sure_ends(length, words, is_open)
-            ends = tf.tensor_scatter_nd_update(ends, tf.where(is_open), sure)
+        ends = tf.tensor_scatter_nd_update(
+            words.row_limits(),
+            tf.where(is_open),
+            self._sure_ends(length, words, is_open),
+        )
         return self._segments(piece, length, words, ends)
 
     def _ending_pieces(self, symbols: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
@@ -226,7 +241,10 @@ class Viterbi:
         return piece, length
 
     def _sure_ends(
-        self, length: tf.Tensor, words: tf.RaggedTensor, is_open: tf.Tensor
+        self,
+        length: tf.Tensor,
+        words: tf.RaggedTensor,
+        is_open: tf.Tensor,
     ) -> tf.Tensor:
         """Up to where the pieces of open words are the same, however the words go on.
 
@@ -236,8 +254,8 @@ class Viterbi:
         to cross them all. So it goes on with the way back from one of them, and where
         the ways back from all of them have met, with that.
         """
-        starts = tf.boolean_mask(words.row_starts(), is_open)[:, None]
-        ends = tf.boolean_mask(words.row_limits(), is_open)[:, None]
+        starts = chosen(words.row_starts(), is_open)[:, None]
+        ends = chosen(words.row_limits(), is_open)[:, None]
         # The number of characters before a place, not of the place itself.
         ways = tf.maximum(ends - tf.range(self._longest, dtype=tf.int64), starts)
         # At a word's beginning a way ends.
@@ -272,7 +290,7 @@ class Viterbi:
     ) -> tf.RaggedTensor:
         """Goes back from the end of each word, from piece to piece."""
         size = tf.size(words.values, tf.int64)
-        word = words.value_rowids()
+        word = rows_of(words)
         before = tf.range(size) - tf.cast(length, tf.int64)
         is_inside = before >= tf.gather(words.row_splits, word)
         before = tf.concat([tf.where(is_inside, before, size), [size]], axis=0)
@@ -284,7 +302,7 @@ class Viterbi:
 
         def body(before: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # Each turn doubles the number of pieces that are known from the end.
-            reached = tf.boolean_mask(before, ends)
+            reached = chosen(before, ends)
             more = tf.tensor_scatter_nd_update(
                 ends, reached[:, None], tf.ones_like(reached, tf.bool)
             )
@@ -293,10 +311,10 @@ class Viterbi:
         _, ends = tf.while_loop(
             lambda before, _: tf.reduce_any(before != size), body, (before, ends)
         )
-        pieces = tf.boolean_mask(piece, ends[:-1])
+        pieces = chosen(piece, ends[:-1])
         return tf.RaggedTensor.from_value_rowids(
             tf.where(pieces == self._unknown, -1, pieces),
-            tf.boolean_mask(word, ends[:-1]),
+            chosen(word, ends[:-1]),
             words.nrows(),
             validate=False,
         )

@@ -22,6 +22,8 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from simcse_tf.tokenizers.ragged import first_of, of_row
+
 # Bytes that are tokenized at once.
 BUDGET = 1 << 19
 # A text's first window. Few texts have tokens of more bytes than this, on average.
@@ -130,7 +132,7 @@ def _in_windows(
             is_last,
             room - tf.gather(counts, rows),
         )
-        ids = ids[:, :room]
+        ids = first_of(ids, room)
         at = rows[:, None]
         return (
             tf.tensor_scatter_nd_add(read, at, size),
@@ -140,7 +142,7 @@ def _in_windows(
                 for each, new in zip(state, here, strict=True)
             ),
             turn + 1,
-            rows_of.write(turn, tf.gather(rows, ids.value_rowids())),
+            rows_of.write(turn, of_row(ids, rows)),
             ids_of.write(turn, ids.values),
         )
 
