@@ -13,7 +13,9 @@ import numpy as np
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
-from simcse_tf.data.sources import TFDS_SCHEME, open_source
+from simcse_tf.data.base import kind_of
+from simcse_tf.data.named import TFDS_SCHEME
+from simcse_tf.data.sources import open_one
 from simcse_tf.data.written import SUFFIXES, write_rows
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.search.mining import SAMPLINGS, Mined, Rule, hard_negatives
@@ -41,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     rule = _rule(arguments)
     output = _output(arguments)
-    pairs = _texts(open_source(arguments.pairs), arguments.pairs, columns=2)
+    pairs = _texts(open_one(arguments.pairs), arguments.pairs, columns=2)
     anchors, positives = zip(*pairs, strict=True)
     corpus = list(dict.fromkeys(positives))
     if arguments.corpus:
-        found = _texts(open_source(arguments.corpus), arguments.corpus, columns=1)
+        found = _texts(open_one(arguments.corpus), arguments.corpus, columns=1)
         corpus = list(dict.fromkeys(text for (text,) in found))
 
     from simcse_tf.model.simcse import SimCSE
@@ -160,11 +162,9 @@ def _output(arguments: argparse.Namespace) -> Path:
 
 
 def _texts(source: Source, name: str, columns: int) -> list[tuple[str, ...]]:
-    if source.columns != columns:
+    if source.columns != columns or source.scored:
         expected = "pairs" if columns == 2 else "single texts"
-        raise UserError(
-            f"{name}: expected {expected}, received rows of {source.columns} columns"
-        )
+        raise UserError(f"{name}: expected {expected}, received {kind_of(source)}")
     rows = source.read(range(len(source)), epoch=0)
     return [tuple(text.decode("utf-8", "replace") for text in row) for row in rows]
 

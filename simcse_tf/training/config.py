@@ -1,7 +1,7 @@
 """The JSON config of a training run: typed, validated, with defaults."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args
 

@@ -56,7 +56,7 @@ def test_pairs_become_rows_with_hard_negatives(tiny_preset, pairs, tmp_path, cap
         (["--depth", "1", "--skip", "1"], r"--depth: expected at least .* \(2\)"),
         (["--margin", "-1"], "--margin: expected 0 to 2"),
         (["--relative-margin", "2"], "--relative-margin: expected 0 to 1"),
-        (["--corpus", "PAIRS"], "expected single texts, received rows of 2 columns"),
+        (["--corpus", "PAIRS"], "expected single texts, received pairs"),
         (["--output", "out.txt"], "--output: expected a .jsonl, .csv, .tsv file"),
         (["--query-prompt", "query"], "has no prompt 'query': it has none at all"),
     ],
