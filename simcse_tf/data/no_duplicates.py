@@ -32,7 +32,7 @@ class NoDuplicates:
 
     Attributes:
         steps: int. Batches an epoch: as many as the first one has. An epoch with fewer
-            takes the rest from the first.
+            begins again.
         note: string. What a run says of it at its start.
 
     Raises:
@@ -90,7 +90,8 @@ class NoDuplicates:
             return self._first
         texts = text_numbers(self._source, epoch) if varies else self._texts
         batches = self._planned(epoch, texts)
-        return np.concatenate([batches, self._first[len(batches) :]])
+        # NumPy repeats them where there are fewer.
+        return np.resize(batches if len(batches) else self._first, self._first.shape)
 
     def _planned(self, epoch: int, texts: np.ndarray) -> np.ndarray:
         if not self._shuffle:

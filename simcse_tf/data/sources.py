@@ -1,5 +1,6 @@
 """Opening what a config's `data.train` names: files and TFDS data sets."""
 
+import resource
 from collections.abc import Callable
 
 from simcse_tf.core.errors import UserError
@@ -65,10 +66,21 @@ def open_source(
     open_source(["nli.csv", {"path": "ours/*.jsonl.gz", "weight": 3}])
     ```
     """
-    parts = [
-        Part(named.path, open_one(named.path), named.weight)
-        for named in named_sources(train)
-    ]
+    names = named_sources(train)
+    _let_open(len(names))
+    parts = [Part(name.path, open_one(name.path), name.weight) for name in names]
     if len(parts) == 1 and parts[0].weight == 1:
         return parts[0].source
     return Mixture(parts, shuffle, seed)
+
+
+def _let_open(files: int) -> None:
+    """Lets the process hold so many more files open, each perhaps unpacked to another.
+
+    A usual limit is 1024, and a glob may name more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = soft + 2 * files
+    if soft != resource.RLIM_INFINITY:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -121,8 +121,8 @@ class StoredFile:
 
     def _unpacked(self, unpack: Unpack) -> IO[bytes]:
         """A file without a name that holds what `unpack` writes."""
-        out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept.
         try:
+            out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept.
             with open(os.dup(self._file), "rb") as file:
                 file.seek(0)
                 unpack(file, out)

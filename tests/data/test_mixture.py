@@ -1,3 +1,5 @@
+import os
+import resource
 from collections import Counter
 
 import numpy as np
@@ -62,6 +64,18 @@ def test_a_glob_gives_its_files_by_name_and_counts_blank_lines(files):
     # A name that a file has is no glob.
     assert read(open_source(["d[1].txt", "s/**/b.txt"])) == [("d",), ("b",)]
     assert open_source(["s/a.txt"]).fingerprint == open_source("s/a.txt").fingerprint
+
+
+def test_a_glob_may_name_more_files_than_a_process_may_hold_open(files):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(40):
+        files(**{f"s__{number}_txt": f"{number}\n"})
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, limits[1]))
+    try:
+        assert len(read(open_source("s/*.txt"))) == 40
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_files_with_fewer_hard_negatives_lack_them(files):

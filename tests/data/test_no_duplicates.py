@@ -128,7 +128,7 @@ def test_an_epoch_depends_on_its_number_and_the_seed_alone(shuffle):
         assert found == [found[0]] * 4
 
 
-def test_an_epoch_with_fewer_batches_takes_the_rest_from_the_first():
+def test_an_epoch_with_fewer_batches_begins_again():
     rows = [("a",), ("a",), ("b",), ("c",)]
     plan = NoDuplicates(Rows(rows), 2)
     for epoch in range(20):

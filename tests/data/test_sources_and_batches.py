@@ -261,6 +261,9 @@ def test_a_tfds_data_set_gives_the_batches_of_its_file(tmp_path, monkeypatch):
     assert re.fullmatch(
         r"nli_for_simcse/[\d.]+, 9 examples, \d+ bytes", source.fingerprint
     )
+    (tmp_path / "p.csv").write_text("sent0,sent1\na,b\n")
+    several = open_source(["tfds:nli_for_simcse", str(tmp_path / "p.csv")])
+    assert read_all(several) == [*rows, ("a", "b", "")]
 
 
 @pytest.mark.parametrize(
