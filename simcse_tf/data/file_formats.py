@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, shortened, shown
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.columns import TEXT, Columns, Example, Layout, Layouts
+from simcse_tf.data.columns import TEXT, Columns, Layout, Layouts
+from simcse_tf.data.examples import Example
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".txt", ".jsonl", *_DELIMITERS)
@@ -108,10 +109,14 @@ class _Text:
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
         for line in lines:
-            yield Record(lines.start, lines.end, lines.number, Example((line,)))
+            yield Record(lines.start, lines.end, lines.number, _sentence(line))
 
     def parse(self, record: bytes) -> Example:
-        return Example((record.strip(b"\r\n").decode("utf-8"),))
+        return _sentence(record.decode("utf-8"))
+
+
+def _sentence(line: str) -> Example:
+    return Example((line.strip("\r\n"),))
 
 
 class _JsonLines:

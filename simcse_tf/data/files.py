@@ -7,14 +7,8 @@ from collections.abc import Sequence
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.base import Row, Source, kind_of
-from simcse_tf.data.columns import (
-    TEXT,
-    Columns,
-    Example,
-    Layout,
-    Layouts,
-    check_columns,
-)
+from simcse_tf.data.columns import TEXT, Columns, Layout, Layouts, check_columns
+from simcse_tf.data.examples import Example
 from simcse_tf.data.file_formats import SUFFIXES, file_format
 from simcse_tf.data.nli import NLISource
 from simcse_tf.data.parquet import parquet_unpacker

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.columns import Example, Layouts
+from simcse_tf.data.columns import Layouts
+from simcse_tf.data.examples import Example
 from simcse_tf.data.file_formats import FileFormat
 
 
