@@ -1,11 +1,11 @@
 """What a file's columns mean: their names say it, or a config's `data.columns`."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from simcse_tf.core.json_files import shortened, shown
+from simcse_tf.data.examples import Example, label_of, score_of, text_of, texts_of
 
 # A role's column, or the columns of several hard negatives.
 Columns: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -45,40 +45,6 @@ _EXPECTED_ROLES = (
     "text; anchor and positive, with negative or score; or premise, hypothesis and "
     "label"
 )
-
-# As SNLI and MNLI are published for training. Where the annotators did not agree, there
-# is no label.
-ENTAILMENT, NEUTRAL, CONTRADICTION, NO_LABEL = 0, 1, 2, -1
-_LABELS = {
-    "entailment": ENTAILMENT,
-    "neutral": NEUTRAL,
-    "contradiction": CONTRADICTION,
-    "-": NO_LABEL,
-    "": NO_LABEL,
-    **{str(label): label for label in (ENTAILMENT, NEUTRAL, CONTRADICTION, NO_LABEL)},
-}
-
-
-class Example(NamedTuple):
-    """What one row says.
-
-    Attributes:
-        texts: The texts that every row has.
-        negatives: Its hard negatives, those that are not blank.
-        score: string. Empty if the row has none.
-        label: int. One of `ENTAILMENT`, `NEUTRAL`, `CONTRADICTION` and `NO_LABEL`.
-
-    Example:
-
-    ```python
-    Example(("A man plays.", "A man is playing."), ("Nobody plays.",))
-    ```
-    """
-
-    texts: tuple[str, ...]
-    negatives: tuple[str, ...] = ()
-    score: str = ""
-    label: int = NO_LABEL
 
 
 class Layout(NamedTuple):
@@ -127,13 +93,13 @@ class Layout(NamedTuple):
             ValueError: If a value is not what its column holds.
         """
         example = Example(
-            tuple([_text(name, values[name]) for name in self.names[:2]]),
-            tuple([t for n in self.negatives for t in _texts(n, values[n])]),
+            tuple([text_of(name, values[name]) for name in self.names[:2]]),
+            tuple([t for n in self.negatives for t in texts_of(n, values[n])]),
         )
         if self.scored:
-            return example._replace(score=_score(name := self.names[2], values[name]))
+            return example._replace(score=score_of(name := self.names[2], values[name]))
         if self.labelled:
-            return example._replace(label=_label(name := self.names[2], values[name]))
+            return example._replace(label=label_of(name := self.names[2], values[name]))
         return example
 
     def description(self) -> str:
@@ -364,45 +330,3 @@ def _unknown(names: Sequence[str], reason: str = "") -> ValueError:
 
 def _listed(names: Iterable[str]) -> str:
     return shortened(",".join(names)) or "none"
-
-
-def _texts(name: str, value: Any) -> list[str]:
-    """The texts of a hard negative's column that are not blank."""
-    values = value if isinstance(value, list) else (value,)
-    return [text for value in values if (text := _text(name, value)).strip()]
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    raise ValueError(f"expected a string in {name}, received {shown(value)}")
-
-
-def _score(name: str, value: Any) -> str:
-    text = value.strip() if isinstance(value, str) else value
-    if text is None or text == "":
-        return ""
-    try:
-        # Python's numbers may also have underscores and truth values.
-        if isinstance(text, bool) or "_" in str(text):
-            raise ValueError
-        number = float(text)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"expected a number in {name}, received {shown(value)}")
-    return repr(number)
-
-
-def _label(name: str, value: Any) -> int:
-    whole = isinstance(value, float) and value.is_integer()
-    text = str(int(value) if whole else "" if value is None else value)
-    label = _LABELS.get(text.strip().lower())
-    if label is None or isinstance(value, bool):
-        raise ValueError(
-            f"expected entailment, neutral or contradiction, 0, 1 or 2 in {name}, "
-            f"received {shown(value)}"
-        )
-    return label

@@ -7,14 +7,8 @@ from collections.abc import Sequence
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.base import Row, Source, kind_of
-from simcse_tf.data.columns import (
-    TEXT,
-    Columns,
-    Example,
-    Layout,
-    Layouts,
-    check_columns,
-)
+from simcse_tf.data.columns import TEXT, Columns, Layout, Layouts, check_columns
+from simcse_tf.data.examples import Example
 from simcse_tf.data.file_formats import SUFFIXES, file_format
 from simcse_tf.data.nli import NLISource
 from simcse_tf.data.parquet import parquet_unpacker
@@ -71,9 +65,6 @@ class FileSource:
         path: string. As for `open_file`.
         columns: Optional mapping. As for `open_file`.
         quoting: Optional string. As for `open_file`.
-        every_row: bool. Whether blank rows are rows as well, and bytes that are not
-            UTF-8 become U+FFFD. For data that are embedded, row by row. Defaults to
-            `False`.
 
     Raises:
         UserError: See `open_file`.
@@ -92,7 +83,6 @@ class FileSource:
         path: str,
         columns: Columns | None = None,
         quoting: str | None = None,
-        every_row: bool = False,
     ):
         self.path = path
         suffix, packing = _suffixes(path, columns, quoting)
@@ -107,9 +97,8 @@ class FileSource:
             path,
             self._file.lines(),
             unit="row" if is_parquet else "line",
-            errors="replace" if every_row else "strict",
         )
-        index = index_rows(self._format, lines, every_row)
+        index = index_rows(self._format, lines)
         self._file.check_unchanged()
         if not len(index.starts):
             raise UserError(f"{path} is empty: expected a sentence or a row a line")
@@ -137,9 +126,7 @@ class FileSource:
         )
         return [self._row(self._format.parse(record)) for record in records]
 
-    def _row(self, example: Example | None) -> Row:
-        if example is None:
-            example = Example(("",) * self._format.layouts.texts)
+    def _row(self, example: Example) -> Row:
         lacking = self.columns - len(example.texts) - len(example.negatives)
         texts = [*example.texts, *example.negatives, *[""] * lacking]
         if self.scored:

@@ -6,7 +6,7 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Row, Source
-from simcse_tf.data.columns import CONTRADICTION, ENTAILMENT, NEUTRAL, NO_LABEL
+from simcse_tf.data.examples import CONTRADICTION, ENTAILMENT, NEUTRAL, NO_LABEL
 from simcse_tf.data.repeats import repeats_told
 
 

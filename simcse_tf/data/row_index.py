@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.columns import Example, Layouts
+from simcse_tf.data.columns import Layouts
+from simcse_tf.data.examples import Example
 from simcse_tf.data.file_formats import FileFormat
 
 
@@ -60,15 +61,12 @@ class RowIndex(NamedTuple):
     longest: Longest
 
 
-def index_rows(
-    form: FileFormat, lines: LocatedLines, every_row: bool = False
-) -> RowIndex:
+def index_rows(form: FileFormat, lines: LocatedLines) -> RowIndex:
     """Reads a file through.
 
     Args:
         form: The file's format.
         lines: The file's lines.
-        every_row: bool. Whether blank rows count as well. Defaults to `False`.
 
     Raises:
         UserError: If a line is malformed.
@@ -84,12 +82,9 @@ def index_rows(
     for start, end, first_line, example in form.scan(lines):
         if example is None or _is_blank(example, form.layouts):
             skipped += 1
-            if not every_row:
-                continue
+            continue
         starts.append(start)
         ends.append(end)
-        if example is None:
-            continue
         hashes.extend(map(hash, example.texts))
         negatives = max(negatives, len(example.negatives))
         if form.layouts.labelled:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.data import no_duplicates
 from simcse_tf.data.batches import training_batches
 from simcse_tf.data.distinct_batches import distinct_batches
 from simcse_tf.data.mixture import Mixture, Part
@@ -93,6 +94,15 @@ def test_texts_count_across_columns_and_absent_negatives_do_not():
     plan = NoDuplicates(Rows(rows), batch_size=2)
     for batch in batches_of(plan, 2, epoch=0):
         assert sorted(batch) in ([0, 1], [2, 3], [0, 3], [1, 2])
+
+
+def test_texts_are_numbered_alike_however_many_are_read_at_a_time(monkeypatch):
+    source = Rows([(f"text {number % 7}", f"{number}") for number in range(20)])
+    whole = text_numbers(source)
+    monkeypatch.setattr(no_duplicates, "_CHUNK", 6)
+    assert text_numbers(source).tolist() == whole.tolist()
+    assert len(np.unique(whole[:, 0])) == 7
+    assert not whole[:, 1].any()
 
 
 def test_texts_of_a_common_kind_are_few_a_batch_and_the_rest_is_left_out():

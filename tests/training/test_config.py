@@ -170,6 +170,22 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
             ['data.train=[{"path": "a", "weight": true}]'],
             r"data\.train: expected a weight of .*received true",
         ),
+        (["data.columns=text"], r"data\.columns: expected roles .*received \"text\""),
+        (["data.columns.text=3"], r"data\.columns: expected roles with a column"),
+        (["data.columns.anker=q"], r"data\.columns: expected the roles text; .*anker"),
+        (
+            ["data.columns.anchor=q"],
+            r"data\.columns: expected the roles .*received anchor",
+        ),
+        (
+            ['data.columns={"anchor": "q", "positive": "q"}'],
+            r"data\.columns: the column 'q' has two roles",
+        ),
+        (["data.quoting=auto"], r"data\.quoting: expected 'quoted' or 'none'"),
+        (
+            ["objective.kind=next_sentence", "data.columns.text=t"],
+            r"data\.columns, data\.quoting: expected null with .*next_sentence",
+        ),
         (["output_dir=null"], r"output_dir: .*string, received null"),
         (["data=5"], r"data: .*received 5"),
         (["training.seed=" + "1" * 400], r"--set training\.seed: a number of 400 dig"),
