@@ -1,6 +1,7 @@
 """`python -m simcse_tf.train`: a training run from a config."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -57,7 +58,10 @@ def _train(arguments: argparse.Namespace, stop: Stop) -> None:
     config = load_config(arguments.config, arguments.set)
     directory = RunDirectory(config.output_dir)
     if arguments.resume and directory.has_begun():
-        config = as_begun(config, directory.config)
+        given, config = config, as_begun(config, directory.config)
+        for key, value in config.flat().items():
+            if given.flat()[key] != value:
+                print(f"{key} is {json.dumps(value)}, as when the run began")
     stop.advice = lambda: (
         "pass --resume to resume"
         if directory.has_begun()

@@ -9,3 +9,5 @@ MLM_PROBABILITY = 0.15
 MOMENTUM = 0.995
 # The kinds of objective that are trained on pairs with scores.
 SCORED_KINDS = ("cosent", "angle")
+DISTILLATION_WEIGHT = 1.0
+DISTILLATION_LOSSES = ("listnet", "listmle", "embedding", "score")

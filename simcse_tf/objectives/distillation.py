@@ -10,7 +10,11 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.objectives.base import Objective, Targets, Trainable
-from simcse_tf.objectives.defaults import TEMPERATURE
+from simcse_tf.objectives.defaults import (
+    DISTILLATION_LOSSES,
+    DISTILLATION_WEIGHT,
+    TEMPERATURE,
+)
 from simcse_tf.objectives.ranking import (
     cosines,
     list_mle_loss,
@@ -19,7 +23,6 @@ from simcse_tf.objectives.ranking import (
 )
 from simcse_tf.objectives.text_embeddings import TextEmbeddings
 
-LOSSES = ("listnet", "listmle", "embedding", "score")
 _TEACHER = "teacher"
 
 
@@ -59,13 +62,15 @@ class Distillation(Objective):
     def __init__(
         self,
         teacher: TextEmbeddings,
-        loss: str = LOSSES[0],
-        weight: float = 1.0,
+        loss: str = "listnet",
+        weight: float = DISTILLATION_WEIGHT,
         temperature: float = TEMPERATURE,
         anchors_only: bool = False,
     ):
-        if loss not in LOSSES:
-            raise UserError(f"loss must be one of {', '.join(LOSSES)}; received {loss}")
+        if loss not in DISTILLATION_LOSSES:
+            raise UserError(
+                f"loss must be one of {', '.join(DISTILLATION_LOSSES)}; received {loss}"
+            )
         self.teacher = teacher
         self.loss = loss
         self.weight = weight

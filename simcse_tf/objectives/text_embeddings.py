@@ -143,7 +143,7 @@ class TextEmbeddings:
         try:
             for row, place in zip(rows, places.tolist(), strict=True):
                 # Mapped, a file that is cut would end the process.
-                if os.preadv(file.fileno(), [row], header + place * size) != size:
+                if os.preadv(file.fileno(), [row.data], header + place * size) != size:
                     raise self._damaged(EMBEDDINGS_FILE)
         except OSError as error:
             raise UserError(

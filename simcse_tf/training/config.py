@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -25,8 +25,8 @@ from simcse_tf.training.config_sections import (
     TrainingConfig,
 )
 
-# What keys with another default meant before there were such keys, as JSON. A run that an
-# older version began goes on so.
+# What keys with another default meant before there were such keys, as JSON: a run that
+# an older version began goes on so.
 _BEFORE = {"objective.mask_duplicates": "false"}
 
 
@@ -74,6 +74,12 @@ class Config(Section):
                 "model.encoders: expected shared with objective.kind "
                 f"{self.objective.kind}: one encoder reads both texts of a pair, "
                 f"received {self.model.encoders}"
+            )
+        if self.objective.false_negative_guide and self.data.augmentation != "none":
+            raise ValueError(
+                "objective.false_negative_guide: a guide embeds the texts before "
+                "training, and positives are made in it; expected null, or "
+                f"data.augmentation none, received {self.data.augmentation}"
             )
         if self.objective.mlm_weight and not shared:
             raise ValueError(
@@ -216,7 +222,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {shortened(override)}: expected section.key=value")
     *sections, last = key.split(".", MAX_DEPTH)
     for section in sections:
-        values = values.setdefault(section, {})
+        # A run's own copy names each section that it lacks: null.
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise UserError(
                 f"--set {shortened(override)}: {shortened(section)} has no keys of its "
@@ -246,5 +255,7 @@ def _explain(error: ValidationError) -> str:
 def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+        # A section that may be null is one of a union.
+        for kind in get_args(field.annotation) or [field.annotation]:
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from _known_keys(kind, f"{prefix}{name}.")

@@ -15,6 +15,7 @@ from simcse_tf.core.json_files import shown
 from simcse_tf.data.named import entries
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
+    DISTILLATION_WEIGHT,
     HARD_NEGATIVE_WEIGHT,
     MASK_DUPLICATES,
     MLM_PROBABILITY,
@@ -72,6 +73,25 @@ class ModelConfig(Section):
         return self.model_dump()
 
 
+class TeacherConfig(Section):
+    model: Annotated[str, Field(min_length=1)]
+    loss: Literal["listnet", "listmle", "embedding", "score"] = "listnet"
+    weight: Annotated[float, _within(0.0001, 1000)] = DISTILLATION_WEIGHT
+    temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
+    pooling: Pooling | None = None
+    max_length: Annotated[int, _within(3, _MOST)] | None = None
+    prompt: str | None = None
+
+
+# Keys that mean something where a batch has negatives, and what they are elsewhere.
+_OF_NEGATIVES = {
+    "hard_negative_weight": HARD_NEGATIVE_WEIGHT,
+    "false_negative_margin": None,
+    "queue_size": None,
+    "consistency_weight": 0.0,
+}
+
+
 class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence", "cosent", "angle"] = "contrastive"
     next_k: Count = 1
@@ -87,6 +107,8 @@ class ObjectiveConfig(Section):
     matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
+    consistency_weight: Annotated[float, _within(0, 1000)] = 0.0
+    teacher: TeacherConfig | None = None
 
     @property
     def scored(self) -> bool:
@@ -95,15 +117,12 @@ class ObjectiveConfig(Section):
 
     @model_validator(mode="after")
     def _queue_and_scores_fit(self) -> "ObjectiveConfig":
-        of_negatives = {
-            "queue_size": self.queue_size,
-            "false_negative_margin": self.false_negative_margin,
-        }
-        for key, value in of_negatives.items():
-            if self.scored and value is not None:
+        for key, default in _OF_NEGATIVES.items():
+            value = getattr(self, key)
+            if self.scored and value != default:
                 raise ValueError(
-                    f"{key}: expected null with kind {self.kind}, which has no "
-                    f"negatives, received {value}"
+                    f"{key}: expected {shown(default)} with kind {self.kind}, whose "
+                    f"pairs with scores have no negatives, received {shown(value)}"
                 )
         if self.queue_size is None and self.momentum != MOMENTUM:
             raise ValueError(

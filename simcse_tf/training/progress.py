@@ -27,12 +27,17 @@ class Progress:
             version.
         dev: string. That of the pairs that choose the best model; empty without such,
             and in a run of an older version.
+        teacher: string. What tells the teacher's embeddings from others; empty without
+            a teacher.
+        guide: string. That of the embeddings that say which negatives are false ones.
     """
 
     step: int = 0
     examples: int = 0
     data: str = ""
     dev: str = ""
+    teacher: str = ""
+    guide: str = ""
 
 
 def load_progress(run: str) -> Progress | None:

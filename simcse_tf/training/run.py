@@ -44,6 +44,7 @@ from simcse_tf.training.run_data import (
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
+from simcse_tf.training.teacher import Teacher, load_guide, load_teacher
 
 _JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
@@ -101,25 +102,43 @@ def _run(
     output, chief = Path(config.output_dir), is_chief()
     progress = progress_of(config, data, resume)
 
+    teacher = load_teacher(config, data.source, progress)
+    guide = load_guide(config, data.source, progress)
     with strategy.scope():
-        model = build_model(config, data.last_step)
+        model = build_model(config, data.last_step, teacher, guide)
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
+    problems: list[UserError] = []
+    for other in filter(None, (teacher, guide)):
+        other.compute(problems)
+    # Their weights are not needed any more.
+    teacher = guide = None
     if chief:
         begin(output, config)
         say_how_read(model, config.model.preset)
         report_data(data, resume, progress.step)
         report_compilation(model)
-    fit(model, data, config, progress)
+    fit(model, data, config, progress, problems)
     scores = _final_scores(config, model, data) if chief else {}
     # A worker that left before the others would count as lost.
     collectives.any_worker(False)
     return scores
 
 
-def build_model(config: Config, last_step: int) -> SimCSE:
+def build_model(
+    config: Config,
+    last_step: int,
+    teacher: Teacher | None = None,
+    guide: Teacher | None = None,
+) -> SimCSE:
     """The compiled model of a run, its random numbers seeded by the config.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+        last_step: int. The last step of the schedule.
+        teacher: Optional `Teacher`, where the config names one.
+        guide: Optional `Teacher`, where the config names a guide.
 
     Example:
 
@@ -141,15 +160,28 @@ def build_model(config: Config, last_step: int) -> SimCSE:
     optimizer = adam(schedule, config.training.weight_decay, config.training.clip_norm)
     model.compile(
         optimizer,
-        objective=objective_of(config.objective),
+        objective=objective_of(config.objective, teacher, guide),
         micro_batch_size=config.training.micro_batch_size,
         jit_compile=jit_compile,
     )
     return model
 
 
-def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> None:
+def fit(
+    model: SimCSE,
+    data: RunData,
+    config: Config,
+    progress: Progress,
+    problems: list[UserError],
+) -> None:
     """Runs the steps that are left, an epoch at a time.
+
+    Args:
+        model: The compiled model.
+        data: The run's data.
+        config: The run's config.
+        progress: How far it has come.
+        problems: Gets what the input pipeline raises.
 
     Raises:
         UserError: If the output directory cannot be written.
@@ -159,14 +191,13 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
     Example:
 
     ```python
-    fit(model, data, config, Progress(examples=len(data.source)))
+    fit(model, data, config, Progress(examples=len(data.source)), [])
     ```
     """
 
     steps, last_step = data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
-    problems: list[UserError] = []
     with (
         sigterm() as must_stop,
         _run_log(config, progress) as log,

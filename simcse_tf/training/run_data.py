@@ -125,6 +125,7 @@ def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
     if resume and (found := load_progress(config.output_dir)):
         check_same_data(config, data, found)
         progress.step = found.step
+        progress.teacher, progress.guide = found.teacher, found.guide
         # It may have evaluation data again later.
         progress.dev = progress.dev or found.dev
     return progress

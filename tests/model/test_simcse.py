@@ -15,7 +15,7 @@ from simcse_tf import SimCSE
 from simcse_tf.checkpoints.resolve import resolve
 from simcse_tf.core.errors import UserError
 from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
-from simcse_tf.objectives.views import embed_views, stack_views
+from simcse_tf.objectives.views import column_names, embed_views, stack_views
 
 # Together they read all that any pooler reads.
 POOLINGS = ("cls", "avg_top2", "avg_first_last", "max+lasttoken")

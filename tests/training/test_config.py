@@ -5,7 +5,7 @@ import pytest
 from support.models import MINILM, ROOT
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.training.config import load_config, parse_config
+from simcse_tf.training.config import as_begun, load_begun, load_config, parse_config
 
 MINIMAL = {
     "model": {"preset": "p"},
@@ -42,6 +42,11 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "same_mask": False,
             "temperature": 0.05,
             "hard_negative_weight": 0.0,
+            "mask_duplicates": True,
+            "false_negative_margin": None,
+            "false_negative_guide": None,
+            "matryoshka": None,
+            "matryoshka_weights": None,
             "mlm_weight": 0.0,
             "mlm_probability": 0.15,
         },
@@ -108,6 +113,28 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
             r"unknown key training\.batchsize .*training\.batch_",
         ),
         (["modle.preset=x"], r"unknown key modle .*mean model"),
+        (
+            ["objective.false_negative_margin=2"],
+            r"objective\.false_negative_margin: expected -1 to 1, received 2",
+        ),
+        (
+            ["objective.false_negative_guide=m"],
+            r"false_negative_guide: expected null without false_neg.*, received \"m\"",
+        ),
+        (
+            ["objective.matryoshka=[64,64]"],
+            r"matryoshka: expected null or different .*, received \[64, 64\]",
+        ),
+        (["objective.matryoshka=[]"], r"matryoshka: expected null or .*received \[\]"),
+        (["objective.matryoshka=[0]"], r"objective\.matryoshka\.0: expected 1 to .*0"),
+        (
+            ["objective.matryoshka=[8,4]", "objective.matryoshka_weights=[1]"],
+            r"matryoshka_weights: expected null, or a weight for each of .*\[1\.0\]",
+        ),
+        (
+            ["objective.matryoshka_weights=[1]"],
+            r"matryoshka_weights: expected null, or .* matryoshka null.*\[1\.0\]",
+        ),
         (["learning_rate=1"], r"unknown key learning_rate .*training\.learning_rate"),
         (["training.batch_size=abc"], r"training\.batch_size: .*integer.*\"abc\""),
         (
@@ -301,3 +328,20 @@ def test_xla_with_a_masked_language_model_is_refused(write):
     both = {"objective": {"mlm_weight": 0.1}, "training": {"compile": "xla"}}
     with pytest.raises(UserError, match="training.compile: .* expected auto or none"):
         load_config(write({**MINIMAL, **both}))
+
+
+def test_a_run_of_an_older_version_keeps_what_it_did_without_a_key(write):
+    older = json.loads(load_config(write(MINIMAL)).to_json())
+    del older["objective"]["mask_duplicates"]
+    begun = load_begun(write(older))
+    assert begun.objective.mask_duplicates is False
+    given = load_config(write(MINIMAL))
+    assert given.objective.mask_duplicates is True
+    assert as_begun(given, begun) == begun
+    # Once written out, and by its own file.
+    begun = load_begun(write(begun.to_json()))
+    assert as_begun(given, begun) == begun
+    assert as_begun(load_config(write(older)), begun) == begun
+    # What is asked for is another run.
+    asked = load_config(write(MINIMAL), ["objective.mask_duplicates=true"])
+    assert as_begun(asked, begun) == asked
