@@ -50,3 +50,19 @@ class Source(Protocol):
             UserError: If they can no longer be read, or are no longer the same.
         """
         ...
+
+
+def kind_of(source: Source) -> str:
+    """What a source holds, in a word.
+
+    Example:
+
+    ```python
+    kind_of(open_source("nli_for_simcse.csv"))  # "triplets"
+    ```
+    """
+    if source.scored:
+        return "scored pairs"
+    if source.columns > 3:
+        return f"pairs with up to {source.columns - 2} hard negatives"
+    return {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]

@@ -73,9 +73,10 @@ class Mixture:
         self.scored = sources[0].scored
         self.skipped = sum(source.skipped for source in sources)
         self.varies = any(passes.vary for passes in self._passes)
-        self.notes = [
-            *(note for source in sources for note in source.notes),
-            *map(_described, parts, map(len, self._passes)),
+        self.notes: Sequence[str] = [
+            note
+            for part, passes in zip(parts, self._passes, strict=True)
+            for note in (*part.source.notes, *_weight_told(part, len(passes)))
         ]
 
     def __len__(self) -> int:
@@ -109,7 +110,7 @@ class Mixture:
 
 
 class _Passes:
-    """A source without end, pass after pass, of which each epoch takes the next part."""
+    """A source, pass after pass without end; each epoch takes the next part of it."""
 
     def __init__(self, part: Part, shuffle: bool, seed: Sequence[int]):
         self.source = part.source
@@ -159,7 +160,7 @@ def _kind(source: Source) -> str:
     return "single sentences" if source.columns == 1 else "pairs"
 
 
-def _described(part: Part, count: int) -> str:
-    examples = len(part.source)
-    weighed = f", weight {part.weight:g}: {count} an epoch" if part.weight != 1 else ""
-    return f"{part.name}: {examples} examples{weighed}"
+def _weight_told(part: Part, count: int) -> list[str]:
+    if part.weight == 1:
+        return []
+    return [f"{part.name}: weight {part.weight:g}, {count} examples an epoch"]

@@ -108,7 +108,7 @@ class NextSentenceSource:
                 f"{path}"
             )
         self.sentences = FileSource(path)
-        self.notes = self.sentences.notes
+        self.notes: Sequence[str] = self.sentences.notes
         self._seed = seed
         ends = _paragraph_ends(path)
         followers = ends - np.arange(len(ends)) - 1

@@ -1,28 +1,26 @@
 """Opening what a config's `data.train` names: files and TFDS data sets."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Source
-from simcse_tf.data.file_formats import SUFFIXES
-from simcse_tf.data.files import FileSource
+from simcse_tf.data.columns import Columns
+from simcse_tf.data.files import open_file
 from simcse_tf.data.mixture import Mixture, Part
 from simcse_tf.data.named import TFDS_SCHEME, Train, named_sources
 from simcse_tf.data.tfds import TFDSSource
 
 
-def open_one(name: str) -> Source:
+def open_one(
+    name: str, columns: Columns | None = None, quoting: str | None = None
+) -> Source:
     """Opens one file or TFDS data set.
 
-    A file is read through once, to check every line and to note where it starts;
-    the text itself stays on disk.
-
     Args:
-        name: string. A `.txt` file with a sentence a line; a `.csv`, `.tsv` or
-            `.jsonl` file with the columns `sent0`, `sent1` and, for triplets,
-            `hard_neg`; or `tfds:NAME` for a data set of tensorflow-datasets with
-            the feature `sentence` or those columns.
+        name: string. A file, as `simcse_tf.data.files.open_file` takes it; or
+            `tfds:NAME` for a data set of tensorflow-datasets, its features the columns.
+        columns: Optional mapping. As for `open_file`.
+        quoting: Optional string. As for `open_file`.
 
     Raises:
         UserError: If it is missing, empty or malformed; the message names the
@@ -35,14 +33,10 @@ def open_one(name: str) -> Source:
     ```
     """
     if name.startswith(TFDS_SCHEME):
-        return TFDSSource(name.removeprefix(TFDS_SCHEME))
-    suffix = Path(name).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(
-            f"{name}: expected a .txt, .csv, .tsv or .jsonl file or tfds:NAME, "
-            f"received {suffix or 'no suffix'}"
-        )
-    return FileSource(name)
+        if quoting is not None:
+            raise UserError(f"data.quoting: expected a .csv or .tsv file, not {name}")
+        return TFDSSource(name.removeprefix(TFDS_SCHEME), columns)
+    return open_file(name, columns, quoting)
 
 
 def open_source(

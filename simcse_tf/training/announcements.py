@@ -1,12 +1,13 @@
 """What a run says before its first step."""
 
+from simcse_tf.data.base import kind_of
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.training.run_data import RunData
 
 
 def report_data(data: RunData, resume: bool, done: int) -> None:
-    """Prints how much there is to do.
+    """Prints how the data were read, and how much there is to do.
 
     Args:
         data: The run's data.
@@ -20,10 +21,10 @@ def report_data(data: RunData, resume: bool, done: int) -> None:
     ```
     """
     source = data.source
-    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
-    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
+    for note in source.notes:
+        print(note)
     print(
-        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
+        f"{len(source)} {kind_of(source)}; {data.steps_per_epoch} steps an epoch, "
         f"{data.last_step} in all"
     )
     if data.plan:

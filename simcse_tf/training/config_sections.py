@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from simcse_tf.core.json_files import shown
+from simcse_tf.data.columns import check_columns
 from simcse_tf.data.named import entries
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
@@ -152,6 +153,12 @@ class ObjectiveConfig(Section):
         return self
 
 
+def _known_columns(columns: Any) -> Any:
+    if columns is not None:
+        check_columns(columns)
+    return columns
+
+
 def _known_train(train: Any) -> Any:
     entries(train)
     return train
@@ -161,6 +168,10 @@ class DataConfig(Section):
     train: Annotated[
         str | list[str | dict[str, str | float]], PlainValidator(_known_train)
     ]
+    columns: Annotated[
+        dict[str, str | list[str]] | None, PlainValidator(_known_columns)
+    ] = None
+    quoting: Literal["quoted", "none"] | None = None
     shuffle: bool = True
     no_duplicates: bool = False
     seed: Seed = 42

@@ -15,7 +15,7 @@ from simcse_tf.data.batches import steps_per_epoch
 from simcse_tf.data.named import shown_train
 from simcse_tf.data.no_duplicates import NoDuplicates
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
-from simcse_tf.data.sources import open_source
+from simcse_tf.data.sources import open_one, open_source
 from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
 from simcse_tf.objectives.defaults import SCORED_KINDS
 from simcse_tf.training.config import Config
@@ -191,7 +191,9 @@ def training_source(config: Config) -> Source:
         return open_train(
             lambda path: NextSentenceSource(path, objective.next_k, data.seed)
         )
-    source = open_train()
+    source = open_train(
+        functools.partial(open_one, columns=data.columns, quoting=data.quoting)
+    )
     _check_scores(source, config)
     if data.augmentation != "none":
         _check_sentences(source, config, f"data.augmentation {data.augmentation}")
