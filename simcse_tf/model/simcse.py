@@ -137,7 +137,8 @@ class SimCSE(SentenceEncoder):
         """Configures training as `keras.Model.compile` does.
 
         Args:
-            *args: See `keras.Model.compile`.
+            *args: See `keras.Model.compile`. A loss or metrics are refused: the loss
+                is the objective's.
             objective: Optional `simcse_tf.objectives.base.Objective`. Defaults to the
                 constructor's `Contrastive`.
             micro_batch_size: Optional int. How many examples of a replica's batch,

@@ -204,6 +204,11 @@ class TrainingConfig(Section):
     max_steps: Count | None = None
     weight_decay: Annotated[float, _within(0, 10)] = 0.0
     clip_norm: Annotated[float, _within(1e-6, 1_000_000)] | None = 1.0
+    lora_rank: Annotated[int, _within(1, 4096)] | None = None
+    lora_alpha: Annotated[float, _within(0.001, 100_000)] | None = None
+    lora_targets: list[
+        Literal["query", "key", "value", "attention_output", "intermediate", "output"]
+    ] = ["query", "value"]
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     compile: Literal["auto", "xla", "none"] = "auto"
     strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"
@@ -212,6 +217,21 @@ class TrainingConfig(Section):
     checkpoint_every: Count = 500
     keep: Count = 1
     seed: Seed = 42
+
+    @model_validator(mode="after")
+    def _lora_is_whole(self) -> "TrainingConfig":
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise ValueError(
+                "lora_alpha scales what lora_rank adds; expected null without a "
+                f"lora_rank, received {self.lora_alpha}"
+            )
+        names = self.lora_targets
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                "lora_targets: expected different names of matrices, at least one, "
+                f"received {shown(names)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tpu_is_named(self) -> "TrainingConfig":
