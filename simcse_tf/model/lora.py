@@ -1,13 +1,11 @@
 """Low-rank adaptation: small matrices beside a backbone's, which stays as it is."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import keras
 import keras_hub
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.encoders.keras_layers import parts_of, transformer_layers
+from simcse_tf.encoders.keras_layers import dense_of, transformer_layers
 from simcse_tf.model.simcse import SimCSE
 
 # The matrices of a transformer layer.
@@ -81,26 +79,11 @@ def _adapt(
             "LoRA adapts transformer encoder layers, and "
             f"{type(backbone).__name__} has none that are trained: train all of it"
         )
-    dense = [part for layer in layers for part in _targeted(layer, targets)]
+    dense = [dense_of(layer)[name] for layer in layers for name in targets]
     if any(layer.lora_enabled for layer in dense):
         raise UserError("LoRA is enabled already: load the model anew to change it")
     for variable in backbone.variables:
         variable.trainable = False
     for layer in dense:
-        # The layer's kernel is the sum from now on, and so it is in a saved file.
+        # The layer's kernel is the sum from now on, in a saved file too.
         layer.enable_lora(rank, lora_alpha=alpha)
-
-
-def _targeted(
-    layer: keras_hub.layers.TransformerEncoder, targets: Sequence[str]
-) -> list[keras.layers.Layer]:
-    parts = parts_of(layer)
-    by_name: dict[str, Any] = {
-        "query": parts.attention.query_dense,
-        "key": parts.attention.key_dense,
-        "value": parts.attention.value_dense,
-        "attention_output": parts.attention.output_dense,
-        "intermediate": parts.intermediate,
-        "output": parts.output,
-    }
-    return [by_name[name] for name in targets]

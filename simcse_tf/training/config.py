@@ -75,17 +75,23 @@ class Config(Section):
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
             )
-        if self.objective.false_negative_guide and self.data.augmentation != "none":
+        if self.objective.queue_size and self.training.lora_rank:
             raise ValueError(
-                "objective.false_negative_guide: a guide embeds the texts before "
-                "training, and positives are made in it; expected null, or "
-                f"data.augmentation none, received {self.data.augmentation}"
+                "objective.queue_size: expected null with training.lora_rank, whose "
+                "backbone has no copy for the queue, received "
+                f"{self.objective.queue_size}"
             )
         if self.objective.scored and not shared:
             raise ValueError(
                 "model.encoders: expected shared with objective.kind "
                 f"{self.objective.kind}: one encoder reads both texts of a pair, "
                 f"received {self.model.encoders}"
+            )
+        if self.objective.false_negative_guide and self.data.augmentation != "none":
+            raise ValueError(
+                "objective.false_negative_guide: a guide embeds the texts before "
+                "training, and positives are made in it; expected null, or "
+                f"data.augmentation none, received {self.data.augmentation}"
             )
         if self.objective.mlm_weight and not shared:
             raise ValueError(

@@ -132,6 +132,16 @@ class TeacherConfig(Section):
     prompt: str | None = None
 
 
+# Keys that mean something where a batch has negatives, and what they are elsewhere.
+_OF_NEGATIVES = {
+    "hard_negative_weight": HARD_NEGATIVE_WEIGHT,
+    "false_negative_margin": None,
+    "queue_size": None,
+    "mix_negatives": None,
+    "consistency_weight": 0.0,
+}
+
+
 class ObjectiveConfig(Section):
     kind: Literal["contrastive", "next_sentence", "cosent", "angle"] = "contrastive"
     next_k: Count = 1
@@ -143,6 +153,7 @@ class ObjectiveConfig(Section):
     false_negative_guide: Annotated[str, Field(min_length=1)] | None = None
     queue_size: Count | None = None
     momentum: Annotated[float, _within(0, 1)] = MOMENTUM
+    mix_negatives: Share | None = None
     matryoshka: list[Count] | None = None
     matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
@@ -157,15 +168,12 @@ class ObjectiveConfig(Section):
 
     @model_validator(mode="after")
     def _queue_and_scores_fit(self) -> "ObjectiveConfig":
-        of_negatives = {
-            "queue_size": self.queue_size,
-            "false_negative_margin": self.false_negative_margin,
-        }
-        for key, value in of_negatives.items():
-            if self.scored and value is not None:
+        for key, default in _OF_NEGATIVES.items():
+            value = getattr(self, key)
+            if self.scored and value != default:
                 raise ValueError(
-                    f"{key}: expected null with kind {self.kind}, which has no "
-                    f"negatives, received {value}"
+                    f"{key}: expected {shown(default)} with kind {self.kind}, whose "
+                    f"pairs with scores have no negatives, received {shown(value)}"
                 )
         if self.queue_size is None and self.momentum != MOMENTUM:
             raise ValueError(
