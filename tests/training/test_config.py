@@ -49,6 +49,8 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "matryoshka_weights": None,
             "mlm_weight": 0.0,
             "mlm_probability": 0.15,
+            "consistency_weight": 0.0,
+            "teacher": None,
         },
         "data": {
             "train": "t.txt",
@@ -207,6 +209,7 @@ BEYOND = {
     "objective.hard_negative_weight": ("1e308", "-1e308"),
     "objective.mlm_weight": ("-1", "1e38"),
     "objective.mlm_probability": ("0", "1e-320", "0.9999999999", "1"),
+    "objective.consistency_weight": ("-1", "1e38"),
     "data.seed": ("-1", "2147483648", "18446744073709551616"),
     "data.augmentation_rate": ("0", "1e-320", "0.9999999999", "1"),
     "training.epochs": ("0", "9" * 400),
