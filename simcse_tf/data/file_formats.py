@@ -68,7 +68,7 @@ class FileFormat(Protocol):
         """
         ...
 
-    def parse(self, record: bytes) -> Example | None:
+    def parse(self, record: bytes) -> Example:
         """The example that the bytes of a `Record` hold."""
         ...
 
@@ -111,7 +111,7 @@ class _Text:
             yield Record(lines.start, lines.end, lines.number, Example((line,)))
 
     def parse(self, record: bytes) -> Example:
-        return Example((record.strip(b"\r\n").decode("utf-8", "replace"),))
+        return Example((record.strip(b"\r\n").decode("utf-8"),))
 
 
 class _JsonLines:
@@ -133,9 +133,7 @@ class _JsonLines:
                     raise lines.error(str(error)) from None
             yield Record(lines.start, lines.end, lines.number, example)
 
-    def parse(self, record: bytes) -> Example | None:
-        if not record.strip():
-            return None
+    def parse(self, record: bytes) -> Example:
         values = parse_json(record, "a line", half_pairs=True)
         return self.layouts.of(tuple(values)).example(values)
 
@@ -168,7 +166,8 @@ class _Delimited:
             for row in rows:
                 if row:
                     self._check(row, lines)
-                yield Record(start, lines.end, first, self._example(row))
+                example = self._example(row) if row else None
+                yield Record(start, lines.end, first, example)
                 start, first = lines.end, lines.number + 1
         except csv.Error as error:
             begins = f" in the row from line {first} on" if first < lines.number else ""
@@ -178,8 +177,8 @@ class _Delimited:
         except ValueError as error:
             raise lines.error(str(error)) from None
 
-    def parse(self, record: bytes) -> Example | None:
-        text = io.StringIO(record.decode("utf-8", "replace"), newline="\n")
+    def parse(self, record: bytes) -> Example:
+        text = io.StringIO(record.decode("utf-8"), newline="\n")
         return self._example(next(self._split(text)))
 
     def _split(self, lines: Iterable[str]) -> Iterator[list[str]]:
@@ -215,9 +214,7 @@ class _Delimited:
                 + f"; {_QUOTED_BREAKS}" * marks
             )
 
-    def _example(self, row: list[str]) -> Example | None:
-        if not row:
-            return None
+    def _example(self, row: list[str]) -> Example:
         return self._layout.example(dict(zip(self._names, row, strict=True)))
 
 

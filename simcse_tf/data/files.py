@@ -71,9 +71,6 @@ class FileSource:
         path: string. As for `open_file`.
         columns: Optional mapping. As for `open_file`.
         quoting: Optional string. As for `open_file`.
-        every_row: bool. Whether blank rows are rows as well, and bytes that are not
-            UTF-8 become U+FFFD. For data that are embedded, row by row. Defaults to
-            `False`.
 
     Raises:
         UserError: See `open_file`.
@@ -92,7 +89,6 @@ class FileSource:
         path: str,
         columns: Columns | None = None,
         quoting: str | None = None,
-        every_row: bool = False,
     ):
         self.path = path
         suffix, packing = _suffixes(path, columns, quoting)
@@ -107,9 +103,8 @@ class FileSource:
             path,
             self._file.lines(),
             unit="row" if is_parquet else "line",
-            errors="replace" if every_row else "strict",
         )
-        index = index_rows(self._format, lines, every_row)
+        index = index_rows(self._format, lines)
         self._file.check_unchanged()
         if not len(index.starts):
             raise UserError(f"{path} is empty: expected a sentence or a row a line")
@@ -137,9 +132,7 @@ class FileSource:
         )
         return [self._row(self._format.parse(record)) for record in records]
 
-    def _row(self, example: Example | None) -> Row:
-        if example is None:
-            example = Example(("",) * self._format.layouts.texts)
+    def _row(self, example: Example) -> Row:
         lacking = self.columns - len(example.texts) - len(example.negatives)
         texts = [*example.texts, *example.negatives, *[""] * lacking]
         if self.scored:

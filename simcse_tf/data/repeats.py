@@ -17,10 +17,15 @@ def repeats_told(texts: np.ndarray) -> str:
     ```
     """
     names = ["sentence"] if texts.shape[1] == 1 else ["anchor", "positive"]
-    counts = [len(column) - len(np.unique(column)) for column in texts.T]
+    counts = [_repeats(column) for column in texts.T]
     told = [
         f"{count} {'repeats' if count == 1 else 'repeat'} an earlier {name}"
         for count, name in zip(counts, names, strict=True)
         if count
     ]
     return ", ".join(told) or "no repeats"
+
+
+def _repeats(texts: np.ndarray) -> int:
+    ordered = np.sort(texts)
+    return int((ordered[1:] == ordered[:-1]).sum())

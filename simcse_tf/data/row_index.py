@@ -60,15 +60,12 @@ class RowIndex(NamedTuple):
     longest: Longest
 
 
-def index_rows(
-    form: FileFormat, lines: LocatedLines, every_row: bool = False
-) -> RowIndex:
+def index_rows(form: FileFormat, lines: LocatedLines) -> RowIndex:
     """Reads a file through.
 
     Args:
         form: The file's format.
         lines: The file's lines.
-        every_row: bool. Whether blank rows count as well. Defaults to `False`.
 
     Raises:
         UserError: If a line is malformed.
@@ -84,12 +81,9 @@ def index_rows(
     for start, end, first_line, example in form.scan(lines):
         if example is None or _is_blank(example, form.layouts):
             skipped += 1
-            if not every_row:
-                continue
+            continue
         starts.append(start)
         ends.append(end)
-        if example is None:
-            continue
         hashes.extend(map(hash, example.texts))
         negatives = max(negatives, len(example.negatives))
         if form.layouts.labelled:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Source
 from simcse_tf.data.columns import Columns
 from simcse_tf.data.files import open_file
@@ -17,8 +18,7 @@ def open_one(
 
     Args:
         name: string. A file, as `simcse_tf.data.files.open_file` takes it; or
-            `tfds:NAME` for a data set of tensorflow-datasets with the feature
-            `sentence`, or `sent0`, `sent1` and, for triplets, `hard_neg`.
+            `tfds:NAME` for a data set of tensorflow-datasets, its features the columns.
         columns: Optional mapping. As for `open_file`.
         quoting: Optional string. As for `open_file`.
 
@@ -33,7 +33,9 @@ def open_one(
     ```
     """
     if name.startswith(TFDS_SCHEME):
-        return TFDSSource(name.removeprefix(TFDS_SCHEME))
+        if quoting is not None:
+            raise UserError(f"data.quoting: expected a .csv or .tsv file, not {name}")
+        return TFDSSource(name.removeprefix(TFDS_SCHEME), columns)
     return open_file(name, columns, quoting)
 
 

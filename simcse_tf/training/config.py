@@ -75,6 +75,18 @@ class Config(Section):
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
             )
+        if self.objective.queue_size and self.training.lora_rank:
+            raise ValueError(
+                "objective.queue_size: expected null with training.lora_rank, whose "
+                "backbone has no copy for the queue, received "
+                f"{self.objective.queue_size}"
+            )
+        if self.objective.scored and not shared:
+            raise ValueError(
+                "model.encoders: expected shared with objective.kind "
+                f"{self.objective.kind}: one encoder reads both texts of a pair, "
+                f"received {self.model.encoders}"
+            )
         if self.objective.false_negative_guide and self.data.augmentation != "none":
             raise ValueError(
                 "objective.false_negative_guide: a guide embeds the texts before "

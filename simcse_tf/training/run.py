@@ -26,9 +26,14 @@ from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder
 from simcse_tf.model.compilation import JitCompile
+from simcse_tf.model.lora import enable_lora
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.training import callbacks, checkpoint
-from simcse_tf.training.announcements import report_compilation, report_data
+from simcse_tf.training.announcements import (
+    report_compilation,
+    report_data,
+    report_lora,
+)
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.config import Config
 from simcse_tf.training.divergence import Guard, LossWatch, diverged
@@ -116,6 +121,7 @@ def _run(
         begin(output, config)
         say_how_read(model, config.model.preset)
         report_data(data, resume, progress.step)
+        report_lora(model, config.training.lora_rank)
         report_compilation(model)
     fit(model, data, config, progress, problems)
     scores = _final_scores(config, model, data) if chief else {}
@@ -152,6 +158,13 @@ def build_model(
         static_shapes=True if jit_compile is True else None,
         **config.model.settings(),
     )
+    if config.training.lora_rank is not None:
+        enable_lora(
+            model,
+            config.training.lora_rank,
+            config.training.lora_alpha,
+            config.training.lora_targets,
+        )
     schedule = LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
     )

@@ -17,6 +17,7 @@ from simcse_tf.data.no_duplicates import NoDuplicates
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
 from simcse_tf.data.sources import open_one, open_source
 from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
+from simcse_tf.objectives.defaults import SCORED_KINDS
 from simcse_tf.training.config import Config
 from simcse_tf.training.progress import Progress, load_progress
 from simcse_tf.training.run_start import claimed
@@ -193,6 +194,7 @@ def training_source(config: Config) -> Source:
     source = open_train(
         functools.partial(open_one, columns=data.columns, quoting=data.quoting)
     )
+    _check_scores(source, config)
     if data.augmentation != "none":
         _check_sentences(source, config, f"data.augmentation {data.augmentation}")
         return AugmentedSource(source, _augmenter(config), data.seed)
@@ -209,6 +211,22 @@ def _augmenter(config: Config) -> Augmenter:
 
     model = data.augmentation_model or config.model.preset
     return WordReplacer(model, data.augmentation_rate)
+
+
+def _check_scores(source: Source, config: Config) -> None:
+    key, train = f"objective.kind {config.objective.kind}", config.data.train
+    if source.scored and not config.objective.scored:
+        raise UserError(
+            f"{key}: expected texts alone in data.train, received pairs with scores "
+            f"({shown_train(train)}): objective.kind {' or '.join(SCORED_KINDS)} is "
+            "trained on them"
+        )
+    if config.objective.scored and not source.scored:
+        raise UserError(
+            f"{key}: expected data.train to hold pairs with scores (columns sentence1, "
+            f"sentence2, score), received {shown_train(train)} with {source.columns} "
+            "columns of texts and no scores"
+        )
 
 
 def _check_sentences(source: Source, config: Config, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.batches import training_batches
-from simcse_tf.data.files import FileSource, open_file
+from simcse_tf.data.files import open_file
 
 
 @pytest.fixture
@@ -367,18 +368,21 @@ def test_a_run_is_told_how_a_file_was_read(write):
     )
 
 
-def test_a_row_for_every_line_where_texts_are_embedded(write):
-    content = b"\xef\xbb\xbfone\r\n\n \nbad \xff\n"
-    expected = [(b"one",), (b"",), (b" ",), ("bad \ufffd".encode(),)]
-    for path in (
-        write("a.txt", content),
-        write("a.txt.gz", gzip.compress(content)),
-    ):
-        assert FileSource(path, every_row=True).read(range(4)) == expected
-    path = write("a.csv", 'text,id\none,1\n\n"",2\n')
-    assert read_all(FileSource(path, every_row=True)) == [("one",), ("",), ("",)]
-    path = write("a.jsonl", '{"text": "one"}\n\n{"text": null}\n')
-    assert read_all(FileSource(path, every_row=True)) == [("one",), ("",), ("",)]
+def test_a_disk_that_is_full_is_told(write, monkeypatch):
+    path = write("a.txt.gz", gzip.compress(b"a\n" * 2**16))
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "r+b"))
+    with pytest.raises(UserError, match=r"cannot unpack .* to /.*: No space .*TMPDIR"):
+        open_file(path)
+
+
+def test_what_was_unpacked_is_read_on_and_leaves_nothing(write, tmp_path, monkeypatch):
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    source = open_file(write("a.txt.gz", gzip.compress(b"one\ntwo\n")))
+    write("a.txt.gz", b"other")
+    assert read_all(source) == [("one",), ("two",)]
+    assert not list(spare.iterdir())
 
 
 @pytest.mark.parametrize(

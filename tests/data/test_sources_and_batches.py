@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.batches import steps_per_epoch, training_batches
-from simcse_tf.data.sources import open_source
+from simcse_tf.data.sources import open_one, open_source
 
 TRIPLETS = [
     ("A man sleeps.", "A person rests.", "A man runs."),
@@ -254,6 +254,10 @@ def test_a_tfds_data_set_gives_the_batches_of_its_file(tmp_path, monkeypatch):
     assert read_all(source) == rows
     [first, *_] = training_batches(source, 4, 0, 2, shuffle=False)
     assert [text.decode() for text in first[2].numpy()] == [r[2] for r in rows[:4]]
+    pairs = open_one("tfds:nli_for_simcse", {"anchor": "sent1", "positive": "hard_neg"})
+    assert read_all(pairs) == [row[1:] for row in rows]
+    with pytest.raises(UserError, match=r"tfds:nli_.*expected a column 'a', received"):
+        open_one("tfds:nli_for_simcse", {"text": "a"})
     assert re.fullmatch(
         r"nli_for_simcse/[\d.]+, 9 examples, \d+ bytes", source.fingerprint
     )

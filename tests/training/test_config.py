@@ -73,6 +73,9 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "max_steps": None,
             "weight_decay": 0.0,
             "clip_norm": 1.0,
+            "lora_rank": None,
+            "lora_alpha": None,
+            "lora_targets": ["query", "value"],
             "precision": "float32",
             "compile": "auto",
             "strategy": "auto",
@@ -139,6 +142,22 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
         (
             ["objective.matryoshka_weights=[1]"],
             r"matryoshka_weights: expected null, or .* matryoshka null.*\[1\.0\]",
+        ),
+        (
+            ['training.lora_targets=["keys"]'],
+            r"training\.lora_targets\.0: expected 'query', 'key'.*received \"keys\"",
+        ),
+        (
+            ["training.lora_rank=4", "training.lora_targets=[]"],
+            r"lora_targets: expected different names of matrices.*received \[\]",
+        ),
+        (
+            ['training.lora_targets=["key", "key"]'],
+            r"lora_targets: expected different names of matrices",
+        ),
+        (
+            ["training.lora_alpha=16"],
+            r"lora_alpha scales .* expected null without a lora_rank, received 16",
         ),
         (["learning_rate=1"], r"unknown key learning_rate .*training\.learning_rate"),
         (["training.batch_size=abc"], r"training\.batch_size: .*integer.*\"abc\""),
@@ -220,6 +239,8 @@ BEYOND = {
     "training.max_steps": ("0", "9" * 400),
     "training.weight_decay": ("-1", "1e38"),
     "training.clip_norm": ("0", "1e-320", "1e38"),
+    "training.lora_rank": ("0", "4097"),
+    "training.lora_alpha": ("0", "1e30"),
     "training.evaluate_every": ("0", "9" * 400),
     "training.checkpoint_every": ("0", "9" * 400),
     "training.keep": ("0", "9" * 400),
