@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 _SCORED = ("sentence1", "sentence2", "score")
 _TRIPLETS = (("anchor", "positive", "negative"), ("sent0", "sent1", "hard_neg"))
 _QRELS = ("query-id", "corpus-id", "score")
+# The share of relevant documents that a corpus may lack.
+_FEW = 0.01
 
 
 class _Row(NamedTuple):
@@ -60,7 +63,8 @@ def read_table(path: Path) -> Pairs | Triplets:
 def read_retrieval(directory: Path, qrels: Path) -> RetrievalSet:
     """Reads a retrieval set in BEIR's layout.
 
-    A query without a relevant document is left out.
+    A query without a relevant document is left out. A relevant document that is not in
+    the corpus counts as not found, as in BEIR.
 
     Args:
         directory: Holds `corpus.jsonl` (`_id`, `title`, `text`) and `queries.jsonl`
@@ -69,8 +73,9 @@ def read_retrieval(directory: Path, qrels: Path) -> RetrievalSet:
             `query-id`, `corpus-id`, `score`.
 
     Raises:
-        UserError: A file cannot be read, a line is malformed, or a judgement names a
-            query or a document that is not there.
+        UserError: A file cannot be read, a line is malformed, a judgement names a query
+            that is not there, or the corpus lacks more than a hundredth of what is
+            relevant.
 
     Example:
 
@@ -88,18 +93,32 @@ def read_retrieval(directory: Path, qrels: Path) -> RetrievalSet:
                 f"received {', '.join(row.cells)!r}"
             )
         query, document, relevance = (str(row.cells[name]) for name in _QRELS)
-        for name, known, file in (
-            (query, queries, "queries.jsonl"),
-            (document, documents, "corpus.jsonl"),
-        ):
-            if name not in known:
-                raise UserError(f"{row.place}: {shown(name)} is not in {file}")
+        if query not in queries:
+            raise UserError(f"{row.place}: {shown(query)} is not in queries.jsonl")
         if (value := _relevance(relevance, row.place)) > 0:
             relevant.setdefault(query, {})[document] = value
     if not relevant:
         raise UserError(f"{qrels} holds no relevant document")
+    _tell_missing(qrels, relevant, documents)
     asked = {query: queries[query] for query in relevant}
     return RetrievalSet(asked, documents, relevant)
+
+
+def _tell_missing(
+    qrels: Path,
+    relevant: Mapping[str, Mapping[str, int]],
+    documents: Mapping[str, str],
+) -> None:
+    every = [name for judged in relevant.values() for name in judged]
+    missing = [name for name in every if name not in documents]
+    if not missing:
+        return
+    what = f"{qrels}: {len(missing)} of {len(every)} relevant documents, such as "
+    what += f"{shown(missing[0])}, are not in corpus.jsonl"
+    # BEIR's own ArguAna lacks a few; a corpus that was cut off lacks more.
+    if len(missing) > _FEW * len(every):
+        raise UserError(f"{what}: expected the whole corpus")
+    warnings.warn(f"{what}: they count as not found", RuntimeWarning, stacklevel=2)
 
 
 def _pairs(path: Path, rows: Sequence[_Row]) -> Pairs:

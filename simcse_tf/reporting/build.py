@@ -82,8 +82,9 @@ def report(
     read = [reported.model, compared.model if compared else compare, queries, corpus]
     read += [run.config_file, run.metrics_file, run.test_file]
     output = output_file("--output", output or run.path / "report.html", read)
+    where = "--data" if data else "data.evaluation"
     data = data or reported.config.data.evaluation
-    inputs = read_inputs(data, kinds, queries, corpus)
+    inputs = read_inputs(data, kinds, queries, corpus, where)
     runs: dict[str, ReportedRun | None] = {reported.name: reported}
     models = {reported.name: str(reported.model)}
     if compare:

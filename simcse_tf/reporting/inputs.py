@@ -53,6 +53,7 @@ def read_inputs(
     kinds: Sequence[str],
     queries: str | None = None,
     corpus: str | None = None,
+    where: str = "--data",
 ) -> Inputs:
     """Reads what the report measures on.
 
@@ -62,6 +63,7 @@ def read_inputs(
         queries: Optional file of sentences. Defaults to some of STS-B's test split.
         corpus: Optional file of sentences. Defaults to every sentence of the STS
             tasks' test splits, or of own sets.
+        where: string. The key or flag that named the data, for messages.
 
     Raises:
         UserError: A file is missing or malformed, or the directory holds none of the
@@ -73,7 +75,7 @@ def read_inputs(
     read_inputs("senteval", ["sts", "transfer"], queries="queries.txt")
     ```
     """
-    found = find_data(data, "data.evaluation or --data") if data else FoundData()
+    found = find_data(data, where) if data else FoundData()
     directory = found.senteval
     pairs: dict[str, Pairs] = {}
     benchmark, examples = None, {}

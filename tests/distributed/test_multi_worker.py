@@ -41,7 +41,8 @@ def kept_fit(model, *args):
 
 if "BROKEN_ENCODER" in os.environ:
     # Only the chief evaluates.
-    evaluation._encoder = lambda model, progress: lambda texts: np.full((len(texts), 4), np.nan)
+    nan = lambda texts: np.full((len(texts), 4), np.nan)
+    evaluation._encoder = lambda model, progress: nan
 run.fit = kept_fit
 callbacks.StepClock.on_train_batch_end = count_and_kill
 cli.run(train.main)

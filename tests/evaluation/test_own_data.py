@@ -228,7 +228,7 @@ def test_a_malformed_file_is_told_with_the_line(tmp_path, name, text, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"qrels": "q1\tdx\t1\n"}, r'test\.tsv, line 2: "dx" is not in corpus\.jsonl'),
+        ({"qrels": "q1\tdx\t1\nq1\td2\t1\n"}, r'1 of 2 .*"dx", are not in corpus'),
         ({"qrels": "q9\td1\t1\n"}, r'test\.tsv, line 2: "q9" is not in queries\.jsonl'),
         ({"qrels": "q1\td1\thigh\n"}, r"line 2: expected a whole number .*high"),
         ({"qrels": "q1\td1\t0\n"}, r"test\.tsv holds no relevant document"),
@@ -284,6 +284,19 @@ def test_a_split_or_a_name_that_is_not_there_is_told(files):
         load_tasks(found)
     with pytest.raises(UserError, match="unknown task 'STS12'.*Known: my"):
         load_tasks(found, ["STS12"])
+
+
+def test_a_few_documents_that_a_corpus_lacks_count_as_not_found(files):
+    qrels = "".join(f"q1\td{i}\t1\n" for i in range(200))
+    rows = [{"_id": f"d{i}", "text": "abcde"[i % 5]} for i in range(1, 200)]
+    corpus = "".join(json.dumps(row) + "\n" for row in rows)
+    with pytest.warns(
+        RuntimeWarning, match=r'1 of 200 .*"d0", are not in .* not found'
+    ):
+        tasks = load_tasks(find_data(beir(files, qrels=qrels, corpus_dot_jsonl=corpus)))
+    scores = results.evaluate(letters, tasks)
+    assert scores["beir:recall@100"] == 100 * 100 / 200
+    assert len(tasks.own["beir"].relevant["q1"]) == 200
 
 
 def test_scores_equal_their_definitions(files):

@@ -71,6 +71,7 @@ def ends(tmp_path_factory):
     directory = tmp_path_factory.mktemp("startup")
     (directory / "train.txt").write_text("one\ntwo\nthree\n")
     (directory / "run" / "best").mkdir(parents=True)
+    (directory / "STS").mkdir()
     config = {"data": {"train": "train.txt"}, "model": {"preset": "x"}}
     config |= {"output_dir": "new", "training": {"batch_size": 2}}
     (directory / "config.json").write_text(json.dumps(config))
@@ -86,7 +87,7 @@ def ends(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(os.listdir(directory)) == ["config.json", "run", "train.txt"]
+    assert sorted(os.listdir(directory)) == ["STS", "config.json", "run", "train.txt"]
     return dict(zip(commands, json.loads(done.stdout), strict=True))
 
 

@@ -1,5 +1,6 @@
 import csv
 import functools
+import itertools
 import json
 import re
 import shutil
@@ -14,10 +15,18 @@ from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar
 from simcse_tf.encoding.bulk import encoder
-from simcse_tf.evaluation import geometry, retrieval, significance, sts, transfer
+from simcse_tf.evaluation import (
+    geometry,
+    results,
+    retrieval,
+    significance,
+    sts,
+    transfer,
+)
+from simcse_tf.evaluation.tasks import Tasks, find_data, load_tasks
 from simcse_tf.report import main, report
 from simcse_tf.reporting import build, pictures
-from simcse_tf.reporting.run import config_rows, read_run
+from simcse_tf.reporting.run import ReportedRun, config_rows, read_run
 from simcse_tf.training import checkpoint
 from simcse_tf.training.config import parse_config
 from simcse_tf.training.run import train
@@ -438,6 +447,51 @@ def test_data_of_ones_own_take_the_place_of_the_runs(bare_run, workspace, no_fig
     ]  # fmt: skip
 
 
+def test_own_data_have_a_table_with_differences(workspace, tmp_path, no_figures):
+    (tmp_path / "tri.tsv").write_text(
+        "anchor\tpositive\tnegative\n"
+        + "".join(f"{a}\t{a} again\t{b}\n" for a, b in itertools.pairwise(SENTENCES))
+    )
+    data = {"mine": str(workspace / "pairs"), "tri": str(tmp_path / "tri.tsv")}
+    page = report(
+        workspace / "one", str(workspace / "other"), data, output=tmp_path / "p.html"
+    )
+    outline = Outline(page.read_text("utf-8"))
+    rows = outline.rows(0)
+    assert list(rows) == ["Score", "mine", "tri", "Avg."]
+    own = load_tasks(find_data(data["mine"])).own["pairs"]
+    encoders = [
+        encoder(SimCSE.from_preset(str(workspace / name / "best")), 64)
+        for name in ("one", "other")
+    ]
+    one, other = (results.evaluate(e, Tasks(own={"m": own}))["m"] for e in encoders)
+    examples, *cells = (cell.split()[0] for cell in rows["mine"])
+    assert examples == str(len(own))
+    assert [cells[0], cells[1], cells[2].lstrip("+")] == [
+        shown(one), shown(other), shown(one - other),
+    ]  # fmt: skip
+    assert rows["tri"][0] == str(len(SENTENCES) - 1)
+    assert "Average of 2 own sets" in outline.words()
+    assert "Not evaluated: the data below are others." in outline.words("sts")
+    assert {example.strip() for example in outline.values("href")} > {"#own"}
+
+
+def test_a_run_that_ended_early_is_finished(workspace, tmp_path, no_figures):
+    run = tmp_path / "run"
+    shutil.copytree(workspace / "one", run, symlinks=True)
+    log = run / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(True)[:3]))
+    state = dict(np.load(run / "last" / "training_state.npz"))
+    state["progress"] = json.dumps({"step": 3, "stale": 2, "ended": True})
+    np.savez(run / "last" / "training_state.npz", **state)
+    values = json.loads((run / "config.json").read_text())
+    values["evaluation"]["patience"] = 2
+    (run / "config.json").write_text(json.dumps(values))
+    words = Outline(report(run).read_text("utf-8")).words("training")
+    assert "ended early, at step 3: 2 evaluations without a better dev score" in words
+    assert "not finished" not in words
+
+
 def test_a_run_that_goes_on_is_read_up_to_its_last_whole_line(
     workspace, tmp_path, no_figures
 ):
@@ -521,9 +575,11 @@ def break_run(run, what):
         ("log", [], "metrics.jsonl, line 2 is not valid JSON"),
         ("step", [], "metrics.jsonl, line 1: expected numbers"),
         ("", ["--compare", "nowhere"], "no model 'nowhere'"),
-        ("", ["--data", "{run}"], "no STS task in"),
-        ("", ["--data", "{run}", "--tasks", "transfer"], "does not exist"),
-        ("", ["--tasks", "sst"], "--tasks: expected sts, transfer"),
+        ("", ["--data", "{run}"], "--data: expected a SentEval directory"),
+        ("", ["--data", "{run}/.."], "no STS task in"),
+        ("", ["--data", "{run}/..", "--tasks", "transfer"], "does not exist"),
+        ("", ["--data", "avg={run}/config.json"], "--data: expected a SentEval"),
+        ("", ["--tasks", "sst"], "--tasks: expected some of sts, own, transfer"),
         ("", ["--queries", "nowhere.txt"], "cannot read nowhere.txt"),
         ("", ["--queries", "{run}/config.json"], "--corpus: expected a file"),
         ("", ["--output", "{run}/config.json/page.html"], "--output: cannot write"),
@@ -537,6 +593,7 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_encoded(
         "simcse_tf.encoding.bulk.encode", lambda *a, **o: pytest.fail("encoded already")
     )
     break_run(bare_run, what)
+    (bare_run.parent / "MR").mkdir()
     arguments = [argument.format(run=bare_run) for argument in arguments]
     with pytest.raises(UserError, match=re.escape(message)):
         main(["--run", str(bare_run), *arguments])
@@ -734,11 +791,15 @@ def test_the_contents_lead_to_their_sections(opened):
 
 
 def test_a_best_model_without_a_defined_dev_score_is_told():
-    for dev, told in (
-        ({"step": 2}, "Avg. dev undefined"),
-        ({"step": 2, "STSBenchmark": 81.234, "avg": 80.0}, "STS-B dev 81.23"),
+    for dev, select, told in (
+        ({"step": 2}, None, "Avg. dev undefined"),
+        ({"step": 2, "STSBenchmark": 81.234, "avg": 80.0}, None, "STS-B dev 81.23"),
+        ({"step": 2, "STSBenchmark": 81.2, "mine": 70.0}, "mine", "mine dev 70.00"),
+        ({"step": 2, "STSBenchmark": 81.2}, "mine", "mine dev undefined"),
     ):
-        told_of = SimpleNamespace(run=SimpleNamespace(dev=dev))
+        config = SimpleNamespace(evaluation=SimpleNamespace(select=select))
+        run = ReportedRun(None, config, [], dev)
+        told_of = SimpleNamespace(run=run)
         assert build.page.Report.best_score.fget(told_of) == told
 
 

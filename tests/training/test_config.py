@@ -90,7 +90,12 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "keep": 1,
             "seed": 42,
         },
-        "evaluation": {"geometry_every": None, "test": True},
+        "evaluation": {
+            "geometry_every": None,
+            "test": True,
+            "select": None,
+            "patience": None,
+        },
         "output_dir": "runs/x",
     }
 

@@ -15,7 +15,7 @@ from simcse_tf.evaluation.own_sets import RetrievalSet, Triplets
 from simcse_tf.evaluation.sts import Pairs
 from simcse_tf.evaluation.tasks import Tasks
 from simcse_tf.training import callbacks
-from simcse_tf.training.config import parse_config
+from simcse_tf.training.config import load_config, parse_config
 from simcse_tf.training.dev_data import (
     evaluation_data,
     fingerprint,
@@ -24,6 +24,7 @@ from simcse_tf.training.dev_data import (
 )
 from simcse_tf.training.divergence import Guard
 from simcse_tf.training.progress import Progress, load_progress, save_state
+from simcse_tf.training.run_data import open_data, progress_of
 
 PAIRS = Pairs(["a"], ["b"], np.array([1.0]))
 OWN = {
@@ -225,6 +226,16 @@ def test_a_killed_run_ends_at_the_same_step(early):
 
 
 @pytest.mark.slow
+def test_a_run_that_ended_early_stays_so_until_it_may_wait_longer(early, monkeypatch):
+    monkeypatch.chdir(early[0])
+    settings = load_config("run/config.json")
+    data = open_data(settings)
+    assert progress_of(settings, data, resume=True).ended
+    settings.evaluation.patience = 4
+    assert not progress_of(settings, data, resume=True).ended
+
+
+@pytest.mark.attack
 def test_a_run_that_ended_says_so_and_goes_on_with_more_patience(early):
     path, _ = early
     steps = len(metrics(path / "run"))

@@ -222,7 +222,7 @@ def test_trouble_comes_before_sigterm(stop):
 
 
 def test_all_workers_stop_at_the_step_at_which_one_has_trouble(monkeypatch):
-    monkeypatch.setattr(callbacks, "every_worker", lambda value: [value, 2])
+    monkeypatch.setattr(callbacks, "every_worker", lambda value: [value, 3])
     with pytest.raises(Diverged, match="^diverged at step 3: another worker's line"):
         saving(Sound())
 
