@@ -14,6 +14,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import PurePath
 from typing import IO, TypeAlias
 
@@ -63,6 +64,7 @@ class StoredFile:
         self._unpacked_file: IO[bytes] | None = None
         if unpack is not None:
             unpacked = self._unpacked(unpack)
+            weakref.finalize(self, unpacked.close)
             self.check_unchanged()
             self._unpacked_file = unpacked
 
@@ -122,22 +124,27 @@ class StoredFile:
     def _unpacked(self, unpack: Unpack) -> IO[bytes]:
         """A file without a name that holds what `unpack` writes."""
         try:
-            out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept.
-            with open(os.dup(self._file), "rb") as file:
-                file.seek(0)
-                unpack(file, out)
-            out.flush()
+            with ExitStack() as stack:
+                out: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+                with open(os.dup(self._file), "rb") as file:
+                    file.seek(0)
+                    unpack(file, out)
+                out.flush()
+                # It is closed here only if something went wrong.
+                stack.pop_all()
+            return out
         except (OSError, EOFError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
+                # Not known where no directory can be written.
+                place = tempfile.tempdir or "a temporary directory"
                 raise UserError(
-                    f"cannot unpack {self.path} to {tempfile.gettempdir()}: "
-                    f"{error.strerror}; TMPDIR names another directory"
+                    f"cannot unpack {self.path} to {place}: {error.strerror}; TMPDIR "
+                    "names another directory"
                 ) from None
             reason = str(error).strip().splitlines()[:1]
             raise UserError(
                 f"{self.path} is cut short or damaged: {' '.join(reason)}"
             ) from None
-        return out
 
     def _digest_now(self) -> str:
         digest, place = hashlib.sha256(), 0

@@ -371,7 +371,18 @@ def test_a_run_is_told_how_a_file_was_read(write):
 def test_a_disk_that_is_full_is_told(write, monkeypatch):
     path = write("a.txt.gz", gzip.compress(b"a\n" * 2**16))
     monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "r+b"))
-    with pytest.raises(UserError, match=r"cannot unpack .* to /.*: No space .*TMPDIR"):
+    with pytest.raises(UserError, match=r"cannot unpack .* to .*: No space .*TMPDIR"):
+        open_file(path)
+
+
+def test_no_room_for_temporary_files_at_all_is_told(write, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found in []")
+
+    path = write("a.txt.gz", gzip.compress(b"a\n"))
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(UserError, match=r"cannot unpack .*: No usable .*; TMPDIR"):
         open_file(path)
 
 
