@@ -52,8 +52,9 @@ $(VENV)/.installed: $(LOCK) setup.py
 quickstart: install  ## Train, evaluate, export and serve a small model
 	@$(BIN)/python examples/quickstart.py
 
-# Tests of one file share models and servers: hence one worker a file.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+# Tests of one file share models and servers: hence one worker a file. The files' order
+# is that of tests/conftest.py.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: install lint  ## Lint, then run the tests (ARGS="-k name" for some of them)
 	@$(PYTEST) -m "not attack" $(ARGS)
@@ -62,7 +63,7 @@ test-fast: install lint  ## Lint, then run the tests that are not marked slow
 	@$(PYTEST) -m "not slow and not attack" $(ARGS)
 
 # One at a time: they measure.
-attack: install  ## Run the long attacks on servers and files (minutes; prints figures)
+attack: install  ## Run long attacks, and the whole of what is sampled elsewhere (prints figures)
 	@$(BIN)/python -m pytest -m attack -rA -s $(ARGS)
 
 coverage: install  ## Run all tests and measure what they run of simcse_tf

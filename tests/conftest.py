@@ -12,10 +12,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 KERAS_WINGS = {"encoders", "objectives", "model", "training", "distributed"}
 
 
+# Files that fork the worker itself, hundreds of times: a fork takes time in proportion
+# to the worker's memory, which grows by gigabytes with the models that tests make.
+FORKING = ["test_kill_points.py", "test_kill_points_of_commands.py", "test_exports.py"]
+# Then the longest files, lest one is left for the end, when a core is idle.
+LONG = ["test_faults.py", "test_train.py", "test_simcse.py", "test_sweep.py"]
+LONG += ["test_compilation.py", "test_strategies.py", "test_export.py"]
+LONG += ["test_multi_worker.py", "test_bert_tokenizer.py", "test_gradient_caching.py"]
+LONG += ["test_matrix.py", "test_quickstart.py", "test_conformance.py"]
+FIRST = {name: place for place, name in enumerate([*FORKING, *LONG])}
+
+
 # Before pytest's own hook, which selects by `-m`.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of those wings `keras`."""
+    """Puts some files first, and marks the tests of some wings `keras`."""
+    items.sort(key=lambda item: FIRST.get(item.path.name, len(FIRST)))
     for item in items:
         if item.path.parent.name in KERAS_WINGS:
             item.add_marker("keras")

@@ -25,6 +25,7 @@ from simcse_tf.core.json_files import shortened
 from simcse_tf.core.regular_files import shown_path
 from simcse_tf.encoders.pooling import WITH_HEAD
 from simcse_tf.tokenizers.base import Tokenizer
+from simcse_tf.tokenizers.shared import shared
 
 
 def load_checkpoint(
@@ -56,7 +57,8 @@ def load_checkpoint(
     ```
     """
     with _loading(model):
-        return _load(model, pooling, prompt_name, **overrides)
+        found = _load(model, pooling, prompt_name, **overrides)
+    return replace(found, tokenizer=shared(found.tokenizer))
 
 
 @contextmanager
@@ -112,7 +114,7 @@ def load_tokenizer(model: str) -> Tokenizer:
     ```
     """
     with _loading(model):
-        return _load_tokenizer(resolve(model))
+        return shared(_load_tokenizer(resolve(model)))
 
 
 def _load_tokenizer(preset: str) -> Tokenizer:

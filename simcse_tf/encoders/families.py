@@ -13,6 +13,7 @@ from simcse_tf.encoders.roberta import DistilBertEncoder, RobertaEncoder
 from simcse_tf.tokenizers.base import Tokenizer
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
+from simcse_tf.tokenizers.shared import shared
 from simcse_tf.tokenizers.unigram import XLMRobertaTokenizer
 
 
@@ -180,7 +181,7 @@ def tokenizer_from_config(config: dict[str, Any]) -> Tokenizer:
     del arguments["class_name"]
     for family in FAMILIES:
         if family.tokenizer.__name__ == name:
-            return family.tokenizer(**arguments)
+            return shared(family.tokenizer(**arguments))
     raise ValueError(f"No backbone family has a tokenizer {name!r}")
 
 

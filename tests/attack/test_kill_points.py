@@ -61,22 +61,28 @@ WRITERS = {
 }
 
 
+# A few places always, all of them where there is time.
+EVERY = [4, pytest.param(1, marks=pytest.mark.attack)]
+
+
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("there", ["nothing there", "an older one there"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_writer_killed_anywhere_costs_nothing(writer, there, tmp_path):
+def test_a_writer_killed_anywhere_costs_nothing(writer, there, every, tmp_path):
     write, output = WRITERS[writer]
     prepare = (lambda path: write(path, "old")) if "older" in there else empty
-    assert survives_kills(tmp_path, prepare, write, [output]) >= 9
+    assert survives_kills(tmp_path, prepare, write, [output], every=every) >= 9
 
 
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("there", ["nothing there", "an older one there"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_writer_that_fails_anywhere_leaves_nothing(writer, there, tmp_path):
+def test_a_writer_that_fails_anywhere_leaves_nothing(writer, there, every, tmp_path):
     write, output = WRITERS[writer]
     prepare = (lambda path: write(path, "old")) if "older" in there else empty
     # To be resumed.
     kept = {"o.npy.partial", "o.npy.partial.json"}
-    errors = survives_errors(tmp_path, prepare, write, [output], kept=kept)
+    errors = survives_errors(tmp_path, prepare, write, [output], kept=kept, every=every)
     assert {type(error) for error in errors} == {OSError}
 
 
@@ -95,7 +101,8 @@ def test_without_a_swap_the_old_directory_comes_back(tmp_path):
     assert survives_kills(tmp_path, prepare, write, [], check=check) >= 19
 
 
-def test_rows_of_another_key_are_never_taken_for_rows_of_this_one(tmp_path):
+@pytest.mark.parametrize("every", [21, pytest.param(7, marks=pytest.mark.attack)])
+def test_rows_of_another_key_are_never_taken_for_rows_of_this_one(tmp_path, every):
     """Killed anywhere, after one that had other sentences was killed anywhere."""
 
     def write_other(path):
@@ -103,8 +110,8 @@ def test_rows_of_another_key_are_never_taken_for_rows_of_this_one(tmp_path):
 
     points = attempt(write_array, fresh(tmp_path / "0")).points
     expected = tree(tmp_path / "0")
-    for first in range(0, len(points), 7):
-        for second in range(0, len(points), 7):
+    for first in range(0, len(points), every):
+        for second in range(0, len(points), every):
             place = fresh(tmp_path / f"{first}-{second}")
             assert attempt(write_array, place, KILL, first).was_killed
             attempt(write_other, place, KILL, second)

@@ -335,11 +335,12 @@ def test_signatures_are_held_against_the_manifest(copied):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.attack)])
 def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
-    minilm, data_dir, tmp_path
+    minilm, data_dir, tmp_path, count
 ):
-    """The whole way: export, server process, gRPC, 2,000 real sentences."""
-    lines = (data_dir / "wiki_sentences.txt").read_text("utf-8").splitlines()[:2000]
+    """The whole way: export, server process, gRPC, real sentences."""
+    lines = (data_dir / "wiki_sentences.txt").read_text("utf-8").splitlines()[:count]
     texts = [*lines, *ODD]
     base = tmp_path / "base"
     export(minilm, str(base))
