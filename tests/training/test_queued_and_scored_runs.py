@@ -131,7 +131,6 @@ def test_scored_pairs_and_texts_alone_each_need_their_objective(
         ({"queue_size": 0}, {}, "queue_size: expected 1 to"),
         ({"queue_size": 8, "momentum": 1.5}, {}, "momentum: expected 0 to 1"),
         ({"kind": "cosent"}, {"model": {"encoders": "dual"}}, "encoders: .* shared"),
-        ({"queue_size": 8}, {"training": {"lora_rank": 4}}, "queue_size: .*lora_rank"),
     ],
 )
 def test_keys_that_do_not_fit_together_are_refused(objective, sections, message):
