@@ -24,6 +24,9 @@ class AugmentedSource:
         augment: A `simcse_tf.data.augmentation.Augmenter`.
         seed: int.
 
+    Attributes:
+        sentences: The sentences, without positives.
+
     Reference:
         - [Gao et al. 2021](https://arxiv.org/abs/2104.08821), table 1
 
@@ -35,24 +38,27 @@ class AugmentedSource:
     """
 
     columns = 2
+    scored = False
+    varies = True
 
     def __init__(self, source: Source, augment: Augmenter, seed: int):
-        self._sentences = source
+        self.sentences = source
         self._augment = augment
         self._seed = seed
         self.skipped = source.skipped
+        self.notes = source.notes
 
     def __len__(self) -> int:
-        return len(self._sentences)
+        return len(self.sentences)
 
     @property
     def fingerprint(self) -> str:
         """See `simcse_tf.data.base.Source`."""
-        return self._sentences.fingerprint
+        return self.sentences.fingerprint
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
-        anchors = [anchor for (anchor,) in self._sentences.read(indices, epoch)]
+        anchors = [anchor for (anchor,) in self.sentences.read(indices, epoch)]
         generators = [_generator(self._seed, epoch, index) for index in indices]
         # A tokenizer reads bytes that are not UTF-8 in the same way.
         texts = [anchor.decode("utf-8", "replace") for anchor in anchors]
@@ -89,6 +95,8 @@ class NextSentenceSource:
     """
 
     columns = 2
+    scored = False
+    varies = True
     # The blank lines are part of the format.
     skipped = 0
 
@@ -100,6 +108,7 @@ class NextSentenceSource:
                 f"{path}"
             )
         self._sentences = FileSource(path)
+        self.notes: Sequence[str] = self._sentences.notes
         self._seed = seed
         ends = _paragraph_ends(path)
         followers = ends - np.arange(len(ends)) - 1

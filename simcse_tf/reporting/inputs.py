@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.evaluation import retrieval, sts, transfer
+from simcse_tf.encoding.texts import load_sentences
+from simcse_tf.evaluation import sts, transfer
 from simcse_tf.evaluation.own_sets import OwnSet, RetrievalSet, texts_of
 from simcse_tf.evaluation.sts import Pairs
 from simcse_tf.evaluation.tasks import Data, FoundData, Tasks, find_data, load_tasks
@@ -86,8 +87,8 @@ def read_inputs(
         examples = transfer.load_tasks(directory, transfer.TASKS)
     own = _read_own(found) if "own" in kinds else {}
     given = {
-        "queries": retrieval.load_sentences(queries) if queries else [],
-        "corpus": retrieval.load_sentences(corpus) if corpus else [],
+        "queries": load_sentences(queries) if queries else [],
+        "corpus": load_sentences(corpus) if corpus else [],
     }
     missing = [name for name, sentences in given.items() if not sentences]
     if not pairs and not own and len(missing) == 1:

@@ -1,5 +1,6 @@
 """What a run says before its first step."""
 
+from simcse_tf.data.base import kind_of
 from simcse_tf.evaluation.own_sets import size_of
 from simcse_tf.evaluation.tasks import Tasks
 from simcse_tf.model.compilation import padded_lengths
@@ -9,7 +10,7 @@ from simcse_tf.training.run_data import RunData
 
 
 def report_data(data: RunData, resume: bool, progress: Progress) -> None:
-    """Prints how much there is to do.
+    """Prints how the data were read, and how much there is to do.
 
     Args:
         data: The run's data.
@@ -23,12 +24,14 @@ def report_data(data: RunData, resume: bool, progress: Progress) -> None:
     ```
     """
     source = data.source
-    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
-    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
+    for note in source.notes:
+        print(note)
     print(
-        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
+        f"{len(source)} {kind_of(source)}; {data.steps_per_epoch} steps an epoch, "
         f"{data.last_step} in all"
     )
+    if data.plan:
+        print(data.plan.note)
     if progress.step and not progress.ended:
         print(f"resuming after step {progress.step}")
     elif resume and not progress.step:

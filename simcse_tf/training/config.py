@@ -58,6 +58,12 @@ class Config(Section):
                 "whose positives are other sentences; received "
                 f"{self.data.augmentation}"
             )
+        named = self.data.columns is not None or self.data.quoting is not None
+        if self.objective.kind == "next_sentence" and named:
+            raise ValueError(
+                "data.columns, data.quoting: expected null with objective.kind "
+                "next_sentence, whose files are text, a sentence a line"
+            )
         if self.objective.same_mask and not (own_positive and shared):
             raise ValueError(
                 "objective.same_mask: two passes share a mask where one encoder reads "

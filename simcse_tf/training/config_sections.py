@@ -8,10 +8,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     model_validator,
 )
 
 from simcse_tf.core.json_files import shown
+from simcse_tf.data.columns import check_columns
+from simcse_tf.data.named import entries
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
@@ -95,9 +98,27 @@ class ObjectiveConfig(Section):
     mlm_probability: Share = MLM_PROBABILITY
 
 
+def _known_columns(columns: Any) -> Any:
+    if columns is not None:
+        check_columns(columns)
+    return columns
+
+
+def _known_train(train: Any) -> Any:
+    entries(train)
+    return train
+
+
 class DataConfig(Section):
-    train: Annotated[str, Field(min_length=1)]
+    train: Annotated[
+        str | list[str | dict[str, str | float]], PlainValidator(_known_train)
+    ]
+    columns: Annotated[
+        dict[str, str | list[str]] | None, PlainValidator(_known_columns)
+    ] = None
+    quoting: Literal["quoted", "none"] | None = None
     shuffle: bool = True
+    no_duplicates: bool = False
     seed: Seed = 42
     augmentation: Literal[
         "none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"

@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.base import Source
 from simcse_tf.data.batches import problems_told, training_batches
 from simcse_tf.distributed import collectives
 from simcse_tf.distributed.strategy import (
@@ -187,7 +186,7 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
     ```
     """
 
-    source, steps, last_step = data.source, data.steps_per_epoch, data.last_step
+    steps, last_step = data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
     problems: list[UserError] = []
@@ -201,7 +200,7 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
             epoch, first = progress.step // steps, progress.step
             end = min((epoch + 1) * steps, last_step)
             batches = functools.partial(
-                _batches, model, source, config, range(first, end), problems
+                _batches, model, data, config, range(first, end), problems
             )
             model.fit(
                 distribute(model.distribute_strategy, batches),
@@ -225,7 +224,7 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
 
 def _batches(
     model: SimCSE,
-    source: Source,
+    data: RunData,
     config: Config,
     steps: range,
     problems: list[UserError],
@@ -234,7 +233,7 @@ def _batches(
 ) -> Any:
 
     batches = training_batches(
-        source,
+        data.source,
         config.training.batch_size,
         steps.start,
         steps.stop,
@@ -243,6 +242,7 @@ def _batches(
         replicas,
         own,
         problems,
+        data.plan,
     )
     return batches.map(model.prepare, tf.data.AUTOTUNE)
 

@@ -53,9 +53,8 @@ def test_a_run_writes_config_metrics_models_and_scores(workspace):
         "best", "checkpoints", "config.json", "last", "metrics.jsonl", "tensorboard",
         "test.json",
     ]  # fmt: skip
-    assert "25 sentences, 1 blank lines skipped; 3 steps an epoch, 6 in all" in (
-        done.stdout
-    )
+    assert "train.txt: 25 sentences; 1 rows with a blank text left out" in (done.stdout)
+    assert "25 sentences; 3 steps an epoch, 6 in all" in (done.stdout)
     assert "STS-B" in done.stdout
     written = json.loads((out / "config.json").read_text())
     assert written["objective"]["temperature"] == 0.05
