@@ -1,6 +1,7 @@
 """`python -m simcse_tf.train`: a training run from a config."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -50,12 +51,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train(arguments: argparse.Namespace, stop: Stop) -> None:
     from simcse_tf.core.compilation_cache import keep_compiled
-    from simcse_tf.training.config import load_config
+    from simcse_tf.training.config import as_begun, load_config
     from simcse_tf.training.run_data import open_run
     from simcse_tf.training.run_directory import RunDirectory
 
     config = load_config(arguments.config, arguments.set)
     directory = RunDirectory(config.output_dir)
+    if arguments.resume and directory.has_begun():
+        given, config = config, as_begun(config, directory.config)
+        for key, value in config.flat().items():
+            if given.flat()[key] != value:
+                print(f"{key} is {json.dumps(value)}, as when the run began")
     stop.advice = lambda: (
         "pass --resume to resume"
         if directory.has_begun()

@@ -19,6 +19,21 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _ATTEMPTS = 100
 
 
+class Locked(UserError):
+    """Another process holds a lock.
+
+    Example:
+
+    ```python
+    try:
+        with locked("cache/.lock", "another process writes cache"):
+            write()
+    except Locked:
+        time.sleep(1)
+    ```
+    """
+
+
 @contextmanager
 def locked(path: str | os.PathLike[str], message: str) -> Iterator[None]:
     """Holds the lock of a file, for one process at a time.
@@ -34,7 +49,8 @@ def locked(path: str | os.PathLike[str], message: str) -> Iterator[None]:
             is is added.
 
     Raises:
-        UserError: If another process holds it, or the file cannot be made.
+        Locked: If another process holds it, which is a `UserError`.
+        UserError: If the file cannot be made.
 
     Example:
 
@@ -96,7 +112,7 @@ def _lock(descriptor: int, file: Path, message: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace")
-        raise UserError(f"{message} ({holder or 'process unknown'})") from None
+        raise Locked(f"{message} ({holder or 'process unknown'})") from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

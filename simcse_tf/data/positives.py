@@ -43,6 +43,7 @@ class AugmentedSource:
 
     def __init__(self, source: Source, augment: Augmenter, seed: int):
         self.sentences = source
+        self.origins: Sequence[Source] = [source]
         self._augment = augment
         self._seed = seed
         self.skipped = source.skipped
@@ -108,6 +109,7 @@ class NextSentenceSource:
                 f"{path}"
             )
         self._sentences = FileSource(path)
+        self.origins: Sequence[Source] = [self._sentences]
         self.notes: Sequence[str] = self._sentences.notes
         self._seed = seed
         ends = _paragraph_ends(path)

@@ -1,6 +1,7 @@
 """What replicas (devices) and workers (processes) compute together."""
 
 import functools
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -72,7 +73,8 @@ def gather(embeddings: Any) -> Any:
     """All replicas' embeddings, in the order of the replicas; gradients flow.
 
     Args:
-        embeddings: Tensor of shape `(n, dim)`, the same `n` on every replica.
+        embeddings: Tensor of shape `(n, dim)`, the same `n` on every replica. It may
+            be int64 as well.
 
     Returns:
         Tensor of shape `(replicas * n, dim)`.
@@ -87,7 +89,10 @@ def gather(embeddings: Any) -> Any:
     if context.num_replicas_in_sync == 1:
         return embeddings
     with tf.name_scope("gather_embeddings"):
-        return context.all_gather(embeddings, axis=0)
+        gathered = context.all_gather(embeddings, axis=0)
+    # It forgets the dimensions that it does not change.
+    gathered.set_shape([None, *embeddings.shape[1:]])
+    return gathered
 
 
 def replica_offset(rows: Any) -> Any:
@@ -132,6 +137,34 @@ def _all_reduce(how: tf.distribute.ReduceOp, values: Any) -> Any:
     if context is None or context.num_replicas_in_sync == 1:
         return values
     return context.all_reduce(how, values)
+
+
+def assign(variables: Sequence[Any], tensors: Sequence[Any]) -> None:
+    """Assigns tensors that are the same on every replica to every replica's variables.
+
+    Args:
+        variables: Keras variables.
+        tensors: As many tensors.
+
+    Example:
+
+    ```python
+    assign([queue], [collectives.gather(embeddings)])
+    ```
+    """
+    # Keras' variables refuse to be assigned by a replica: it might be another value.
+    tf.distribute.get_replica_context().merge_call(
+        _assign_everywhere, args=(list(variables), list(tensors))
+    )
+
+
+def _assign_everywhere(
+    strategy: tf.distribute.Strategy, variables: list[Any], tensors: list[Any]
+) -> None:
+    for variable, tensor in zip(variables, tensors, strict=True):
+        strategy.extended.update(
+            variable.value, lambda copy, value: copy.assign(value), args=(tensor,)
+        )
 
 
 def expect_summed_gradients(optimizer: Any) -> None:

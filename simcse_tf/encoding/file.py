@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
@@ -20,6 +16,7 @@ from simcse_tf.encoding.bulk import (
     pays_to_compile,
     progress_bar,
 )
+from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.partial_array import partial_array, working_files
 from simcse_tf.encoding.texts import FileTexts
 
@@ -104,7 +101,9 @@ def _write(
     if jit_compile:
         print("encode: XLA compiles each shape of batches first", file=sys.stderr)
     shape = (len(lines), model.embedding_dim)
-    with partial_array(final, shape, f"{lines.digest} {_fingerprint(model)}") as array:
+    with partial_array(
+        final, shape, f"{lines.digest} {model_fingerprint(model)}"
+    ) as array:
         done = array.rows_done
         if done:
             print(
@@ -124,14 +123,3 @@ def _write(
         except Changed:
             array.discard()
             raise
-
-
-def _fingerprint(model: SimCSE) -> str:
-    """A digest of everything that decides an embedding."""
-    about = model.description()
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for weight in model.weights:
-        # The rest are the states of random generators.
-        if "float" in weight.dtype:
-            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    return digest.hexdigest()

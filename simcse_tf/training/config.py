@@ -1,8 +1,9 @@
 """The JSON config of a training run: typed, validated, with defaults."""
 
+import json
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -23,6 +24,10 @@ from simcse_tf.training.config_sections import (
     Section,
     TrainingConfig,
 )
+
+# What keys with another default meant before there were such keys, as JSON: a run that
+# an older version began goes on so.
+_BEFORE = {"objective.mask_duplicates": "false"}
 
 
 class Config(Section):
@@ -69,6 +74,24 @@ class Config(Section):
                 "objective.same_mask: two passes share a mask where one encoder reads "
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
+            )
+        if self.objective.queue_size and self.training.lora_rank:
+            raise ValueError(
+                "objective.queue_size: expected null with training.lora_rank, whose "
+                "backbone has no copy for the queue, received "
+                f"{self.objective.queue_size}"
+            )
+        if self.objective.scored and not shared:
+            raise ValueError(
+                "model.encoders: expected shared with objective.kind "
+                f"{self.objective.kind}: one encoder reads both texts of a pair, "
+                f"received {self.model.encoders}"
+            )
+        if self.objective.false_negative_guide and self.data.augmentation != "none":
+            raise ValueError(
+                "objective.false_negative_guide: a guide embeds the texts before "
+                "training, and positives are made in it; expected null, or "
+                f"data.augmentation none, received {self.data.augmentation}"
             )
         if self.objective.mlm_weight and not shared:
             raise ValueError(
@@ -136,6 +159,55 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     return parse_config(values, path)
 
 
+def load_begun(path: str) -> Config:
+    """Reads the config of a run, which an older version may have written.
+
+    Args:
+        path: string. A run's `config.json`.
+
+    Returns:
+        A `Config`: what the run does, also where its version had no key for it.
+
+    Raises:
+        UserError: As `load_config`.
+
+    Example:
+
+    ```python
+    load_begun("runs/mine/config.json").objective.mask_duplicates
+    ```
+    """
+    given = load_config(path).flat(exclude_unset=True)
+    before = (f"{key}={value}" for key, value in _BEFORE.items() if key not in given)
+    return load_config(path, list(before))
+
+
+def as_begun(config: Config, begun: Config) -> Config:
+    """The config with which a run goes on.
+
+    Args:
+        config: The one that the user gives.
+        begun: The run's own; see `load_begun`.
+
+    Returns:
+        `config`. Keys that older versions did not have, and that it does not name, are
+        as they were when the run began.
+
+    Example:
+
+    ```python
+    config = as_begun(config, RunDirectory(config.output_dir).config)
+    ```
+    """
+    given, values = (
+        config.flat(exclude_unset=True),
+        config.model_dump(exclude_unset=True),
+    )
+    for key in _BEFORE.keys() - given.keys():
+        _apply(values, f"{key}={json.dumps(begun.flat()[key])}")
+    return parse_config(values)
+
+
 def parse_config(values: dict[str, Any], source: str = "config") -> Config:
     """Validates a config given as a dictionary; see `load_config`.
 
@@ -168,7 +240,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {shortened(override)}: expected section.key=value")
     *sections, last = key.split(".", MAX_DEPTH)
     for section in sections:
-        values = values.setdefault(section, {})
+        # A run's own copy names each section that it lacks: null.
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise UserError(
                 f"--set {shortened(override)}: {shortened(section)} has no keys of its "
@@ -198,5 +273,7 @@ def _explain(error: ValidationError) -> str:
 def _known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+        # A section that may be null is one of a union.
+        for kind in get_args(field.annotation) or [field.annotation]:
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from _known_keys(kind, f"{prefix}{name}.")

@@ -27,6 +27,9 @@ class Progress:
             version.
         dev: string. That of the data that choose the best model; empty without such,
             and in a run of an older version.
+        teacher: string. What tells the teacher's embeddings from others; empty without
+            a teacher.
+        guide: string. That of the embeddings that say which negatives are false ones.
         best: Optional float. The best dev score so far, `-inf` where it is undefined.
         stale: int. Evaluations since then.
         ended: bool. Whether the run ends here, before its last step.
@@ -36,6 +39,8 @@ class Progress:
     examples: int = 0
     data: str = ""
     dev: str = ""
+    teacher: str = ""
+    guide: str = ""
     best: float | None = None
     stale: int = 0
     ended: bool = False

@@ -21,28 +21,28 @@ from simcse_tf.distributed.strategy import (
 )
 from simcse_tf.encoding.arguments import say_how_read
 from simcse_tf.model.compilation import JitCompile
+from simcse_tf.model.lora import enable_lora
 from simcse_tf.model.simcse import SimCSE
-from simcse_tf.objectives.base import Objective
-from simcse_tf.objectives.contrastive import Contrastive
-from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training import callbacks, checkpoint
 from simcse_tf.training.announcements import (
     report_compilation,
     report_data,
     report_dev,
     report_early_end,
+    report_lora,
 )
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.config import Config
-from simcse_tf.training.config_sections import ObjectiveConfig
 from simcse_tf.training.dev_data import selection
 from simcse_tf.training.divergence import Guard, LossWatch
 from simcse_tf.training.evaluation import evaluations, final_scores
+from simcse_tf.training.objective import objective_of
 from simcse_tf.training.optimizer import LinearDecay, adam
 from simcse_tf.training.progress import Progress
 from simcse_tf.training.run_data import RunData, open_run, progress_of
 from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
+from simcse_tf.training.teacher import Teacher, embed_texts, load_guide, load_teacher
 
 _JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
@@ -100,19 +100,25 @@ def _run(
     output, chief = Path(config.output_dir), is_chief()
     progress = progress_of(config, data, resume)
 
+    teacher = load_teacher(config, data.source, progress)
+    guide = load_guide(config, data.source, progress)
     with strategy.scope():
-        model = build_model(config, data.last_step)
+        model = build_model(config, data.last_step, teacher, guide)
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
+    problems = embed_texts(teacher, guide)
+    # Their weights are not needed any more.
+    del teacher, guide
     if chief:
         begin(output, config)
         say_how_read(model, config.model.preset)
         report_data(data, resume, progress)
         if data.dev:
             report_dev(data.dev, selection(config.evaluation.select, data.dev))
+        report_lora(model, config.training.lora_rank)
         report_compilation(model)
-    fit(model, data, config, progress)
+    fit(model, data, config, progress, problems)
     if chief and progress.ended:
         report_early_end(progress)
     scores = final_scores(config, model, data) if chief else {}
@@ -121,8 +127,19 @@ def _run(
     return scores
 
 
-def build_model(config: Config, last_step: int) -> SimCSE:
+def build_model(
+    config: Config,
+    last_step: int,
+    teacher: Teacher | None = None,
+    guide: Teacher | None = None,
+) -> SimCSE:
     """The compiled model of a run, its random numbers seeded by the config.
+
+    Args:
+        config: A `simcse_tf.training.config.Config`.
+        last_step: int. The last step of the schedule.
+        teacher: Optional `Teacher`, where the config names one.
+        guide: Optional `Teacher`, where the config names a guide.
 
     Example:
 
@@ -138,41 +155,41 @@ def build_model(config: Config, last_step: int) -> SimCSE:
         static_shapes=True if jit_compile is True else None,
         **config.model.settings(),
     )
+    if config.training.lora_rank is not None:
+        enable_lora(
+            model,
+            config.training.lora_rank,
+            config.training.lora_alpha,
+            config.training.lora_targets,
+        )
     schedule = LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
     )
     optimizer = adam(schedule, config.training.weight_decay, config.training.clip_norm)
     model.compile(
         optimizer,
-        objective=objective_of(config.objective),
+        objective=objective_of(config.objective, teacher, guide),
         micro_batch_size=config.training.micro_batch_size,
         jit_compile=jit_compile,
     )
     return model
 
 
-def objective_of(config: ObjectiveConfig) -> Objective:
-    """The objective that a config's `objective` section describes.
+def fit(
+    model: SimCSE,
+    data: RunData,
+    config: Config,
+    progress: Progress,
+    problems: list[UserError],
+) -> None:
+    """Runs the steps that are left, an epoch at a time.
 
     Args:
-        config: The section.
-
-    Example:
-
-    ```python
-    objective_of(ObjectiveConfig(temperature=0.1))  # Contrastive(temperature=0.1)
-    ```
-    """
-    objective: Objective = Contrastive(
-        config.temperature, config.hard_negative_weight, config.same_mask
-    )
-    if config.mlm_weight:
-        objective += MaskedLM(config.mlm_weight, config.mlm_probability)
-    return objective
-
-
-def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> None:
-    """Runs the steps that are left, an epoch at a time.
+        model: The compiled model.
+        data: The run's data.
+        config: The run's config.
+        progress: How far it has come.
+        problems: Gets what the input pipeline raises.
 
     Raises:
         UserError: If the output directory cannot be written.
@@ -182,14 +199,13 @@ def fit(model: SimCSE, data: RunData, config: Config, progress: Progress) -> Non
     Example:
 
     ```python
-    fit(model, data, config, Progress(examples=len(data.source)))
+    fit(model, data, config, Progress(examples=len(data.source)), [])
     ```
     """
 
     steps, last_step = data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
-    problems: list[UserError] = []
     with (
         sigterm() as must_stop,
         _run_log(config, progress) as log,

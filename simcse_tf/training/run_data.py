@@ -15,6 +15,7 @@ from simcse_tf.data.no_duplicates import NoDuplicates
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
 from simcse_tf.data.sources import open_one, open_source
 from simcse_tf.evaluation.tasks import Tasks
+from simcse_tf.objectives.defaults import SCORED_KINDS
 from simcse_tf.training.config import Config
 from simcse_tf.training.dev_data import evaluation_data, fingerprint
 from simcse_tf.training.progress import Progress, load_progress
@@ -120,6 +121,7 @@ def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
     if resume and (found := load_progress(config.output_dir)):
         check_same_data(config, data, found)
         progress.step = found.step
+        progress.teacher, progress.guide = found.teacher, found.guide
         # It may have evaluation data again later.
         progress.dev = progress.dev or found.dev
         progress.best, progress.stale = found.best, found.stale
@@ -191,6 +193,7 @@ def training_source(config: Config) -> Source:
     source = open_train(
         functools.partial(open_one, columns=data.columns, quoting=data.quoting)
     )
+    _check_scores(source, config)
     if data.augmentation != "none":
         _check_sentences(source, config, f"data.augmentation {data.augmentation}")
         return AugmentedSource(source, _augmenter(config), data.seed)
@@ -207,6 +210,22 @@ def _augmenter(config: Config) -> Augmenter:
 
     model = data.augmentation_model or config.model.preset
     return WordReplacer(model, data.augmentation_rate)
+
+
+def _check_scores(source: Source, config: Config) -> None:
+    key, train = f"objective.kind {config.objective.kind}", config.data.train
+    if source.scored and not config.objective.scored:
+        raise UserError(
+            f"{key}: expected texts alone in data.train, received pairs with scores "
+            f"({shown_train(train)}): objective.kind {' or '.join(SCORED_KINDS)} is "
+            "trained on them"
+        )
+    if config.objective.scored and not source.scored:
+        raise UserError(
+            f"{key}: expected data.train to hold pairs with scores (columns sentence1, "
+            f"sentence2, score), received {shown_train(train)} with {source.columns} "
+            "columns of texts and no scores"
+        )
 
 
 def _check_sentences(source: Source, config: Config, key: str) -> None:

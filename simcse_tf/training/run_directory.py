@@ -12,7 +12,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, read_json, shown
 from simcse_tf.core.outputs import why_not_written
 from simcse_tf.core.regular_files import is_there, read_file
-from simcse_tf.training.config import Config, load_config
+from simcse_tf.training.config import Config, load_begun
 
 # In a model's directory: the dev scores of the model, and a checkpoint's state.
 SCORES_FILE = "dev.json"
@@ -108,7 +108,7 @@ class RunDirectory:
         Raises:
             UserError: If it cannot be read or is not valid.
         """
-        return load_config(str(self.config_file))
+        return load_begun(str(self.config_file))
 
     @property
     def dev_scores(self) -> dict[str, float] | None:

@@ -22,6 +22,8 @@ RESUMABLE_KEYS = (
     "data.train",
     "data.evaluation",
     "model.preset",
+    "objective.false_negative_guide",
+    "objective.teacher.model",
     "training.epochs",
     "training.max_steps",
     "training.strategy",
@@ -150,10 +152,11 @@ def changed_keys(begun: Config, now: Config, allowed: Collection[str]) -> str:
     ```
     """
     before, after = begun.flat(), now.flat()
+    # The keys of a section that one of them lacks are null there.
     return ", ".join(
-        f"{key} was {before[key]!r} and is {after[key]!r}"
-        for key in after
-        if before[key] != after[key] and key not in allowed
+        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key) and key not in allowed
     )
 
 

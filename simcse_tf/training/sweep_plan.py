@@ -7,14 +7,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shown
 from simcse_tf.core.regular_files import is_there
-from simcse_tf.training.config import Config, load_config
+from simcse_tf.training.config import Config, as_begun, load_config
 from simcse_tf.training.run_directory import RunDirectory
 
 Setting: TypeAlias = dict[str, Any]
@@ -207,7 +207,11 @@ def plan(
         for seed in range(config.training.seed, config.training.seed + seeds):
             changes = _changes(config, setting, directory, seed)
             changed = load_config(base, [*overrides, *changes])
-            runs.append(SweepRun(name, seed, changed))
+            run = SweepRun(name, seed, changed)
+            if run.directory.has_begun():
+                changed = as_begun(changed, run.directory.config)
+                run = replace(run, config=changed)
+            runs.append(run)
     return runs
 
 

@@ -14,6 +14,7 @@ from simcse_tf.checkpoints.own_format import HEAD_FILE, SETTINGS_FILE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.bulk import encode
 from simcse_tf.exporting import signatures
+from simcse_tf.objectives.views import stack_views
 
 DENSE = (
     {"units": 12, "activation": "relu"},
@@ -54,10 +55,9 @@ def test_a_prompt_stands_before_every_text(tiny_preset):
     texts = [PROMPT + text for text in SENTENCES]
     assert_same(all_ways(prompted), plain.predict(texts, verbose=0))
     assert prompted.tokenize(SENTENCES) == plain.tokenize(texts)
+    prepared = (prompted.prepare(SENTENCES, SENTENCES), plain.prepare(texts, texts))
     for one, other in zip(
-        tf.nest.flatten(prompted.prepare(SENTENCES, SENTENCES)),
-        tf.nest.flatten(plain.prepare(texts, texts)),
-        strict=True,
+        *map(tf.nest.flatten, map(stack_views, prepared)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 

@@ -11,7 +11,7 @@ from simcse_tf.objectives.base import Objective
 from simcse_tf.objectives.contrastive import Contrastive, contrastive_loss
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.training.config_sections import ObjectiveConfig
-from simcse_tf.training.run import objective_of
+from simcse_tf.training.objective import objective_of
 
 EMBEDDINGS = tf.random.stateless_normal([2, 6, 8], [1, 2])
 
@@ -83,4 +83,6 @@ def test_a_config_names_its_objective(mlm_weight):
         objective = objective.first
     assert objective.get_config() == {
         "temperature": 0.1, "hard_negative_weight": 0.3, "same_mask": True,
+        "mask_duplicates": True, "false_negative_margin": None, "guide": None,
+        "negatives": [],
     }  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 from support.models import MINILM, ROOT
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.training.config import load_config, parse_config
+from simcse_tf.training.config import as_begun, load_begun, load_config, parse_config
 
 MINIMAL = {
     "model": {"preset": "p"},
@@ -42,8 +42,18 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "same_mask": False,
             "temperature": 0.05,
             "hard_negative_weight": 0.0,
+            "mask_duplicates": True,
+            "false_negative_margin": None,
+            "false_negative_guide": None,
+            "queue_size": None,
+            "momentum": 0.995,
+            "mix_negatives": None,
+            "matryoshka": None,
+            "matryoshka_weights": None,
             "mlm_weight": 0.0,
             "mlm_probability": 0.15,
+            "consistency_weight": 0.0,
+            "teacher": None,
         },
         "data": {
             "train": "t.txt",
@@ -66,6 +76,9 @@ def test_defaults_are_the_papers_and_are_written_out(write):
             "max_steps": None,
             "weight_decay": 0.0,
             "clip_norm": 1.0,
+            "lora_rank": None,
+            "lora_alpha": None,
+            "lora_targets": ["query", "value"],
             "precision": "float32",
             "compile": "auto",
             "strategy": "auto",
@@ -116,6 +129,44 @@ def test_set_overrides_numbers_strings_null_and_whole_missing_sections(write):
             r"unknown key training\.batchsize .*training\.batch_",
         ),
         (["modle.preset=x"], r"unknown key modle .*mean model"),
+        (
+            ["objective.false_negative_margin=2"],
+            r"objective\.false_negative_margin: expected -1 to 1, received 2",
+        ),
+        (
+            ["objective.false_negative_guide=m"],
+            r"false_negative_guide: expected null without false_neg.*, received \"m\"",
+        ),
+        (
+            ["objective.matryoshka=[64,64]"],
+            r"matryoshka: expected null or different .*, received \[64, 64\]",
+        ),
+        (["objective.matryoshka=[]"], r"matryoshka: expected null or .*received \[\]"),
+        (["objective.matryoshka=[0]"], r"objective\.matryoshka\.0: expected 1 to .*0"),
+        (
+            ["objective.matryoshka=[8,4]", "objective.matryoshka_weights=[1]"],
+            r"matryoshka_weights: expected null, or a weight for each of .*\[1\.0\]",
+        ),
+        (
+            ["objective.matryoshka_weights=[1]"],
+            r"matryoshka_weights: expected null, or .* matryoshka null.*\[1\.0\]",
+        ),
+        (
+            ['training.lora_targets=["keys"]'],
+            r"training\.lora_targets\.0: expected 'query', 'key'.*received \"keys\"",
+        ),
+        (
+            ["training.lora_rank=4", "training.lora_targets=[]"],
+            r"lora_targets: expected different names of matrices.*received \[\]",
+        ),
+        (
+            ['training.lora_targets=["key", "key"]'],
+            r"lora_targets: expected different names of matrices",
+        ),
+        (
+            ["training.lora_alpha=16"],
+            r"lora_alpha scales .* expected null without a lora_rank, received 16",
+        ),
         (["learning_rate=1"], r"unknown key learning_rate .*training\.learning_rate"),
         (["training.batch_size=abc"], r"training\.batch_size: .*integer.*\"abc\""),
         (
@@ -199,8 +250,12 @@ BEYOND = {
     "objective.next_k": ("0", "2147483648"),
     "objective.temperature": ("0", "1e-320", "-0.05", "1e30"),
     "objective.hard_negative_weight": ("1e308", "-1e308"),
+    "objective.queue_size": ("0", "9" * 400),
+    "objective.momentum": ("-0.1", "1.0000001"),
+    "objective.mix_negatives": ("0", "1e-320", "0.9999999999", "1"),
     "objective.mlm_weight": ("-1", "1e38"),
     "objective.mlm_probability": ("0", "1e-320", "0.9999999999", "1"),
+    "objective.consistency_weight": ("-1", "1e38"),
     "data.seed": ("-1", "2147483648", "18446744073709551616"),
     "data.augmentation_rate": ("0", "1e-320", "0.9999999999", "1"),
     "training.epochs": ("0", "9" * 400),
@@ -211,6 +266,8 @@ BEYOND = {
     "training.max_steps": ("0", "9" * 400),
     "training.weight_decay": ("-1", "1e38"),
     "training.clip_norm": ("0", "1e-320", "1e38"),
+    "training.lora_rank": ("0", "4097"),
+    "training.lora_alpha": ("0", "1e30"),
     "training.evaluate_every": ("0", "9" * 400),
     "training.checkpoint_every": ("0", "9" * 400),
     "training.keep": ("0", "9" * 400),
@@ -341,3 +398,20 @@ def test_xla_with_a_masked_language_model_is_refused(write):
     both = {"objective": {"mlm_weight": 0.1}, "training": {"compile": "xla"}}
     with pytest.raises(UserError, match="training.compile: .* expected auto or none"):
         load_config(write({**MINIMAL, **both}))
+
+
+def test_a_run_of_an_older_version_keeps_what_it_did_without_a_key(write):
+    older = json.loads(load_config(write(MINIMAL)).to_json())
+    del older["objective"]["mask_duplicates"]
+    begun = load_begun(write(older))
+    assert begun.objective.mask_duplicates is False
+    given = load_config(write(MINIMAL))
+    assert given.objective.mask_duplicates is True
+    assert as_begun(given, begun) == begun
+    # Once written out, and by its own file.
+    begun = load_begun(write(begun.to_json()))
+    assert as_begun(given, begun) == begun
+    assert as_begun(load_config(write(older)), begun) == begun
+    # What is asked for is another run.
+    asked = load_config(write(MINIMAL), ["objective.mask_duplicates=true"])
+    assert as_begun(asked, begun) == asked

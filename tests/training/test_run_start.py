@@ -1,5 +1,6 @@
 """Where a run may begin or resume: one process, one config, the same data."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -197,6 +198,21 @@ def test_other_dev_pairs_are_another_run(config, run):
         resume(config)
     config.data.evaluation = None
     assert resume(config).dev.startswith("sha256 ")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_run_that_counted_repeats_as_negatives_goes_on_so(run, capsys, asked):
+    begun = json.loads(run.config_file.read_text())
+    del begun["objective"]["mask_duplicates"]
+    run.config_file.write_text(json.dumps(begun))
+    flags = ["--set", "training.checkpoint_every=2", "data.train=nothing.txt"]
+    flags += ["objective.mask_duplicates=true"] * asked
+    # Of another file: the data are looked at behind the config.
+    message = "mask_duplicates was False and is True" if asked else "nothing.txt"
+    with refused(message):
+        train.main(["--config", "config.json", "--resume", *flags])
+    told = "objective.mask_duplicates is false, as when the run began"
+    assert (told in capsys.readouterr().out) != asked
 
 
 def test_a_run_of_an_older_version_does_not_say_what_its_data_are(config, run):
