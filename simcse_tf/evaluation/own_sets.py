@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from simcse_tf.evaluation import ranking, significance, sts
+from simcse_tf.evaluation import bootstrap, ranking, significance, sts
+from simcse_tf.evaluation.bootstrap import Draws
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.correlation import or_zero
-from simcse_tf.evaluation.significance import Comparison, Draws, Estimate
+from simcse_tf.evaluation.significance import Comparison, Estimate
 from simcse_tf.evaluation.sts_files import Pairs
 from simcse_tf.search.exact import top_k
 
@@ -261,11 +262,11 @@ def _draws(
         for score in score_names(name, own):
             values = [samples[score] for samples in models]
             if isinstance(own, Pairs):
-                draws = significance.correlation_draws(
+                draws = bootstrap.correlation_draws(
                     values, own.scores, metric, seed=seed
                 )
             else:
-                draws = significance.mean_draws(values, seed=seed)
+                draws = bootstrap.mean_draws(values, seed=seed)
             yield score, draws
             if score == score_names(name, own)[0]:
                 means.append(draws)

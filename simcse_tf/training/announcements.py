@@ -43,34 +43,6 @@ def report_data(data: RunData, resume: bool, progress: Progress) -> None:
         print("no checkpoint yet: the run starts from the beginning")
 
 
-def report_lora(model: SimCSE, rank: int | None) -> None:
-    """Prints what is trained, where it is not the whole model.
-
-    Args:
-        model: The model.
-        rank: Optional int. That of the low-rank matrices; `None` where there are none.
-
-    Example:
-
-    ```python
-    report_lora(model, 8)  # LoRA of rank 8: 26 of 128 variables are trained, ...
-    ```
-    """
-    if rank is None:
-        return
-    trained, everything = model.trainable_variables, model.weights
-    share = _parameters(trained) / _parameters(everything)
-    print(
-        f"LoRA of rank {rank}: {len(trained)} of {len(everything)} variables are "
-        f"trained, {_parameters(trained):,} of {_parameters(everything):,} parameters "
-        f"({share:.2%})"
-    )
-
-
-def _parameters(variables: Iterable[keras.Variable]) -> int:
-    return sum(math.prod(variable.shape) for variable in variables)
-
-
 def report_dev(dev: Tasks, select: str) -> None:
     """Prints what chooses the best model.
 
@@ -103,6 +75,34 @@ def report_early_end(progress: Progress) -> None:
         f"{progress.stale} evaluations (evaluation.patience; with a larger one, "
         "--resume goes on)"
     )
+
+
+def report_lora(model: SimCSE, rank: int | None) -> None:
+    """Prints what is trained, where it is not the whole model.
+
+    Args:
+        model: The model.
+        rank: Optional int. That of the low-rank matrices; `None` where there are none.
+
+    Example:
+
+    ```python
+    report_lora(model, 8)  # LoRA of rank 8: 26 of 128 variables are trained, ...
+    ```
+    """
+    if rank is None:
+        return
+    trained, everything = model.trainable_variables, model.weights
+    share = _parameters(trained) / _parameters(everything)
+    print(
+        f"LoRA of rank {rank}: {len(trained)} of {len(everything)} variables are "
+        f"trained, {_parameters(trained):,} of {_parameters(everything):,} parameters "
+        f"({share:.2%})"
+    )
+
+
+def _parameters(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
 def report_compilation(model: SimCSE) -> None:

@@ -162,6 +162,36 @@ def test_sts_and_transfer_tasks_of_two_models_in_one_run(
 
 
 @pytest.mark.slow
+def test_own_data_of_two_models_in_one_run(small_preset, tmp_path, capsys):
+    pairs = itertools.combinations(SENTENCES, 2)
+    rows = [f"{a},{b},{i % 5}" for i, (a, b) in enumerate(pairs)]
+    mine, tri = tmp_path / "dev.csv", tmp_path / "tri.jsonl"
+    mine.write_text("\n".join(["sentence1,sentence2,score", *rows, "a,b,"]))
+    names = ("anchor", "positive", "negative")
+    triplets = [dict(zip(names, SENTENCES[i : i + 3], strict=True)) for i in range(6)]
+    tri.write_text("\n".join(map(json.dumps, triplets)))
+    out, details = tmp_path / "out.json", tmp_path / "details.json"
+    run(
+        *("--model", small_preset, "--compare", small_preset),
+        *("--data", f"mine={mine}", tri, "--json", out, "--details", details),
+    )
+    scores = json.loads(out.read_text())
+    assert list(scores) == ["mine", "tri", "own_avg", "avg"]
+    assert scores["avg"] == pytest.approx((scores["mine"] + scores["tri"]) / 2)
+    whole = json.loads(details.read_text())
+    own = whole["models"][0]["own"]
+    assert own["mine"]["pairs"] == 28
+    assert own["mine"]["spearman"]["all"] == pytest.approx(scores["mine"])
+    assert own["tri"] == {"triplets": 6, "accuracy": pytest.approx(scores["tri"])}
+    low, high = whole["models"][0]["intervals"]["tri"]
+    assert low <= scores["tri"] <= high
+    assert whole["differences"]["mine"]["difference"] == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[1:]] == ["mine", "tri", "Avg."]
+    assert f"{scores['tri']:.2f} ({low:.2f} to {high:.2f})" in printed[2]
+
+
+@pytest.mark.slow
 def test_transfer_tasks_alone_and_their_dev_accuracy(small_preset, tmp_path, capsys):
     data = write_tasks(tmp_path / "data")
     out = tmp_path / "out.json"

@@ -132,7 +132,7 @@ def test_patience_counts_evaluations_without_a_better_score():
 def test_a_checkpoint_keeps_the_count(tmp_path, best):
     directory = tmp_path / "checkpoints" / "step-00000006"
     directory.mkdir(parents=True)
-    progress = Progress(6, 25, "data", "dev", best, 2, True)
+    progress = Progress(6, 25, "data", "dev", best=best, stale=2, ended=True)
     save_state(directory, progress, {})
     assert load_progress(str(tmp_path)) == progress
 
