@@ -159,8 +159,9 @@ def test_a_place_that_cannot_be_written_is_told_at_once(
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    kept = KeptEmbeddings(model, texts, name="teacher")
     with pytest.raises(UserError, match="teacher: cannot write .*not a writable dir"):
-        KeptEmbeddings(model, texts, name="teacher")
+        kept.compute()
 
 
 def test_without_a_home_the_variable_is_named(model, texts, monkeypatch):

@@ -122,23 +122,21 @@ def test_kerases_own_file_keeps_teacher_and_settings(teacher, tmp_path, tiny_pre
 SCRIPT = """
 import json, sys
 import numpy as np, tensorflow as tf
-from simcse_tf.distributed.strategy import split_cpu
+from simcse_tf.distributed.strategy import split_cpu, strategy_of
 from simcse_tf.objectives.distillation import Distillation
 from simcse_tf.objectives.ranking import RankingConsistency
 from simcse_tf.objectives.text_embeddings import TextEmbeddings
 
 kept, out, losses, replicas, *texts = sys.argv[1:]
 split_cpu(int(replicas))
+strategies = {1: strategy_of("none"), int(replicas): strategy_of("mirrored")}
 teacher = TextEmbeddings(kept, 16)
 columns = [list(np.roll(texts, shift)) for shift in range(3)]
 columns[2][5] = ""
 views = np.random.default_rng(0).normal(size=(3, len(texts), 16)).astype("float32")
 
 def values(objective, replicas):
-    if replicas == 1:
-        strategy = tf.distribute.get_strategy()
-    else:
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    strategy = strategies[replicas]
     targets = objective.targets([tf.constant(column) for column in columns], None)
     rows = len(texts) // replicas
 
