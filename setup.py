@@ -43,6 +43,8 @@ INSTALL_REQUIRES = [
     'sentencepiece>=0.2,<1; python_version < "3.11"',
     # tensorflow-datasets 4.9 imports it through etils and does not ask for it.
     "importlib_resources>=6,<8",
+    # Parquet and Zstandard.
+    "pyarrow>=18,<27",
     "pydantic>=2.7,<3",
     "tqdm>=4.66,<5",
 ]

@@ -9,6 +9,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of
 from simcse_tf.encoding.bulk import load_encoder
+from simcse_tf.encoding.texts import load_sentences
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from simcse_tf.evaluation import retrieval
 
-    queries = retrieval.load_sentences(arguments.queries)
-    corpus = retrieval.load_sentences(arguments.corpus)
+    queries = load_sentences(arguments.queries)
+    corpus = load_sentences(arguments.corpus)
     _report_what_is_left_out(queries, corpus)
     reading = reading_of(arguments)
     encoders = {
@@ -56,8 +57,8 @@ def _parser() -> Parser:
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     parser.add_argument("--compare", metavar="MODEL", help="another one, side by side")
     add_reading_flags(parser, cut="where the encoder has no more positions")
-    parser.add_argument("--queries", required=True, metavar="FILE.txt")
-    parser.add_argument("--corpus", required=True, metavar="FILE.txt")
+    parser.add_argument("--queries", required=True, metavar="FILE")
+    parser.add_argument("--corpus", required=True, metavar="FILE")
     parser.add_argument("--k", type=int, default=3, help="sentences for each query")
     parser.add_argument("--format", choices=("text", "markdown"), default="text")
     parser.add_argument("--output", metavar="FILE", help="default: stdout")

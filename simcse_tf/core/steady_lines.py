@@ -1,12 +1,12 @@
 """A text file that is read twice, and must be the same both times."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from os import PathLike, fspath
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.text_lines import read_whole_lines
+from simcse_tf.core.text_lines import check_text, read_raw_lines
 
 # Lines that are compared, and held in memory, at a time.
 _BLOCK = 16384
@@ -27,16 +27,18 @@ class Changed(UserError):
 
 
 class SteadyLines:
-    """The lines of a file, counted first.
+    """The lines of a file, or other texts that it holds, counted first.
 
     Args:
         path: The file. It is read through once.
+        texts: Optional iterable of bytes that can be iterated again. Defaults to
+            `None`: the file's lines, without their ends.
 
     Attributes:
-        digest: string. Of the file's content.
+        digest: string. Of the texts.
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: If it cannot be read, or begins as files do that hold no text.
 
     Example:
 
@@ -46,8 +48,15 @@ class SteadyLines:
     ```
     """
 
-    def __init__(self, path: str | PathLike[str]):
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        texts: Iterable[bytes] | None = None,
+    ):
         self._path = path
+        self._texts = texts
+        if texts is None:
+            check_text(path)
         self._count = 0
         # One for each block, so that no changed line is ever given.
         self._digests: list[bytes] = []
@@ -73,19 +82,27 @@ class SteadyLines:
             UserError: If it cannot be read.
         """
         number = 0
-        for number, block in enumerate(self._blocks(), start=1):
+        for number, block in enumerate(self._blocks_again(), start=1):
             if self._digests[number - 1 : number] != [_digest(block)]:
                 raise self._changed()
-            skipped = max(0, start - (number - 1) * _BLOCK)
-            for line in block[skipped:]:
-                yield line.removesuffix(b"\n").removesuffix(b"\r")
+            yield from block[max(0, start - (number - 1) * _BLOCK) :]
         if number < len(self._digests):
             raise self._changed()
 
     def _blocks(self) -> Iterator[list[bytes]]:
-        lines = read_whole_lines(self._path)
-        while block := list(islice(lines, _BLOCK)):
+        given = self._texts
+        texts = read_raw_lines(self._path) if given is None else iter(given)
+        while block := list(islice(texts, _BLOCK)):
             yield block
+
+    def _blocks_again(self) -> Iterator[list[bytes]]:
+        try:
+            yield from self._blocks()
+        except UserError as error:
+            if self._texts is None:
+                raise
+            # It was well-formed the first time.
+            raise self._changed() from error
 
     def _changed(self) -> Changed:
         return Changed(
@@ -95,4 +112,6 @@ class SteadyLines:
 
 
 def _digest(parts: list[bytes]) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()
+    # With their lengths, because a text may hold a line end.
+    whole = b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    return hashlib.sha256(whole).digest()

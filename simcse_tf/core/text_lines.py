@@ -6,7 +6,7 @@ shift sentences against their labels.
 """
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike, fspath
 from typing import NamedTuple, TypeAlias
 
@@ -14,6 +14,44 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.regular_files import check_file
 
 AnyPath: TypeAlias = str | PathLike[str]
+
+# What files begin with that are often taken for text, or hold text of another encoding.
+_NO_TEXT = {
+    b"\x1f\x8b": "gzip data",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"PAR1": "Parquet data",
+    b"PK\x03\x04": "ZIP data, such as a spreadsheet",
+    codecs.BOM_UTF16_LE: "UTF-16 text",
+    codecs.BOM_UTF16_BE: "UTF-16 text",
+}
+
+
+def check_text(path: AnyPath) -> None:
+    """Checks that a file does not begin as other files do than UTF-8 text.
+
+    A line may hold any bytes, so that they would pass for lines.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it does, or cannot be read.
+
+    Example:
+
+    ```python
+    check_text("sentences.txt")
+    ```
+    """
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(max(map(len, _NO_TEXT)))
+    except OSError as error:
+        raise UserError(f"cannot read {fspath(path)}: {error.strerror}") from error
+    for magic, kind in _NO_TEXT.items():
+        if begins.startswith(magic):
+            raise UserError(f"{fspath(path)} holds {kind}: expected UTF-8 text")
 
 
 def read_raw_lines(path: AnyPath) -> Iterator[bytes]:
@@ -84,7 +122,7 @@ def read_lines(path: AnyPath, encoding: str = "utf-8") -> Iterator[str]:
     list(read_lines("sentences.txt"))  # ["A man plays.", "A dog runs."]
     ```
     """
-    for line in _located_lines(path):
+    for line in _located_lines(read_whole_lines(path)):
         try:
             yield line.content.removesuffix(b"\n").removesuffix(b"\r").decode(encoding)
         except UnicodeDecodeError as error:
@@ -101,8 +139,14 @@ class LocatedLines:
 
     Args:
         path: The file.
+        lines: Optional iterable of bytes. The file's lines, where they are not to be
+            read from `path`. Defaults to `None`.
+        unit: string. What a message calls a line. Defaults to `"line"`.
+        errors: string. `"strict"` refuses what is not UTF-8; `"replace"` gives U+FFFD
+            for it. Defaults to `"strict"`.
 
     Attributes:
+        number: int. The last line given, counted from 1.
         start: int. The first byte of the last line given.
         end: int. The byte after its line end.
 
@@ -114,10 +158,18 @@ class LocatedLines:
     ```
     """
 
-    def __init__(self, path: AnyPath):
+    def __init__(
+        self,
+        path: AnyPath,
+        lines: Iterable[bytes] | None = None,
+        unit: str = "line",
+        errors: str = "strict",
+    ):
         self._path = path
-        self._number = 0
-        self.start = self.end = 0
+        self._lines = lines
+        self._errors = errors
+        self.unit = unit
+        self.number = self.start = self.end = 0
 
     def __iter__(self) -> Iterator[str]:
         """The lines from the first one on.
@@ -126,10 +178,11 @@ class LocatedLines:
             UserError: If the file cannot be read, or a line is not UTF-8; the message
                 names the file and the line.
         """
-        for line in _located_lines(self._path):
-            self._number, self.start, self.end = line.number, line.start, line.end
+        lines = read_whole_lines(self._path) if self._lines is None else self._lines
+        for line in _located_lines(lines):
+            self.number, self.start, self.end = line.number, line.start, line.end
             try:
-                yield line.content.decode("utf-8")
+                yield line.content.decode("utf-8", self._errors)
             except UnicodeDecodeError as error:
                 raise self.error(
                     f"not valid UTF-8 ({error.reason}, byte {error.start + 1})"
@@ -138,7 +191,7 @@ class LocatedLines:
     @property
     def place(self) -> str:
         """The file and the last line given, as a message names them."""
-        return f"{fspath(self._path)}, line {self._number}"
+        return f"{fspath(self._path)}, {self.unit} {self.number}"
 
     def error(self, message: str) -> UserError:
         """A `UserError` that names the file and the last line given."""
@@ -152,10 +205,10 @@ class _Line(NamedTuple):
     content: bytes
 
 
-def _located_lines(path: AnyPath) -> Iterator[_Line]:
+def _located_lines(lines: Iterable[bytes]) -> Iterator[_Line]:
     """Lines with their ends, numbers and places, without byte order mark."""
     end = 0
-    for number, line in enumerate(read_whole_lines(path), start=1):
+    for number, line in enumerate(lines, start=1):
         start, end = end, end + len(line)
         if number == 1 and line.startswith(codecs.BOM_UTF8):
             start = len(codecs.BOM_UTF8)

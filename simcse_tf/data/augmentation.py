@@ -63,6 +63,32 @@ def delete_one_word(words: Sequence[str], rng: Generator) -> list[str]:
     return [*words[:deleted], *words[deleted + 1 :]]
 
 
+def repeat_words(words: Sequence[str], rng: Generator, rate: float) -> list[str]:
+    """Repeats some random words, each behind itself.
+
+    How many is random too: from none to the share `rate` of the words, or to two where
+    that is more.
+
+    Example:
+
+    ```python
+    repeat_words(["a", "man", "plays", "guitar"], np.random.default_rng(0), 0.32)
+    ```
+
+    Reference:
+        - [Wu et al. 2022](https://arxiv.org/abs/2109.04380), equations 2 and 3, of
+          sub-words
+    """
+    most = max(2, int(rate * len(words)))
+    count = min(int(rng.integers(most + 1)), len(words))
+    repeated = set(rng.choice(len(words), count, replace=False)) if count else set()
+    return [
+        word
+        for position, word in enumerate(words)
+        for _ in range(1 + (position in repeated))
+    ]
+
+
 def replace_by_synonym(words: Sequence[str], rng: Generator) -> list[str]:
     """Replaces one random word by one of its synonyms in WordNet, if any word has one.
 
@@ -102,9 +128,10 @@ def word_augmenter(kind: str, rate: float = 0.1) -> Augmenter:
     """An augmenter that works on the words between white space.
 
     Args:
-        kind: string. `"crop"`, `"word_deletion"`, `"delete_one_word"` or `"synonym"`.
-        rate: float. The share of the words that crop and word deletion remove.
-            Defaults to `0.1`.
+        kind: string. `"crop"`, `"word_deletion"`, `"delete_one_word"`,
+            `"word_repetition"` or `"synonym"`.
+        rate: float. The share of the words that crop and word deletion remove, and up
+            to which word repetition repeats them. Defaults to `0.1`.
 
     Raises:
         UserError: If WordNet's data is not there for `"synonym"`.
@@ -120,6 +147,7 @@ def word_augmenter(kind: str, rate: float = 0.1) -> Augmenter:
         "crop": functools.partial(crop, rate=rate),
         "word_deletion": functools.partial(delete_words, rate=rate),
         "delete_one_word": delete_one_word,
+        "word_repetition": functools.partial(repeat_words, rate=rate),
         "synonym": replace_by_synonym,
     }
     if kind == "synonym":

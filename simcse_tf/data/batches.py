@@ -10,6 +10,7 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Source
+from simcse_tf.data.no_duplicates import NoDuplicates
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,6 +26,7 @@ def training_batches(
     parts: int = 1,
     own_parts: range = range(1),
     problems: list[UserError] | None = None,
+    plan: NoDuplicates | None = None,
 ) -> tf.data.Dataset:
     """The training batches of some steps.
 
@@ -45,10 +47,13 @@ def training_batches(
             their examples are read. Defaults to `range(1)`.
         problems: Optional list for `problems_told`. Gets what the source raises
             while it is read.
+        plan: Optional `NoDuplicates` of the source. Says which examples each step
+            sees, instead of `shuffle` and `seed`.
 
     Returns:
         `tf.data.Dataset` of tuples of `source.columns` string tensors of shape
-        `(batch_size // parts,)`.
+        `(batch_size // parts,)`. Where the source is scored, the scores follow, as a
+        float32 tensor of that shape.
 
     Raises:
         UserError: If the source holds fewer examples than a batch.
@@ -61,14 +66,14 @@ def training_batches(
     """
     import tensorflow as tf
 
-    steps = steps_per_epoch(source, batch_size)
-    rows = batch_size // parts
+    steps = plan.steps if plan else steps_per_epoch(source, batch_size)
+    rows, width = batch_size // parts, source.columns + source.scored
 
     def indices(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step, part = count // len(own_parts), count % len(own_parts) + own_parts.start
         epoch, position = step // steps, step % steps * batch_size + part * rows
         order = position + tf.range(rows, dtype=tf.int64)
-        if shuffle:
+        if shuffle and not plan:
             order = tf.random.experimental.index_shuffle(
                 order, tf.stack([seed, epoch]), len(source) - 1
             )
@@ -76,6 +81,8 @@ def training_batches(
 
     def read(order: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         try:
+            if plan:
+                order = plan.indices(int(epoch), order)
             return np.array(source.read(order.tolist(), int(epoch)), dtype=object)
         except UserError as problem:
             if problems is not None:
@@ -83,8 +90,11 @@ def training_batches(
             raise
 
     def columns(order: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        texts = tf.numpy_function(read, [order, epoch], tf.string)
-        return tuple(tf.unstack(tf.ensure_shape(texts, (rows, source.columns)), axis=1))
+        values = tf.numpy_function(read, [order, epoch], tf.string)
+        texts = tf.unstack(tf.ensure_shape(values, (rows, width)), axis=1)
+        if source.scored:
+            texts[-1] = tf.strings.to_number(texts[-1])
+        return tuple(texts)
 
     first, last = first_step * len(own_parts), last_step * len(own_parts)
     return tf.data.Dataset.range(first, last).map(indices).map(columns)

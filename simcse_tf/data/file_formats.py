@@ -2,40 +2,54 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from itertools import chain
+from typing import NamedTuple, Protocol
 
-from simcse_tf.core.json_files import parse_json
+from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import parse_json, shortened, shown
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.base import Row
-from simcse_tf.datasets.source import COLUMNS
+from simcse_tf.data.columns import TEXT, Columns, Example, Layout, Layouts
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".txt", ".jsonl", *_DELIMITERS)
+QUOTED, UNQUOTED = "quoted", "none"
 
-_BLANK = [""]
+_QUOTED_BREAKS = (
+    f"data.quoting {QUOTED} reads tabs and line breaks between quotation marks"
+)
+
+_BREAK = re.compile(r"[\t\r\n]")
 
 
 class Record(NamedTuple):
     """Where one example stands in a file, in bytes, and what it says.
 
+    Attributes:
+        start: int. Its first byte.
+        end: int. The byte behind it.
+        first_line: int. Its first line, counted from 1.
+        example: What it says; `None` for a blank line.
+
     Example:
 
     ```python
-    Record(start=0, end=13, row=["A man plays."])
+    Record(start=0, end=13, first_line=1, example=Example(("A man plays.",)))
     ```
     """
 
     start: int
     end: int
-    row: list[str]
+    first_line: int
+    example: Example | None
 
 
 class FileFormat(Protocol):
     """How one file's examples are found and read.
 
     Attributes:
-        columns: int. How many texts an example has; 0 before `scan` has found it.
+        layouts: What the file's columns mean.
 
     Example:
 
@@ -44,134 +58,187 @@ class FileFormat(Protocol):
     ```
     """
 
-    columns: int
+    layouts: Layouts
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
-        """All examples of the file; a blank line is one of blank text.
+        """All examples of the file.
 
         Raises:
             UserError: If a line is malformed.
         """
         ...
 
-    def parse(self, record: bytes) -> Row:
+    def parse(self, record: bytes) -> Example:
         """The example that the bytes of a `Record` hold."""
         ...
 
 
-def file_format(suffix: str) -> FileFormat:
+def file_format(
+    suffix: str, columns: Columns | None = None, quoting: str | None = None
+) -> FileFormat:
     """The format of the files with a suffix, for one file.
 
     Args:
         suffix: string. One of `SUFFIXES`.
+        columns: Optional mapping. As for `simcse_tf.data.columns.layout_of`.
+        quoting: Optional string, for `.csv` and `.tsv`. `"quoted"`: a field in
+            quotation marks may hold anything. `"none"`: quotation marks are text.
+            Defaults to `None`: a `.csv` file is quoted, and a `.tsv` file if its header
+            is.
 
     Example:
 
     ```python
-    file_format(".txt").parse(b"A man plays.\\n")  # (b"A man plays.",)
+    file_format(".txt").parse(b"A man plays.\\n")  # Example(("A man plays.",))
     ```
     """
     if suffix == ".txt":
         return _Text()
     if suffix == ".jsonl":
-        return _JsonLines()
-    return _Csv(_DELIMITERS[suffix])
+        return _JsonLines(columns)
+    return _Delimited(_DELIMITERS[suffix], columns, quoting)
 
 
 class _Text:
     """A sentence a line."""
 
-    columns = 1
+    def __init__(self) -> None:
+        self.layouts = Layouts()
+        self.layouts.of(TEXT)
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
         for line in lines:
-            yield Record(lines.start, lines.end, [line])
+            yield Record(lines.start, lines.end, lines.number, Example((line,)))
 
-    def parse(self, record: bytes) -> Row:
-        return (record.strip(b"\r\n"),)
+    def parse(self, record: bytes) -> Example:
+        return Example((record.strip(b"\r\n").decode("utf-8"),))
 
 
 class _JsonLines:
     """A JSON object a line, its keys the columns."""
 
-    columns = 0
+    def __init__(self, columns: Columns | None):
+        self.layouts = Layouts(columns)
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
         for line in lines:
-            row = self._row(line, lines) if line.strip() else _BLANK
-            yield Record(lines.start, lines.end, row)
+            example = None
+            if line.strip():
+                values = parse_json(line, lines.place, half_pairs=True)
+                if not isinstance(values, dict):
+                    raise lines.error("expected a JSON object")
+                try:
+                    example = self.layouts.of(tuple(values)).example(values)
+                except ValueError as error:
+                    raise lines.error(str(error)) from None
+            yield Record(lines.start, lines.end, lines.number, example)
 
-    def parse(self, record: bytes) -> Row:
+    def parse(self, record: bytes) -> Example:
         values = parse_json(record, "a line", half_pairs=True)
-        return _encoded([values[name] for name in COLUMNS[: self.columns]])
-
-    def _row(self, line: str, lines: LocatedLines) -> list[str]:
-        values = parse_json(line, lines.place, half_pairs=True)
-        if not isinstance(values, dict):
-            raise lines.error("expected a JSON object")
-        known = [name for name in COLUMNS if name in values]
-        others = [name for name in values if name not in COLUMNS]
-        self.columns = _checked_columns(self.columns, known + others, lines)
-        row: list[Any] = [values[name] for name in COLUMNS[: self.columns]]
-        if not all(isinstance(text, str) for text in row):
-            raise lines.error("expected a string in every column")
-        return row
+        return self.layouts.of(tuple(values)).example(values)
 
 
-class _Csv:
-    """CSV with the columns in its header, a record in one line or several."""
+class _Delimited:
+    """Columns between delimiters, their names in the header."""
 
-    def __init__(self, delimiter: str):
-        self.columns = 0
+    def __init__(self, delimiter: str, columns: Columns | None, quoting: str | None):
+        self.layouts = Layouts(columns)
         self._delimiter = delimiter
+        self._asked = quoting is not None
+        self._quoted = quoting == QUOTED or (quoting is None and delimiter == ",")
+        self._names: tuple[str, ...] = ()
+        self._layout = Layout(TEXT, TEXT)
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
-        rows = self._reader(lines)
+        all_lines = iter(lines)
+        header = next(all_lines, None)
+        if header is None:
+            return
+        if not self._asked:
+            self._quoted = self._quoted or self._is_quoted(header)
+        rows = self._split(chain([header], all_lines))
+        first = 1
         try:
-            header = next(rows, None)
-            if header is None:
-                return
-            self.columns = _checked_columns(self.columns, header, lines)
+            self._read_header(next(rows), lines)
             # A quoted field may hold line breaks: a record starts where the one
             # before it ended.
-            start = lines.end
+            start, first = lines.end, lines.number + 1
             for row in rows:
-                if row and len(row) != self.columns:
-                    raise lines.error(
-                        f"expected {self.columns} columns, received {len(row)}"
-                    )
-                yield Record(start, lines.end, row or _BLANK)
-                start = lines.end
+                if row:
+                    self._check(row, lines)
+                example = self._example(row) if row else None
+                yield Record(start, lines.end, first, example)
+                start, first = lines.end, lines.number + 1
         except csv.Error as error:
+            begins = f" in the row from line {first} on" if first < lines.number else ""
+            raise lines.error(f"{error}{begins}") from None
+        except UserError:
+            raise
+        except ValueError as error:
             raise lines.error(str(error)) from None
 
-    def parse(self, record: bytes) -> Row:
-        text = record.decode("utf-8")
-        return _encoded(next(self._reader(io.StringIO(text, newline=""))))
+    def parse(self, record: bytes) -> Example:
+        text = io.StringIO(record.decode("utf-8"), newline="\n")
+        return self._example(next(self._split(text)))
 
-    def _reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
-        return csv.reader(lines, delimiter=self._delimiter, strict=True)
+    def _split(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        if self._quoted:
+            return csv.reader(lines, delimiter=self._delimiter, strict=True)
+        plain = (line.removesuffix("\n").removesuffix("\r") for line in lines)
+        return (line.split(self._delimiter) if line else [] for line in plain)
+
+    def _is_quoted(self, header: str) -> bool:
+        names = header.rstrip("\r\n").split(self._delimiter)
+        return all(len(name) > 1 and name[0] == name[-1] == '"' for name in names)
+
+    def _read_header(self, names: list[str], lines: LocatedLines) -> None:
+        other = [character for character in ";\t,|" if character in "".join(names)]
+        if len(names) == 1 and other:
+            wanted = "commas" if self._delimiter == "," else "tabs"
+            raise lines.error(
+                f"expected columns separated by {wanted}, received "
+                f"{shown(shortened(names[0]))}"
+            )
+        self._names = tuple(names)
+        self._layout = self.layouts.of(self._names)
+
+    def _check(self, row: list[str], lines: LocatedLines) -> None:
+        """Refuses a row that the file's writer may have meant otherwise."""
+        open_question = self._delimiter == "\t" and not self._asked
+        if open_question and (doubt := _doubt(row, self._quoted)):
+            raise lines.error(doubt)
+        if len(row) != len(self._names):
+            marks = open_question and any('"' in field for field in row)
+            raise lines.error(
+                f"expected {len(self._names)} columns, received {len(row)}"
+                + f"; {_QUOTED_BREAKS}" * marks
+            )
+
+    def _example(self, row: list[str]) -> Example:
+        return self._layout.example(dict(zip(self._names, row, strict=True)))
 
 
-def _encoded(row: list[str]) -> Row:
-    return tuple(text.encode("utf-8", "surrogatepass") for text in row)
+def _doubt(row: list[str], quoted: bool) -> str:
+    """What makes it doubtful whether a TSV file is quoted; empty if nothing does."""
+    for field in row:
+        if quoted and _BREAK.search(field):
+            return f"a field holds a tab or a line break; {_QUOTED_BREAKS}"
+        if not quoted and "\r" in field:
+            return "a field holds a carriage return, which ends a line in other files"
+        if not quoted and _looks_quoted(field):
+            return (
+                f"{shown(shortened(field))} looks quoted: expected data.quoting to say "
+                f"that the file is ({QUOTED}) or that the marks are text ({UNQUOTED})"
+            )
+    return ""
 
 
-def _checked_columns(columns: int, names: list[str], lines: LocatedLines) -> int:
-    """How many columns the header `names` has.
-
-    Args:
-        columns: int. How many the lines before had; 0 where there were none.
-        names: The columns' names.
-        lines: The file, for the message.
-
-    Raises:
-        UserError: If the names are other ones.
-    """
-    allowed = [COLUMNS[:columns]] if columns else [COLUMNS[:2], COLUMNS]
-    if tuple(names) not in allowed:
-        raise lines.error(
-            f"expected the columns {' or '.join(map(','.join, allowed))}, "
-            f"received {','.join(names) or 'none'}"
-        )
-    return len(names)
+def _looks_quoted(field: str) -> bool:
+    """Whether a field is what a CSV writer makes of text with quotation marks."""
+    inner = field[1:-1]
+    return (
+        len(field) > 3
+        and field[0] == field[-1] == '"'
+        and '""' in inner
+        and '"' not in inner.replace('""', "")
+    )

@@ -1,39 +1,79 @@
-"""Training examples in a text file, read where they stand on disk."""
+"""Training examples in a file, read where they stand on disk."""
 
-import hashlib
-import os
-import weakref
-from array import array
+from __future__ import annotations
+
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.regular_files import check_file
 from simcse_tf.core.text_lines import LocatedLines
-from simcse_tf.data.base import Row
-from simcse_tf.data.file_formats import file_format
+from simcse_tf.data.base import Row, Source, kind_of
+from simcse_tf.data.columns import (
+    TEXT,
+    Columns,
+    Example,
+    Layout,
+    Layouts,
+    check_columns,
+)
+from simcse_tf.data.file_formats import SUFFIXES, file_format
+from simcse_tf.data.nli import NLISource
+from simcse_tf.data.parquet import parquet_unpacker
+from simcse_tf.data.repeats import repeats_told
+from simcse_tf.data.row_index import RowIndex, index_rows
+from simcse_tf.data.stored_files import StoredFile, decompression, suffixes_of
 
-_CHUNK = 2**20
+PARQUET = ".parquet"
 
-# What changes when a file's content does: device, inode, size and time.
-_Stamp: TypeAlias = tuple[int, int, int, int]
+
+def open_file(
+    path: str, columns: Columns | None = None, quoting: str | None = None
+) -> Source:
+    """Opens a training file.
+
+    It is read through once, to check every row and to note where it stands; the text
+    itself stays on disk.
+
+    Args:
+        path: string. A `.txt`, `.csv`, `.tsv` or `.jsonl` file, also with `.gz` or
+            `.zst` behind that, or a `.parquet` file.
+        columns: Optional mapping of roles to columns; see
+            `simcse_tf.data.columns.layout_of`. Defaults to `None`: the names of the
+            columns say what they mean.
+        quoting: Optional string. `"quoted"` or `"none"`, for `.csv` and `.tsv`; see
+            `simcse_tf.data.file_formats.file_format`.
+
+    Returns:
+        The file's examples. The rows of NLI become triplets.
+
+    Raises:
+        UserError: If it is missing, empty or malformed; the message names the file and
+            the line.
+
+    Example:
+
+    ```python
+    open_file("questions.csv.gz", {"anchor": "question", "positive": "answer"})
+    ```
+    """
+    rows = FileSource(path, columns, quoting)
+    if rows.nli is None:
+        return rows
+    return NLISource(path, rows, rows.nli.hashes, rows.nli.labels)
 
 
 class FileSource:
-    """A text file whose examples are read where they stand on disk.
+    """The rows of a file, read where they stand on disk.
 
-    The file is read through at first, to check every line and to note where it starts.
-    From then on it must stay as it is. A file that is put in its place does no harm:
-    the old one stays open.
+    From the first reading on the file must stay as it is. One that is put in its place
+    does no harm: the old one stays open.
 
     Args:
-        path: string. See `simcse_tf.data.sources.open_source`.
+        path: string. As for `open_file`.
+        columns: Optional mapping. As for `open_file`.
+        quoting: Optional string. As for `open_file`.
 
     Raises:
-        UserError: See `simcse_tf.data.sources.open_source`.
+        UserError: See `open_file`.
 
     Example:
 
@@ -42,28 +82,40 @@ class FileSource:
     ```
     """
 
-    def __init__(self, path: str):
+    varies = False
+
+    def __init__(
+        self,
+        path: str,
+        columns: Columns | None = None,
+        quoting: str | None = None,
+    ):
         self.path = path
-        self.skipped = 0
-        self._format = file_format(Path(path).suffix.lower())
-        check_file(path)
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self._file)
-        self._stamp = _stamp(os.fstat(self._file))
-        starts, ends = array("q"), array("q")
-        for record in self._format.scan(LocatedLines(path)):
-            if not all(text.strip() for text in record.row):
-                self.skipped += 1
-                continue
-            starts.append(record.start)
-            ends.append(record.end)
-        if not starts:
+        suffix, packing = _suffixes(path, columns, quoting)
+        is_parquet = suffix == PARQUET
+        self._format = file_format(".jsonl" if is_parquet else suffix, columns, quoting)
+        layouts = self._format.layouts
+        self._file = StoredFile(
+            path,
+            parquet_unpacker(path, layouts) if is_parquet else decompression(packing),
+        )
+        lines = LocatedLines(
+            path,
+            self._file.lines(),
+            unit="row" if is_parquet else "line",
+        )
+        index = index_rows(self._format, lines)
+        self._file.check_unchanged()
+        if not len(index.starts):
             raise UserError(f"{path} is empty: expected a sentence or a row a line")
-        self.columns = self._format.columns
-        self._starts, self._ends = np.asarray(starts), np.asarray(ends)
-        self._digest = self._digest_now()
-        if _stamp(os.stat(path)) != self._stamp:
-            raise self._changed()
+        layout = _whole(layouts, path)
+        self._starts, self._ends = index.starts, index.ends
+        self.columns = layouts.texts + index.negatives
+        self.scored, self.skipped = layout.scored, index.skipped
+        self.nli = index if layout.labelled else None
+        self.notes: Sequence[str] = (
+            f"{path}: {self._told(layout, index, lines.unit)}",
+        )
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -71,44 +123,63 @@ class FileSource:
     @property
     def fingerprint(self) -> str:
         """See `simcse_tf.data.base.Source`; `sha256sum` prints the same digest."""
-        return f"sha256 {self._digest}"
+        return f"sha256 {self._file.digest}"
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
-        starts, ends = self._starts[indices].tolist(), self._ends[indices].tolist()
-        try:
-            # Mapped, a file that is cut would end the process.
-            records = [
-                os.pread(self._file, end - start, start)
-                for start, end in zip(starts, ends, strict=True)
-            ]
-            self._check_unchanged()
-        except OSError as error:
-            raise UserError(f"cannot read {self.path}: {error.strerror}") from None
-        return [self._format.parse(record) for record in records]
-
-    def _check_unchanged(self) -> None:
-        stamp = _stamp(os.fstat(self._file))
-        if stamp == self._stamp:
-            return
-        # It may have been touched only.
-        if self._digest_now() != self._digest:
-            raise self._changed()
-        self._stamp = stamp
-
-    def _digest_now(self) -> str:
-        digest, place = hashlib.sha256(), 0
-        while chunk := os.pread(self._file, _CHUNK, place):
-            digest.update(chunk)
-            place += len(chunk)
-        return digest.hexdigest()
-
-    def _changed(self) -> UserError:
-        return UserError(
-            f"{self.path} was changed while it was in use: put back what was in it, or "
-            "begin another run; write later versions under a name of their own"
+        records = self._file.read(
+            self._starts[indices].tolist(), self._ends[indices].tolist()
         )
+        return [self._row(self._format.parse(record)) for record in records]
+
+    def _row(self, example: Example) -> Row:
+        lacking = self.columns - len(example.texts) - len(example.negatives)
+        texts = [*example.texts, *example.negatives, *[""] * lacking]
+        if self.scored:
+            texts.append(example.score)
+        return tuple(text.encode("utf-8", "surrogatepass") for text in texts)
+
+    def _told(self, layout: Layout, index: RowIndex, unit: str) -> str:
+        """How the file was read, for the start of a run."""
+        kind = "labelled pairs" if layout.labelled else kind_of(self)
+        first, last = index.longest.first, index.longest.last
+        place = f"{unit} {first}" if first == last else f"{unit}s {first} to {last}"
+        plain = layout == Layout(TEXT, TEXT)
+        columns = "" if plain else f" ({layout.description()})"
+        parts = [f"{len(self)} {kind}{columns}"]
+        if index.skipped:
+            blank = "score" if layout.scored else "text"
+            parts.append(f"{index.skipped} rows with a blank {blank} left out")
+        if not layout.labelled:
+            parts.append(repeats_told(index.hashes))
+        parts.append(f"the longest has {index.longest.characters} characters ({place})")
+        return "; ".join(parts)
 
 
-def _stamp(file: os.stat_result) -> _Stamp:
-    return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns
+def _suffixes(
+    path: str, columns: Columns | None, quoting: str | None
+) -> tuple[str, str]:
+    """A file's suffix, and that of its compression, which may be empty."""
+    suffix, packing = suffixes_of(path)
+    if suffix not in SUFFIXES and (suffix != PARQUET or packing):
+        raise UserError(
+            f"{path}: expected a .txt, .csv, .tsv or .jsonl file, also with .gz or "
+            f".zst, or a .parquet file, received {suffix + packing or 'no suffix'}"
+        )
+    if quoting is not None and suffix not in (".csv", ".tsv"):
+        raise UserError(f"data.quoting: expected a .csv or .tsv file, received {path}")
+    if columns is not None:
+        try:
+            check_columns(columns)
+        except ValueError as error:
+            raise UserError(f"data.columns: {error}") from None
+        if suffix == ".txt" and "text" not in columns:
+            raise UserError(f"data.columns: {path} holds a sentence a line, no columns")
+    return suffix, packing
+
+
+def _whole(layouts: Layouts, path: str) -> Layout:
+    try:
+        return layouts.whole()
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None

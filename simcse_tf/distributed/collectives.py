@@ -1,6 +1,7 @@
 """What replicas (devices) and workers (processes) compute together."""
 
 import functools
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -137,6 +138,34 @@ def _all_reduce(how: tf.distribute.ReduceOp, values: Any) -> Any:
     if context is None or context.num_replicas_in_sync == 1:
         return values
     return context.all_reduce(how, values)
+
+
+def assign(variables: Sequence[Any], tensors: Sequence[Any]) -> None:
+    """Assigns tensors that are the same on every replica to every replica's variables.
+
+    Args:
+        variables: Keras variables.
+        tensors: As many tensors.
+
+    Example:
+
+    ```python
+    assign([queue], [collectives.gather(embeddings)])
+    ```
+    """
+    # Keras' variables refuse to be assigned by a replica: it might be another value.
+    tf.distribute.get_replica_context().merge_call(
+        _assign_everywhere, args=(list(variables), list(tensors))
+    )
+
+
+def _assign_everywhere(
+    strategy: tf.distribute.Strategy, variables: list[Any], tensors: list[Any]
+) -> None:
+    for variable, tensor in zip(variables, tensors, strict=True):
+        strategy.extended.update(
+            variable.value, lambda copy, value: copy.assign(value), args=(tensor,)
+        )
 
 
 def expect_summed_gradients(optimizer: Any) -> None:

@@ -4,7 +4,8 @@ The layers compute on padded batches, and XLA can compile them. `transformer.py`
 the same in less time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -217,3 +218,78 @@ def parts_of(layer: keras_hub.layers.TransformerEncoder) -> EncoderLayer:
         output_dropout=layer._feedforward_dropout,
         output_norm=layer._feedforward_layer_norm,
     )
+
+
+def dense_of(layer: keras_hub.layers.TransformerEncoder) -> dict[str, Any]:
+    """The dense layers of a transformer layer, by the names that LoRA's targets have.
+
+    Example:
+
+    ```python
+    dense_of(transformer_layers(backbone)[0])["query"].kernel.shape  # (768, 12, 64)
+    ```
+    """
+    parts = parts_of(layer)
+    return {
+        "query": parts.attention.query_dense,
+        "key": parts.attention.key_dense,
+        "value": parts.attention.value_dense,
+        "attention_output": parts.attention.output_dense,
+        "intermediate": parts.intermediate,
+        "output": parts.output,
+    }
+
+
+def adapt_like(
+    backbone: keras_hub.models.Backbone, other: keras_hub.models.Backbone
+) -> None:
+    """Gives a backbone the variables of LoRA that another one has.
+
+    Args:
+        backbone: The other one, with LoRA or without.
+        other: One of the same layers, which gets them.
+
+    Example:
+
+    ```python
+    adapt_like(backbone, other)
+    other.set_weights(backbone.get_weights())
+    ```
+    """
+    layers = map(transformer_layers, (backbone, other))
+    for one, another in zip(*layers, strict=True):
+        dense = dense_of(one).values(), dense_of(another).values()
+        for source, target in zip(*dense, strict=True):
+            if source.lora_enabled:
+                target.enable_lora(source.lora_rank, lora_alpha=source.lora_alpha)
+
+
+@contextmanager
+def exact_lora(backbone: keras_hub.models.Backbone) -> Iterator[None]:
+    """Lets a file that is written meanwhile have adapted kernels in float32.
+
+    Keras writes the sum of a kernel and its low-rank product in the precision that the
+    layer computes in, and so rounds it.
+
+    Args:
+        backbone: The backbone, with LoRA or without.
+
+    Example:
+
+    ```python
+    with exact_lora(backbone):
+        backbone.save_to_preset("models/mine")
+    ```
+    """
+    dense = [
+        d for layer in transformer_layers(backbone) for d in dense_of(layer).values()
+    ]
+    rounded = [d for d in dense if d.lora_enabled and d.compute_dtype != "float32"]
+    policies = [layer.dtype_policy for layer in rounded]
+    try:
+        for layer in rounded:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(rounded, policies, strict=True):
+            layer.dtype_policy = policy

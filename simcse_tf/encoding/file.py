@@ -1,4 +1,4 @@
-"""A text file to a NumPy file, one row a line, resumed after a kill."""
+"""A file's texts to a NumPy file, one row each, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -18,27 +18,34 @@ from simcse_tf.encoding.bulk import (
 )
 from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.partial_array import partial_array, working_files
+from simcse_tf.encoding.texts import FileTexts
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
 
 
 def encode_file(
-    model: SimCSE, path: str, output: str, batch_size: int | None = None
+    model: SimCSE,
+    path: str,
+    output: str,
+    batch_size: int | None = None,
+    texts: SteadyLines | None = None,
 ) -> int:
-    """Writes a NumPy file with one row a line, whole or not at all.
+    """Writes a NumPy file with one row a text, whole or not at all.
 
-    Memory does not depend on the number of lines. After an interruption, the next call
+    Memory does not depend on the number of texts. After an interruption, the next call
     with the same model, input and output resumes.
 
     Args:
         model: A `simcse_tf.SimCSE`.
-        path: string. A text file; an empty line is an empty sentence.
+        path: string. The file with the texts, as
+            `simcse_tf.encoding.texts.FileTexts` takes it.
         output: string. The `.npy` file: float32, `(n, embedding_dim)`.
         batch_size: Optional int. As for `encode`.
+        texts: Optional `SteadyLines`. The file's texts, if they are open already.
 
     Returns:
-        int. `n`, the number of lines.
+        int. `n`, the number of texts.
 
     Raises:
         UserError: If a file cannot be read or written, the input changes while it is
@@ -51,17 +58,17 @@ def encode_file(
     ```
     """
     final = check_files(path, output)
-    lines = SteadyLines(path)
+    texts = SteadyLines(path, FileTexts(path)) if texts is None else texts
     with writing_output("--output", output):
-        _write(model, lines, final, batch_size)
-    return len(lines)
+        _write(model, texts, final, batch_size)
+    return len(texts)
 
 
 def check_files(path: str, output: str, model: str | None = None) -> Path:
     """Checks the files of `encode_file` before work that takes long.
 
     Args:
-        path: string. The text file.
+        path: string. The file with the texts.
         output: string. The `.npy` file.
         model: Optional string. The MODEL argument.
 
@@ -100,7 +107,7 @@ def _write(
         done = array.rows_done
         if done:
             print(
-                f"encode: resuming after {done} of {len(lines)} lines", file=sys.stderr
+                f"encode: resuming after {done} of {len(lines)} texts", file=sys.stderr
             )
         try:
             with progress_bar(len(lines), True, done) as bar:

@@ -9,12 +9,9 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import NamedTuple
 
-from simcse_tf.core.errors import UserError
 from simcse_tf.core.printing import printable
-from simcse_tf.core.text_lines import read_lines
 from simcse_tf.evaluation.caching import CachingEncoder, Encoder
 from simcse_tf.evaluation.text_files import words
 from simcse_tf.search.exact import top_k
@@ -101,25 +98,6 @@ def examples(
             ]
             example.hits[name] = hits[:k]
     return found
-
-
-def load_sentences(path: str | Path) -> list[str]:
-    """Reads a text file with a sentence a line; blank lines are left out.
-
-    Raises:
-        UserError: It cannot be read, is not UTF-8, or holds no sentence.
-
-    Example:
-
-    ```python
-    load_sentences("queries.txt")  # ["A man is playing a guitar.", ...]
-    ```
-    """
-    sentences = [words(line) for line in read_lines(Path(path))]
-    sentences = [sentence for sentence in sentences if sentence]
-    if not sentences:
-        raise UserError(f"{path} holds no sentence, expected one a line")
-    return sentences
 
 
 def format_text(examples: Sequence[Example], width: int | None = None) -> str:

@@ -79,10 +79,14 @@ def is_compiled(jit_compile: JitCompile, static_model: bool, static_loss: bool) 
     """
     possible = static_model and static_loss
     if jit_compile is True and not possible:
-        what = "the masked language model" if static_model else "static_shapes=False"
+        what = (
+            "the objective has not"
+            if static_model
+            else "a model has with static_shapes=True"
+        )
         raise UserError(
-            f"XLA compiles steps of static shapes, which {what} has not; expected "
-            "jit_compile to be False (training.compile: none), received True"
+            f"jit_compile: XLA compiles steps of static shapes, which {what}; expected "
+            '"auto" or False (training.compile: none), received True'
         )
     wanted = on_accelerator() if jit_compile == "auto" else jit_compile
     return bool(wanted) and possible and not on_tpu()

@@ -12,6 +12,7 @@ from simcse_tf.checkpoints.loaded import LoadedCheckpoint
 from simcse_tf.checkpoints.own_format import write_own_files
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.families import save_tokenizer
+from simcse_tf.encoders.keras_layers import exact_lora
 
 if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
@@ -35,7 +36,8 @@ def write_preset(model: SentenceEncoder, directory: Path) -> None:
     write_preset(model, Path("models/mine"))
     ```
     """
-    model.backbone.save_to_preset(str(directory))
+    with exact_lora(model.backbone):
+        model.backbone.save_to_preset(str(directory))
     save_tokenizer(model.tokenizer, model.backbone, str(directory))
     write_own_files(directory, model.settings(), model.tokenizer, model.head)
 

@@ -12,24 +12,28 @@ from simcse_tf.checkpoints.own_format import SETTINGS
 from simcse_tf.core.atomic import atomic_directory
 from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
-from simcse_tf.encoders.base import Features, longest_input
+from simcse_tf.encoders.base import longest_input
 from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder, pooled_dim
 from simcse_tf.encoders.families import tokenizer_config, tokenizer_from_config
 from simcse_tf.encoders.heads import dense_head, mlp_head, parse_dense
-from simcse_tf.encoders.keras_layers import configure_layers, freeze_unread_layers
+from simcse_tf.encoders.keras_layers import (
+    adapt_like,
+    configure_layers,
+    freeze_unread_layers,
+)
 from simcse_tf.encoders.pooling import WITH_HEAD, layers_read
 from simcse_tf.model import preset_io
 from simcse_tf.model.compilation import on_accelerator
 from simcse_tf.model.finite import check_variables
 from simcse_tf.model.inference import Embed, Inference
-from simcse_tf.model.text_model import TextModel
+from simcse_tf.model.keras_methods import KerasMethods
 from simcse_tf.tokenizers.base import Tokenizer
 
 E = TypeVar("E", bound="SentenceEncoder")
 
 
-class SentenceEncoder(TextModel):
+class SentenceEncoder(KerasMethods):
     """What `SimCSE` is without its training: backbone, pooling, head.
 
     Args:
@@ -118,12 +122,12 @@ class SentenceEncoder(TextModel):
         self.embedder.head_in_inference = value
 
     def call(
-        self, inputs: Features, training: bool = False, normalize: bool = True
+        self, inputs: Any, training: bool = False, normalize: bool = True
     ) -> tf.Tensor:
-        """Embeds tokenized sentences.
+        """Embeds sentences.
 
         Args:
-            inputs: What `preprocess` returns.
+            inputs: Strings, or what `preprocess` returns.
             training: bool. Whether dropout is on. Defaults to `False`.
             normalize: bool. Whether to l2-normalize the embeddings. Defaults to
                 `True`.
@@ -131,6 +135,8 @@ class SentenceEncoder(TextModel):
         Returns:
             float32 tensor of shape `(n, embedding_dim)`.
         """
+        if not isinstance(inputs, Mapping):
+            inputs = self._features(inputs)
         seed = self._split_seed(self._draw_seed(), 1)[0] if training else None
         return self.embedder.embed(inputs, seed=seed, normalize=normalize)
 
@@ -173,6 +179,19 @@ class SentenceEncoder(TextModel):
         """Seeds from that of a step, different ones on every replica."""
         seed = tf.random.fold_in(seed, collectives.replica_offset(1))
         return tf.unstack(tf.random.split(seed, count))
+
+    def copied(self) -> "SentenceEncoder":
+        """Another encoder on a copy of the backbone; its head is a fresh one."""
+        backbone = type(self.backbone).from_config(self.backbone.get_config())
+        # Its config does not tell.
+        adapt_like(self.backbone, backbone)
+        backbone.set_weights(self.backbone.get_weights())
+        return SentenceEncoder(
+            backbone,
+            self.tokenizer,
+            static_shapes=self.static_shapes,
+            **self.settings(),
+        )
 
     # === Saving and loading ===
 

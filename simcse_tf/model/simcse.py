@@ -8,6 +8,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder
@@ -108,13 +109,18 @@ class SimCSE(SentenceEncoder):
                 f"Received: {encoders!r}"
             )
         self.encoders = encoders
-        self.positive_encoder = self._copy() if encoders == "dual" else None
+        self.positive_encoder = self.copied() if encoders == "dual" else None
         if self.positive_encoder is not None:
             self._random_states.extend(random_states(self.positive_encoder))
         self.objective: Objective = Contrastive(temperature, hard_negative_weight)
         self.objective_layers: list[keras.layers.Layer] = []
         self.micro_batch_size: int | None = None
         self.loss_tracker = keras.metrics.Mean(name="loss")
+
+    # No property: Keras would save it as one more part of the model.
+    def candidate_encoder(self) -> SentenceEncoder:
+        """What embeds positives and hard negatives."""
+        return self.positive_encoder or self
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -131,7 +137,8 @@ class SimCSE(SentenceEncoder):
         """Configures training as `keras.Model.compile` does.
 
         Args:
-            *args: See `keras.Model.compile`.
+            *args: See `keras.Model.compile`. A loss or metrics are refused: the loss
+                is the objective's.
             objective: Optional `simcse_tf.objectives.base.Objective`. Defaults to the
                 constructor's `Contrastive`.
             micro_batch_size: Optional int. How many examples of a replica's batch,
@@ -162,6 +169,8 @@ class SimCSE(SentenceEncoder):
                 self.optimizer.build(self.trainable_variables)
         collectives.expect_summed_gradients(self.optimizer)
 
+    # AutoGraph would hide a `UserError` in one of its own.
+    @tf.autograph.experimental.do_not_convert
     def prepare(self, *columns: tf.Tensor) -> dict[str, Any]:
         """Tokenizes one training batch, and adds what the objective needs of it.
 
@@ -180,6 +189,11 @@ class SimCSE(SentenceEncoder):
         scores = last if last.dtype.is_floating else None
         if scores is None:
             texts.append(last)
+        elif not self.objective.scored:
+            raise UserError(
+                "expected texts alone, received scores: pairs with scores are trained "
+                "with objective CoSENT() or AnglE()"
+            )
         batch = super().prepare(*texts)
         targets = self.objective.targets(texts, scores)
         return {**batch, **({_TARGETS: targets} if targets else {})}
@@ -236,6 +250,7 @@ class SimCSE(SentenceEncoder):
         # must concern the whole batch, and be the same on every replica.
         gradients = collectives.sum_over_replicas(gradients)
         self.optimizer.apply(gradients, self.trainable_variables)
+        self.objective.after_update(views, targets, rows)
         return loss, token_loss
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -256,7 +271,7 @@ class SimCSE(SentenceEncoder):
 
     def _embedders(self, views: Views) -> list[Embedder]:
         """What embeds the anchors, the positives and the hard negatives."""
-        others = (self.positive_encoder or self).embedder
+        others = self.candidate_encoder().embedder
         return [self.embedder, *[others] * (views["token_ids"].shape[0] - 1)]
 
     def _scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
@@ -289,17 +304,6 @@ class SimCSE(SentenceEncoder):
         """The heads to initialize after loading: one for each encoder."""
         positive = self.positive_encoder
         return [*super().heads(), *(positive.heads() if positive else [])]
-
-    def _copy(self) -> SentenceEncoder:
-        """Another encoder on a copy of the backbone; its head is a fresh one."""
-        backbone = type(self.backbone).from_config(self.backbone.get_config())
-        backbone.set_weights(self.backbone.get_weights())
-        return SentenceEncoder(
-            backbone,
-            self.tokenizer,
-            static_shapes=self.static_shapes,
-            **self.settings(),
-        )
 
 
 def _quotient(examples: tf.Tensor, micro_batch_size: int) -> tf.Tensor:

@@ -1,8 +1,7 @@
-"""A Keras model whose `fit`, `evaluate` and `predict` take strings."""
+"""A Keras model of text: from strings to the backbone's inputs."""
 
 import functools
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,15 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.vectors import check_finite
 from simcse_tf.model.compilation import padded_lengths
-from simcse_tf.model.text_inputs import batched, column_batches, string_tensor
+from simcse_tf.model.text_inputs import string_tensor
 from simcse_tf.objectives.views import column_names
 from simcse_tf.tokenizers.base import Tokenizer
 
 
 class TextModel(keras.Model):
-    """Tokenizes what `fit`, `evaluate` and `predict` get. `SimCSE` is one.
+    """Tokenizes the strings that its methods get. `SimCSE` is one.
 
     Attributes:
         backbone: The backbone, which names the features.
@@ -197,135 +195,3 @@ class TextModel(keras.Model):
             raise ValueError("Expected a column of sentences or more. Received: none")
         names = column_names(len(columns))
         return dict(zip(names, self._preprocess(columns), strict=True))
-
-    def fit(
-        self, x: Any, batch_size: int = 32, shuffle: bool = True, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit` does.
-
-        Args:
-            x: The sentences: a list, array or tensor of strings, or a tuple of
-                two or three of those (anchors, positives, hard negatives), or a
-                `tf.data.Dataset` of such elements, batched or not.
-            batch_size: int. Not used for a dataset that is batched. Defaults to
-                `32`.
-            shuffle: bool. Shuffles what is not a dataset, every epoch. Defaults
-                to `True`.
-            **kwargs: See `keras.Model.fit`; `validation_data` takes what `x` takes.
-
-        Returns:
-            A `keras.callbacks.History`.
-
-        Example:
-
-        ```python
-        model.fit((anchors, positives, hard_negatives), batch_size=64, epochs=3)
-        ```
-        """
-        validation = kwargs.pop("validation_data", None)
-        if validation is not None:
-            kwargs["validation_data"] = self._batches(validation, batch_size)
-        # Keras would only warn that it cannot shuffle a dataset.
-        return super().fit(
-            self._batches(x, batch_size, shuffle), shuffle=False, **kwargs
-        )
-
-    def evaluate(self, x: Any, batch_size: int = 32, **kwargs: Any) -> Any:
-        """The loss without dropout; `x` as for `fit`."""
-        return super().evaluate(self._batches(x, batch_size), **kwargs)
-
-    def predict(self, x: Any, batch_size: int = 32, **kwargs: Any) -> np.ndarray:
-        """Embeds sentences.
-
-        Args:
-            x: List, NumPy array or tensor of strings (`str` or UTF-8 `bytes`), or
-                a `tf.data.Dataset` of them, batched or not.
-            batch_size: int. Defaults to `32`.
-            **kwargs: See `keras.Model.predict`.
-
-        Returns:
-            float32 array of shape `(n, embedding_dim)`, rows of unit length.
-
-        Raises:
-            NotFinite: If an embedding is not finite, which is a `UserError`.
-
-        Example:
-
-        ```python
-        model.predict(["A man is playing a guitar."])  # (1, embedding_dim)
-        ```
-        """
-        if not isinstance(x, tf.data.Dataset):
-            text = string_tensor(x)
-            if not len(text):
-                return np.zeros((0, self.embedding_dim), np.float32)
-            tokens = self._traced_tokens(text, self.max_length)
-            x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
-            x = x.map(self.pad, tf.data.AUTOTUNE)
-        elif isinstance(x.element_spec, tf.TensorSpec):
-            x = batched(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
-        embeddings: np.ndarray = super().predict(x, **kwargs)
-        check_finite(embeddings, "embeddings")
-        return embeddings
-
-    def export(
-        self,
-        filepath: str | os.PathLike[str],
-        format: str = "tf_saved_model",
-        verbose: bool | None = None,
-    ) -> None:
-        """Writes a SavedModel of `predict`, as `keras.Model.export` does.
-
-        `simcse_tf.export.export` writes one for TF Serving: with more signatures,
-        fast for mixed lengths, warmed up and checked.
-
-        Args:
-            filepath: The directory. Its signature `serving_default` maps `text`,
-                string `(n,)`, to `embedding`, float32 `(n, embedding_dim)`.
-            format: string. Only `"tf_saved_model"`: tokens are made by TensorFlow.
-            verbose: Optional bool. Whether to print the signature. Defaults to
-                `None`, which prints it.
-
-        Raises:
-            UserError: If another format is asked for.
-        """
-        if format != "tf_saved_model":
-            raise UserError(
-                f"format: expected tf_saved_model, received {format}: tokens are made "
-                "by TensorFlow's operations"
-            )
-
-        def serve(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"embedding": self.predict_step(self.preprocess(text))}
-
-        archive = keras.export.ExportArchive()
-        text_type = tf.TensorSpec([None], tf.string, "text")
-        archive.add_endpoint("serving_default", serve, [text_type])
-        archive.write_out(str(filepath), verbose=verbose is not False)
-
-    def _trackable_children(
-        self, save_type: str = "checkpoint", **kwargs: Any
-    ) -> dict[str, Any]:
-        # What `tf.saved_model.save` reads. It would write a model that takes no text,
-        # and that TF Serving cannot run.
-        if save_type == "savedmodel":
-            raise UserError(
-                "tf.saved_model.save writes no signature for text: call "
-                "model.export(directory), or simcse_tf.export.export for TF Serving"
-            )
-        children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)
-        return children
-
-    def _batches(self, x: Any, batch_size: int, shuffle: bool = False) -> Any:
-        is_dataset = isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset)
-        if is_dataset and isinstance(x.element_spec, Mapping):
-            return x
-        x = column_batches(x, batch_size, shuffle)
-        return x.map(self.prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-    def _maybe_symbolic_build(
-        self, iterator: Any = None, data_batch: Any = None
-    ) -> None:
-        # Nothing is left to build, and Keras would average the replicas' first
-        # batches for it, which are of different lengths.
-        pass

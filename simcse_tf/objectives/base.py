@@ -10,6 +10,7 @@ import keras
 import keras_hub
 import tensorflow as tf
 
+from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.objectives.views import Views
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -18,6 +19,28 @@ TokenLoss = Callable[[Any], tf.Tensor]
 
 # Tensors whose first dimension is that of the batch, by name.
 Targets = Mapping[str, tf.Tensor]
+
+
+class EncoderCopy(Protocol):
+    """What an objective may know of an encoder that it copies, and of the copy.
+
+    Attributes:
+        backbone: The encoder's weights.
+        head: The head, if there is one.
+        embedder: What embeds.
+        trainable: bool. Whether gradients are taken of the weights.
+        embedding_dim: int. Columns of the embeddings.
+    """
+
+    backbone: keras_hub.models.Backbone
+    head: keras.layers.Layer | None
+    embedder: Embedder
+    trainable: bool
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    def copied(self) -> EncoderCopy: ...
 
 
 class Trainable(Protocol):
@@ -39,6 +62,9 @@ class Trainable(Protocol):
     @property
     def embedding_dim(self) -> int: ...
 
+    def candidate_encoder(self) -> EncoderCopy:
+        """What embeds positives and hard negatives."""
+
 
 class Objective(ABC):
     """What a training step minimizes.
@@ -59,6 +85,9 @@ class Objective(ABC):
 
     static_shapes = True
     """Whether its shapes follow from the batch's alone, so that XLA can compile it."""
+
+    scored = False
+    """Whether it is trained on pairs with scores; else on texts alone."""
 
     def build(self, model: Trainable) -> None:  # noqa: B027  most need none
         """Makes the layers that are trained beside the encoder, before a first step.
@@ -122,6 +151,21 @@ class Objective(ABC):
         """
         return lambda index: tf.zeros(())
 
+    def after_update(  # noqa: B027  most need none
+        self, views: Views, targets: Targets, rows: Any
+    ) -> None:
+        """Takes note of a batch, when the step has updated the weights.
+
+        It is called on every replica. What it changes must become the same on all of
+        them (`collectives.assign`). A step that loss scaling skips has left the
+        weights as they were.
+
+        Args:
+            views: As for `token_loss`.
+            targets: As for `embedding_loss`.
+            rows: As for `token_loss`.
+        """
+
     def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """What to log beside the loss, given the sum of the token losses."""
         return {}
@@ -159,6 +203,7 @@ class Sum(Objective):
         self.second = second
         self.same_mask = first.same_mask or second.same_mask
         self.static_shapes = first.static_shapes and second.static_shapes
+        self.scored = first.scored or second.scored
 
     def build(self, model: Trainable) -> None:
         self.first.build(model)
@@ -184,6 +229,10 @@ class Sum(Objective):
         first = self.first.token_loss(views, rows, seeds)
         second = self.second.token_loss(views, rows, seeds)
         return lambda index: first(index) + second(index)
+
+    def after_update(self, views: Views, targets: Targets, rows: Any) -> None:
+        self.first.after_update(views, targets, rows)
+        self.second.after_update(views, targets, rows)
 
     def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         return {**self.first.logs(token_loss), **self.second.logs(token_loss)}

@@ -11,7 +11,7 @@ from keras import ops
 
 from simcse_tf.distributed import collectives
 from simcse_tf.encoders.ops import l2_normalize
-from simcse_tf.objectives.base import Objective, Targets
+from simcse_tf.objectives.base import Objective, Targets, Trainable
 from simcse_tf.objectives.defaults import (
     HARD_NEGATIVE_WEIGHT,
     MASK_DUPLICATES,
@@ -23,7 +23,9 @@ from simcse_tf.objectives.false_negatives import (
     near_positive,
     text_ids,
 )
+from simcse_tf.objectives.negatives import Negatives
 from simcse_tf.objectives.text_embeddings import TextEmbeddings
+from simcse_tf.objectives.views import Views
 
 _TEXT_IDS, _GUIDE = "text_ids", "guide"
 
@@ -51,6 +53,8 @@ class Contrastive(Objective):
         guide: Optional `TextEmbeddings` of the training texts, another model's, whose
             cosines the margin is for. Defaults to `None`: the cosines of the step
             itself. Nothing learns from them.
+        negatives: Sequence of `Negatives`, such as a `MomentumQueue`, that join those
+            of the batch. The margin does not concern them. Defaults to `()`.
 
     Example:
 
@@ -71,6 +75,7 @@ class Contrastive(Objective):
         mask_duplicates: bool = MASK_DUPLICATES,
         false_negative_margin: float | None = None,
         guide: TextEmbeddings | None = None,
+        negatives: Sequence[Negatives] = (),
     ):
         self.temperature = temperature
         self.hard_negative_weight = hard_negative_weight
@@ -78,6 +83,15 @@ class Contrastive(Objective):
         self.mask_duplicates = mask_duplicates
         self.false_negative_margin = false_negative_margin
         self.guide = guide
+        self.negatives = list(negatives)
+
+    def build(self, model: Trainable) -> None:
+        for negatives in self.negatives:
+            negatives.build(model)
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        return [layer for negatives in self.negatives for layer in negatives.layers]
 
     def targets(self, texts: Sequence[tf.Tensor], scores: tf.Tensor | None) -> Targets:
         targets = {}
@@ -92,6 +106,7 @@ class Contrastive(Objective):
         anchor, *others = tf.unstack(embeddings)
         candidates = [collectives.gather(each) for each in others]
         offset = collectives.replica_offset(tf.shape(anchor)[0])
+        own, ids = offset + tf.range(tf.shape(anchor)[0]), self._compared_ids(targets)
         return contrastive_loss(
             anchor,
             candidates[0],
@@ -99,15 +114,26 @@ class Contrastive(Objective):
             temperature=self.temperature,
             hard_negative_weight=self.hard_negative_weight,
             offset=offset,
-            left_out=self._left_out(anchor, candidates, targets, offset),
+            left_out=self._left_out(anchor, candidates, targets, own),
+            negatives=[
+                negatives.of_batch(candidates[0], own, ids)
+                for negatives in self.negatives
+            ],
         )
+
+    def after_update(self, views: Views, targets: Targets, rows: Any) -> None:
+        for negatives in self.negatives:
+            negatives.after_update(views, rows, self._compared_ids(targets))
+
+    def _compared_ids(self, targets: Targets) -> tf.Tensor | None:
+        return targets.get(_TEXT_IDS) if self.mask_duplicates else None
 
     def _left_out(
         self,
         anchor: tf.Tensor,
         candidates: Sequence[tf.Tensor],
         targets: Targets,
-        offset: Any,
+        own: tf.Tensor,
     ) -> tf.Tensor | None:
         reasons = []
         if _TEXT_IDS in targets:
@@ -117,7 +143,6 @@ class Contrastive(Objective):
             if self.mask_duplicates:
                 reasons.append(duplicates(ids, all_ids))
         if self.false_negative_margin is not None:
-            own = offset + tf.range(tf.shape(anchor)[0])
             if _GUIDE in targets:
                 anchor, *others = tf.unstack(targets[_GUIDE], axis=1)
                 # The positive of a single sentence is the sentence itself.
@@ -134,14 +159,20 @@ class Contrastive(Objective):
             "mask_duplicates": self.mask_duplicates,
             "false_negative_margin": self.false_negative_margin,
             "guide": self.guide and self.guide.get_config(),
+            "negatives": [
+                keras.saving.serialize_keras_object(each) for each in self.negatives
+            ],
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Objective:
-        guide = config.get("guide")
+        guide, negatives = config.get("guide"), config.get("negatives", [])
+        parts = {
+            "guide": guide and TextEmbeddings(**guide),
+            "negatives": [*map(keras.saving.deserialize_keras_object, negatives)],
+        }
         # A file that does not know the key is of a version that masked nothing.
-        settings = {"mask_duplicates": False, **config}
-        return cls(**{**settings, "guide": guide and TextEmbeddings(**guide)})
+        return cls(**{"mask_duplicates": False, **config, **parts})
 
 
 def contrastive_loss(
@@ -153,6 +184,7 @@ def contrastive_loss(
     hard_negative_weight: float = HARD_NEGATIVE_WEIGHT,
     offset: Any = 0,
     left_out: Any = None,
+    negatives: Sequence[tuple[Any, Any]] = (),
 ) -> Any:
     """SimCSE's loss: cross-entropy of picking one's own positive in the batch.
 
@@ -185,6 +217,9 @@ def contrastive_loss(
             positives, then the hard negatives of each tensor. Which candidates an
             anchor's sum leaves out; its own positive always stays. Defaults to
             `None`: none.
+        negatives: Sequence of tuples of further negatives, that are no anchor's own: a
+            tensor of shape `(k, dim)`, and a bool tensor that broadcasts to `(n, k)`,
+            which of them an anchor's sum leaves out. Defaults to `()`: none.
 
     Returns:
         float32 scalar: the mean over the `n` anchors.
@@ -217,6 +252,11 @@ def contrastive_loss(
     if left_out is not None:
         stays = ops.one_hot(own, ops.shape(logits)[1], dtype="bool")
         logits = ops.where(left_out & ~stays, -math.inf, logits)
+    further = [
+        ops.where(without, -math.inf, cosines(each) / temperature)
+        for each, without in negatives
+    ]
+    logits = ops.concatenate([logits, *further], axis=1)
     return ops.mean(
         ops.logsumexp(logits, axis=1)
         - ops.squeeze(ops.take_along_axis(logits, own[:, None], axis=1), axis=1)

@@ -56,6 +56,7 @@ class Matryoshka(Objective):
             )
         self.same_mask = objective.same_mask
         self.static_shapes = objective.static_shapes
+        self.scored = objective.scored
 
     def build(self, model: Trainable) -> None:
         largest, dim = max(self.dims), model.embedding_dim
@@ -87,6 +88,9 @@ class Matryoshka(Objective):
         self, views: Views, rows: Any, seeds: Sequence[tf.Tensor]
     ) -> TokenLoss:
         return self.objective.token_loss(views, rows, seeds)
+
+    def after_update(self, views: Views, targets: Targets, rows: Any) -> None:
+        self.objective.after_update(views, targets, rows)
 
     def logs(self, token_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.objective.logs(token_loss)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.evaluation import retrieval, sts, transfer
+from simcse_tf.encoding.texts import load_sentences
+from simcse_tf.evaluation import sts, transfer
 from simcse_tf.evaluation.results import Tasks
 from simcse_tf.evaluation.sts import Pairs
 
@@ -78,8 +79,8 @@ def read_inputs(
     if data_dir and "transfer" in kinds:
         examples = transfer.load_tasks(data_dir, transfer.TASKS)
     given = {
-        "queries": retrieval.load_sentences(queries) if queries else [],
-        "corpus": retrieval.load_sentences(corpus) if corpus else [],
+        "queries": load_sentences(queries) if queries else [],
+        "corpus": load_sentences(corpus) if corpus else [],
     }
     missing = [name for name, sentences in given.items() if not sentences]
     if not pairs and len(missing) == 1:

@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from simcse_tf.data.named import Train, entries, shown_train
 from simcse_tf.evaluation import sts, transfer
 from simcse_tf.evaluation.retrieval import Example
 from simcse_tf.evaluation.significance import Comparison
@@ -143,12 +144,10 @@ class Report:
         batch_size = config.training.batch_size
         facts = {
             "Started from": config.model.preset,
-            "Training data": config.data.train,
+            "Training data": shown_train(config.data.train),
         }
         if run.examples:
-            suffix = os.path.splitext(config.data.train)[1].lower()
-            kind = _KINDS.get(suffix, "examples")
-            facts["Size"] = f"{run.examples:,} {kind}"
+            facts["Size"] = f"{run.examples:,} {_kind(config.data.train)}"
         if run.steps:
             of = f" of {run.last_step:,}" if run.last_step else ""
             facts["Steps"] = f"{run.steps:,}{of}, {batch_size:,} examples each"
@@ -281,3 +280,10 @@ def _compared(difference: Comparison, name: str) -> str:
         return f"No significant difference from {name}: {signed(points)} ({tested})."
     side = "above" if points > 0 else "below"
     return f"That is {number(abs(points))} points {side} {name} ({tested})."
+
+
+def _kind(train: Train) -> str:
+    """What the examples of a `data.train` are."""
+    suffixes = {os.path.splitext(path)[1].lower() for path, _ in entries(train)}
+    kinds = {_KINDS.get(suffix, "examples") for suffix in suffixes}
+    return kinds.pop() if len(kinds) == 1 else "examples"

@@ -1,12 +1,18 @@
 """What a run says before its first step."""
 
+import math
+from collections.abc import Iterable
+
+import keras
+
+from simcse_tf.data.base import kind_of
 from simcse_tf.model.compilation import padded_lengths
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.training.run_data import RunData
 
 
 def report_data(data: RunData, resume: bool, done: int) -> None:
-    """Prints how much there is to do.
+    """Prints how the data were read, and how much there is to do.
 
     Args:
         data: The run's data.
@@ -20,16 +26,46 @@ def report_data(data: RunData, resume: bool, done: int) -> None:
     ```
     """
     source = data.source
-    kind = {1: "sentences", 2: "pairs", 3: "triplets"}[source.columns]
-    skipped = f", {source.skipped} blank lines skipped" if source.skipped else ""
+    for note in source.notes:
+        print(note)
     print(
-        f"{len(source)} {kind}{skipped}; {data.steps_per_epoch} steps an epoch, "
+        f"{len(source)} {kind_of(source)}; {data.steps_per_epoch} steps an epoch, "
         f"{data.last_step} in all"
     )
+    if data.plan:
+        print(data.plan.note)
     if done:
         print(f"resuming after step {done}")
     elif resume:
         print("no checkpoint yet: the run starts from the beginning")
+
+
+def report_lora(model: SimCSE, rank: int | None) -> None:
+    """Prints what is trained, where it is not the whole model.
+
+    Args:
+        model: The model.
+        rank: Optional int. That of the low-rank matrices; `None` where there are none.
+
+    Example:
+
+    ```python
+    report_lora(model, 8)  # LoRA of rank 8: 26 of 128 variables are trained, ...
+    ```
+    """
+    if rank is None:
+        return
+    trained, everything = model.trainable_variables, model.weights
+    share = _parameters(trained) / _parameters(everything)
+    print(
+        f"LoRA of rank {rank}: {len(trained)} of {len(everything)} variables are "
+        f"trained, {_parameters(trained):,} of {_parameters(everything):,} parameters "
+        f"({share:.2%})"
+    )
+
+
+def _parameters(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
 def report_compilation(model: SimCSE) -> None:

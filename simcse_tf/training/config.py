@@ -63,11 +63,23 @@ class Config(Section):
                 "whose positives are other sentences; received "
                 f"{self.data.augmentation}"
             )
+        named = self.data.columns is not None or self.data.quoting is not None
+        if self.objective.kind == "next_sentence" and named:
+            raise ValueError(
+                "data.columns, data.quoting: expected null with objective.kind "
+                "next_sentence, whose files are text, a sentence a line"
+            )
         if self.objective.same_mask and not (own_positive and shared):
             raise ValueError(
                 "objective.same_mask: two passes share a mask where one encoder reads "
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
+            )
+        if self.objective.scored and not shared:
+            raise ValueError(
+                "model.encoders: expected shared with objective.kind "
+                f"{self.objective.kind}: one encoder reads both texts of a pair, "
+                f"received {self.model.encoders}"
             )
         if self.objective.false_negative_guide and self.data.augmentation != "none":
             raise ValueError(

@@ -2,15 +2,26 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 
 from simcse_tf.core.json_files import shown
+from simcse_tf.data.columns import check_columns
+from simcse_tf.data.named import entries
 from simcse_tf.encoders.pooling import poolers_of
 from simcse_tf.objectives.defaults import (
     DISTILLATION_WEIGHT,
     HARD_NEGATIVE_WEIGHT,
     MASK_DUPLICATES,
     MLM_PROBABILITY,
+    MOMENTUM,
+    SCORED_KINDS,
     TEMPERATURE,
 )
 
@@ -73,8 +84,18 @@ class TeacherConfig(Section):
     prompt: str | None = None
 
 
+# Keys that mean something where a batch has negatives, and what they are elsewhere.
+_OF_NEGATIVES = {
+    "hard_negative_weight": HARD_NEGATIVE_WEIGHT,
+    "false_negative_margin": None,
+    "queue_size": None,
+    "mix_negatives": None,
+    "consistency_weight": 0.0,
+}
+
+
 class ObjectiveConfig(Section):
-    kind: Literal["contrastive", "next_sentence"] = "contrastive"
+    kind: Literal["contrastive", "next_sentence", "cosent", "angle"] = "contrastive"
     next_k: Count = 1
     same_mask: bool = False
     temperature: Annotated[float, _within(0.0001, 1000)] = TEMPERATURE
@@ -82,12 +103,36 @@ class ObjectiveConfig(Section):
     mask_duplicates: bool = MASK_DUPLICATES
     false_negative_margin: Annotated[float, _within(-1, 1)] | None = None
     false_negative_guide: Annotated[str, Field(min_length=1)] | None = None
+    queue_size: Count | None = None
+    momentum: Annotated[float, _within(0, 1)] = MOMENTUM
+    mix_negatives: Share | None = None
     matryoshka: list[Count] | None = None
     matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0
     mlm_probability: Share = MLM_PROBABILITY
     consistency_weight: Annotated[float, _within(0, 1000)] = 0.0
     teacher: TeacherConfig | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is trained on pairs with scores."""
+        return self.kind in SCORED_KINDS
+
+    @model_validator(mode="after")
+    def _queue_and_scores_fit(self) -> "ObjectiveConfig":
+        for key, default in _OF_NEGATIVES.items():
+            value = getattr(self, key)
+            if self.scored and value != default:
+                raise ValueError(
+                    f"{key}: expected {shown(default)} with kind {self.kind}, whose "
+                    f"pairs with scores have no negatives, received {shown(value)}"
+                )
+        if self.queue_size is None and self.momentum != MOMENTUM:
+            raise ValueError(
+                "momentum: the encoder that fills the queue has it; expected "
+                f"{MOMENTUM} where queue_size is null, received {self.momentum}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> "ObjectiveConfig":
@@ -110,12 +155,36 @@ class ObjectiveConfig(Section):
         return self
 
 
+def _known_columns(columns: Any) -> Any:
+    if columns is not None:
+        check_columns(columns)
+    return columns
+
+
+def _known_train(train: Any) -> Any:
+    entries(train)
+    return train
+
+
 class DataConfig(Section):
-    train: Annotated[str, Field(min_length=1)]
+    train: Annotated[
+        str | list[str | dict[str, str | float]], PlainValidator(_known_train)
+    ]
+    columns: Annotated[
+        dict[str, str | list[str]] | None, PlainValidator(_known_columns)
+    ] = None
+    quoting: Literal["quoted", "none"] | None = None
     shuffle: bool = True
+    no_duplicates: bool = False
     seed: Seed = 42
     augmentation: Literal[
-        "none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"
+        "none",
+        "crop",
+        "word_deletion",
+        "delete_one_word",
+        "word_repetition",
+        "synonym",
+        "mlm",
     ] = "none"
     augmentation_rate: Share = 0.1
     augmentation_model: str | None = None
@@ -137,6 +206,11 @@ class TrainingConfig(Section):
     max_steps: Count | None = None
     weight_decay: Annotated[float, _within(0, 10)] = 0.0
     clip_norm: Annotated[float, _within(1e-6, 1_000_000)] | None = 1.0
+    lora_rank: Annotated[int, _within(1, 4096)] | None = None
+    lora_alpha: Annotated[float, _within(0.001, 100_000)] | None = None
+    lora_targets: list[
+        Literal["query", "key", "value", "attention_output", "intermediate", "output"]
+    ] = ["query", "value"]
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     compile: Literal["auto", "xla", "none"] = "auto"
     strategy: Literal["auto", "none", "mirrored", "multi_worker", "tpu"] = "auto"
@@ -145,6 +219,21 @@ class TrainingConfig(Section):
     checkpoint_every: Count = 500
     keep: Count = 1
     seed: Seed = 42
+
+    @model_validator(mode="after")
+    def _lora_is_whole(self) -> "TrainingConfig":
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise ValueError(
+                "lora_alpha scales what lora_rank adds; expected null without a "
+                f"lora_rank, received {self.lora_alpha}"
+            )
+        names = self.lora_targets
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                "lora_targets: expected different names of matrices, at least one, "
+                f"received {shown(names)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tpu_is_named(self) -> "TrainingConfig":

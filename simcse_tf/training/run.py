@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.core.json_files import write_json
-from simcse_tf.data.base import Source
 from simcse_tf.data.batches import problems_told, training_batches
 from simcse_tf.distributed import collectives
 from simcse_tf.distributed.strategy import (
@@ -27,9 +26,14 @@ from simcse_tf.encoding.bulk import encoder, load_encoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.evaluation.sts import Encoder
 from simcse_tf.model.compilation import JitCompile
+from simcse_tf.model.lora import enable_lora
 from simcse_tf.model.simcse import SimCSE
 from simcse_tf.training import callbacks, checkpoint
-from simcse_tf.training.announcements import report_compilation, report_data
+from simcse_tf.training.announcements import (
+    report_compilation,
+    report_data,
+    report_lora,
+)
 from simcse_tf.training.callbacks import RunLog
 from simcse_tf.training.config import Config
 from simcse_tf.training.divergence import Guard, LossWatch, diverged
@@ -45,7 +49,7 @@ from simcse_tf.training.run_data import (
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
-from simcse_tf.training.teacher import Teacher, load_guide, load_teacher
+from simcse_tf.training.teacher import Teacher, embed_texts, load_guide, load_teacher
 
 _JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
@@ -110,15 +114,14 @@ def _run(
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
-    problems: list[UserError] = []
-    for other in filter(None, (teacher, guide)):
-        other.compute(problems)
+    problems = embed_texts(teacher, guide)
     # Their weights are not needed any more.
-    teacher = guide = None
+    del teacher, guide
     if chief:
         begin(output, config)
         say_how_read(model, config.model.preset)
         report_data(data, resume, progress.step)
+        report_lora(model, config.training.lora_rank)
         report_compilation(model)
     fit(model, data, config, progress, problems)
     scores = _final_scores(config, model, data) if chief else {}
@@ -155,6 +158,13 @@ def build_model(
         static_shapes=True if jit_compile is True else None,
         **config.model.settings(),
     )
+    if config.training.lora_rank is not None:
+        enable_lora(
+            model,
+            config.training.lora_rank,
+            config.training.lora_alpha,
+            config.training.lora_targets,
+        )
     schedule = LinearDecay(
         config.training.learning_rate, last_step, config.training.warmup_steps
     )
@@ -196,7 +206,7 @@ def fit(
     ```
     """
 
-    source, steps, last_step = data.source, data.steps_per_epoch, data.last_step
+    steps, last_step = data.steps_per_epoch, data.last_step
     epochs = math.ceil(last_step / steps)
     chief = is_chief()
     with (
@@ -209,7 +219,7 @@ def fit(
             epoch, first = progress.step // steps, progress.step
             end = min((epoch + 1) * steps, last_step)
             batches = functools.partial(
-                _batches, model, source, config, range(first, end), problems
+                _batches, model, data, config, range(first, end), problems
             )
             model.fit(
                 distribute(model.distribute_strategy, batches),
@@ -233,7 +243,7 @@ def fit(
 
 def _batches(
     model: SimCSE,
-    source: Source,
+    data: RunData,
     config: Config,
     steps: range,
     problems: list[UserError],
@@ -242,7 +252,7 @@ def _batches(
 ) -> Any:
 
     batches = training_batches(
-        source,
+        data.source,
         config.training.batch_size,
         steps.start,
         steps.stop,
@@ -251,6 +261,7 @@ def _batches(
         replicas,
         own,
         problems,
+        data.plan,
     )
     return batches.map(model.prepare, tf.data.AUTOTUNE)
 

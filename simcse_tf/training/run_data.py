@@ -1,5 +1,6 @@
 """All data that a run needs, opened and checked before anything expensive."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -11,9 +12,12 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.data.augmentation import Augmenter, word_augmenter
 from simcse_tf.data.base import Source
 from simcse_tf.data.batches import steps_per_epoch
+from simcse_tf.data.named import shown_train
+from simcse_tf.data.no_duplicates import NoDuplicates
 from simcse_tf.data.positives import AugmentedSource, NextSentenceSource
-from simcse_tf.data.sources import open_source
+from simcse_tf.data.sources import open_one, open_source
 from simcse_tf.evaluation.sts import Pairs, available_tasks, load_task
+from simcse_tf.objectives.defaults import SCORED_KINDS
 from simcse_tf.training.config import Config
 from simcse_tf.training.progress import Progress, load_progress
 from simcse_tf.training.run_start import claimed
@@ -27,10 +31,11 @@ class RunData(NamedTuple):
 
     Attributes:
         source: The training examples.
-        steps_per_epoch: int. Whole batches in the source.
+        steps_per_epoch: int. Batches an epoch.
         last_step: int. The run's last step, counted from 1.
         dev: The STS pairs that choose the best model, by task.
         test: Those that it is scored on at the end, by task.
+        plan: The batches of `data.no_duplicates`. Defaults to `None`.
     """
 
     source: Source
@@ -38,6 +43,7 @@ class RunData(NamedTuple):
     last_step: int
     dev: Mapping[str, Pairs]
     test: Mapping[str, Pairs]
+    plan: NoDuplicates | None = None
 
 
 @contextmanager
@@ -80,10 +86,22 @@ def open_data(config: Config) -> RunData:
     open_data(load_config("configs/sup.json")).source.columns  # 3
     ```
     """
-    source = training_source(config)
-    steps = steps_per_epoch(source, config.training.batch_size)
+    source, batch_size = training_source(config), config.training.batch_size
+    steps = steps_per_epoch(source, batch_size)
+    evaluation, plan = _evaluation_data(config), None
+    if config.data.no_duplicates:
+        plan = _plan(config, source)
+        steps = plan.steps
     last_step = config.training.max_steps or steps * config.training.epochs
-    return RunData(source, steps, last_step, *_evaluation_data(config))
+    return RunData(source, steps, last_step, *evaluation, plan)
+
+
+def _plan(config: Config, source: Source) -> NoDuplicates:
+    # Two augmentations differ where their sentences do, and may cost a model's pass.
+    texts = source.sentences if isinstance(source, AugmentedSource) else source
+    return NoDuplicates(
+        texts, config.training.batch_size, config.data.shuffle, config.data.seed
+    )
 
 
 def progress_of(config: Config, data: RunData, resume: bool) -> Progress:
@@ -131,7 +149,7 @@ def check_same_data(config: Config, data: RunData, progress: Progress) -> None:
     ```
     """
     now = _beginning(data)
-    train = f"data.train {config.data.train}"
+    train = f"data.train {shown_train(config.data.train)}"
     dev = f"data.evaluation {config.data.evaluation}"
     for what, holds, held in (
         (train, f"{now.examples} examples", f"{progress.examples} examples"),
@@ -168,9 +186,15 @@ def training_source(config: Config) -> Source:
     ```
     """
     data, objective = config.data, config.objective
+    open_train = functools.partial(open_source, data.train, data.shuffle, data.seed)
     if objective.kind == "next_sentence":
-        return NextSentenceSource(data.train, objective.next_k, data.seed)
-    source = open_source(data.train)
+        return open_train(
+            lambda path: NextSentenceSource(path, objective.next_k, data.seed)
+        )
+    source = open_train(
+        functools.partial(open_one, columns=data.columns, quoting=data.quoting)
+    )
+    _check_scores(source, config)
     if data.augmentation != "none":
         _check_sentences(source, config, f"data.augmentation {data.augmentation}")
         return AugmentedSource(source, _augmenter(config), data.seed)
@@ -189,11 +213,27 @@ def _augmenter(config: Config) -> Augmenter:
     return WordReplacer(model, data.augmentation_rate)
 
 
+def _check_scores(source: Source, config: Config) -> None:
+    key, train = f"objective.kind {config.objective.kind}", config.data.train
+    if source.scored and not config.objective.scored:
+        raise UserError(
+            f"{key}: expected texts alone in data.train, received pairs with scores "
+            f"({shown_train(train)}): objective.kind {' or '.join(SCORED_KINDS)} is "
+            "trained on them; data.columns may name the texts alone"
+        )
+    if config.objective.scored and not source.scored:
+        raise UserError(
+            f"{key}: expected data.train to hold pairs with scores (columns sentence1, "
+            f"sentence2, score), received {shown_train(train)} with {source.columns} "
+            "columns of texts and no scores"
+        )
+
+
 def _check_sentences(source: Source, config: Config, key: str) -> None:
     if source.columns != 1:
         raise UserError(
             f"{key}: expected data.train to hold single sentences, received "
-            f"{config.data.train} with {source.columns} columns"
+            f"{shown_train(config.data.train)} with {source.columns} columns"
         )
 
 

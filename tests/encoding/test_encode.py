@@ -11,7 +11,7 @@ import pytest
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
-from simcse_tf.core import steady_lines
+from simcse_tf.core import steady_lines, text_lines
 from simcse_tf.core.errors import UserError
 from simcse_tf.encode import encode
 from simcse_tf.encode import main as encode_main
@@ -111,7 +111,7 @@ def test_a_failure_leaves_the_old_output_and_is_resumed(
         lambda *args: embedded.append(len(args[1].rows)) or padded(*args),
     )
     rows = command("--input", tmp_path / "in.txt")
-    assert "resuming after 4 of 9 lines" in capsys.readouterr().err
+    assert "resuming after 4 of 9 texts" in capsys.readouterr().err
     assert sum(embedded) == 5
     np.testing.assert_allclose(rows, model.predict(lines, verbose=0), atol=1e-6)
     assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
@@ -170,7 +170,7 @@ def test_a_process_that_is_killed_is_resumed_by_the_next(
     done = json.loads(journal.read_text())["rows"]
     assert 100 <= done < 3000
     rows = command("--input", tmp_path / "in.txt")
-    assert f"resuming after {done} of 3000 lines" in capsys.readouterr().err
+    assert f"resuming after {done} of 3000 texts" in capsys.readouterr().err
     np.testing.assert_allclose(rows, encode(model, lines), atol=1e-6)
     assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]
 
@@ -224,7 +224,7 @@ def test_an_input_that_changes_while_it_is_read_leaves_nothing(
         given.write_text("".join(changed))
 
     monkeypatch.setattr(PartialArray, "append", append_and_change)
-    monkeypatch.setattr(steady_lines, "read_whole_lines", unbuffered_lines)
+    monkeypatch.setattr(text_lines, "read_whole_lines", unbuffered_lines)
     with pytest.raises(UserError, match=r"in\.txt changed while it was read"):
         command("--input", given)
     assert sorted(os.listdir(tmp_path)) == ["in.txt", "o.npy"]

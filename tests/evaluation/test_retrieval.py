@@ -107,24 +107,6 @@ def test_markdown_escapes_markup():
     ]
 
 
-def test_sentences_are_lines_and_nothing_else_cuts_them(tmp_path):
-    path = tmp_path / "lines.txt"
-    path.write_bytes("\ufeffone  two\r\n\n \nthree\u2028four\nfive".encode())
-    assert retrieval.load_sentences(path) == ["one two", "three four", "five"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(None, "cannot read"), (b"\xff\xfe", "not UTF-8"), (b"\n \n", "no sentence")],
-)
-def test_a_file_without_sentences_is_told_in_one_line(tmp_path, content, message):
-    path = tmp_path / "lines.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        retrieval.load_sentences(path)
-
-
 @pytest.fixture
 def command(tmp_path):
     """Calls the command line, with a corpus that holds a sentence twice."""

@@ -53,9 +53,10 @@ def test_a_run_writes_config_metrics_models_and_scores(workspace):
         "best", "checkpoints", "config.json", "last", "metrics.jsonl", "tensorboard",
         "test.json",
     ]  # fmt: skip
-    assert "25 sentences, 1 blank lines skipped; 3 steps an epoch, 6 in all" in (
+    assert "sentences.txt: 25 sentences; 1 rows with a blank text left out" in (
         done.stdout
     )
+    assert "25 sentences; 3 steps an epoch, 6 in all" in (done.stdout)
     assert "STS-B" in done.stdout
     written = json.loads((out / "config.json").read_text())
     assert written["objective"]["temperature"] == 0.05
@@ -269,3 +270,27 @@ def assert_mistake(done, message):
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
     assert re.search(message, line), line
+
+
+@pytest.mark.slow
+def test_lora_trains_a_small_share_and_saves_ordinary_models(workspace):
+    done = train(
+        workspace,
+        "training.lora_rank=2",
+        "training.strategy=mirrored",
+        "training.max_steps=4",
+        flags=["--logical-devices", "2"],
+    )
+    assert "LoRA of rank 2: 6 of 33 variables are trained, 432 of " in done.stdout
+    out = workspace / "run"
+    assert len(metrics(out)) == 4
+    best, last = (SimCSE.from_preset(str(out / name)) for name in ("best", "last"))
+    before = SimCSE.from_preset(
+        json.loads((out / "config.json").read_text())["model"]["preset"]
+    )
+    assert len(best.weights) == len(last.weights) == len(before.weights)
+    done = run(
+        "--config", "config.json", "--resume", "--set", "training.lora_rank=4",
+        "training.strategy=mirrored", "training.max_steps=4", cwd=workspace,
+    )  # fmt: skip
+    assert_mistake(done, r"training\.lora_rank was 2 and is 4: that is another run")
