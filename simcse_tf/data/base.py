@@ -52,6 +52,27 @@ class Source(Protocol):
         ...
 
 
+def origins_of(source: Source) -> Sequence[Source]:
+    """The sources that hold all texts of a source, the same in every epoch.
+
+    One that draws what an epoch holds, or makes texts, names those that it draws from
+    as `origins`. A text that is made in training is in none of them.
+
+    Args:
+        source: A `Source`.
+
+    Example:
+
+    ```python
+    origins_of(Mixture([Part("a.csv", a), Part("b.csv", b, weight=0.5)]))  # [a, b]
+    ```
+    """
+    named = getattr(source, "origins", None)
+    if named is None:
+        return [source]
+    return [origin for each in named for origin in origins_of(each)]
+
+
 def kind_of(source: Source) -> str:
     """What a source holds, in a word.
 

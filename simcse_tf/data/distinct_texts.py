@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simcse_tf.data.base import Row, Source
+from simcse_tf.data.base import Row, Source, origins_of
 from simcse_tf.objectives.text_embeddings import fingerprints
 
 # Rows that are read at a time.
@@ -17,8 +17,8 @@ _NEVER_ABSENT = 2
 class DistinctTexts:
     """All texts that a run can see, each once, by their fingerprints.
 
-    The source is read through once. Of one that draws positives, the sentences are
-    read that it draws from.
+    The source is read through once. Of one that draws what an epoch holds, all is read
+    that it draws from.
 
     Args:
         source: A `simcse_tf.data.base.Source`.
@@ -38,14 +38,19 @@ class DistinctTexts:
     """
 
     def __init__(self, source: Source):
-        self._source = getattr(source, "sentences", source)
-        columns = self._source.columns
-        found = [_fingerprints(self._texts(rows)) for rows in self._rows()]
-        marks = np.concatenate([marks for marks, _ in found])
-        absent = np.concatenate([absent for _, absent in found])
-        [places] = np.nonzero(~absent)
-        self.fingerprints, first = np.unique(marks[places], return_index=True)
-        self._rows_of, self._columns_of = np.divmod(places[first], columns)
+        self._origins = origins_of(source)
+        marks = []
+        # Of each text that is there: in which source it is, and in which cell of it.
+        places: list[np.ndarray] = []
+        for number, origin in enumerate(self._origins):
+            for first, rows in _blocks(origin):
+                cells = [text for row in rows for text in row]
+                [there] = np.nonzero(_are_there(cells, origin.columns))
+                marks.append(fingerprints(cells[place] for place in there.tolist()))
+                cell = there + first * origin.columns
+                places.append(np.stack([np.full_like(cell, number), cell]))
+        self.fingerprints, kept = np.unique(np.concatenate(marks), return_index=True)
+        self._numbers, self._cells = np.concatenate(places, axis=1)[:, kept]
 
     def __len__(self) -> int:
         return len(self.fingerprints)
@@ -65,27 +70,31 @@ class DistinctTexts:
             UserError: If they can no longer be read, or are no longer the same.
         """
         for first in range(start, len(self), _BLOCK):
-            some = slice(first, first + _BLOCK)
-            rows = self._source.read(self._rows_of[some].tolist(), epoch=0)
-            columns = self._columns_of[some].tolist()
-            yield [row[column] for row, column in zip(rows, columns, strict=True)]
+            numbers = self._numbers[first : first + _BLOCK]
+            cells = self._cells[first : first + _BLOCK]
+            texts = [b""] * len(cells)
+            for number in np.unique(numbers).tolist():
+                origin = self._origins[number]
+                [wanted] = np.nonzero(numbers == number)
+                rows, columns = np.divmod(cells[wanted], origin.columns)
+                read = origin.read(rows.tolist(), epoch=0)
+                for place, row, column in zip(
+                    wanted.tolist(), read, columns.tolist(), strict=True
+                ):
+                    texts[place] = row[column]
+            yield texts
 
-    def _rows(self) -> Iterator[list[Row]]:
-        for first in range(0, len(self._source), _BLOCK):
-            end = min(first + _BLOCK, len(self._source))
-            yield self._source.read(range(first, end), epoch=0)
 
-    def _texts(self, rows: list[Row]) -> list[Row]:
-        # Behind them may stand a score.
-        return [row[: self._source.columns] for row in rows]
+def _blocks(source: Source) -> Iterator[tuple[int, list[Row]]]:
+    """A source's rows, without their scores, and which is the first of each block."""
+    for first in range(0, len(source), _BLOCK):
+        numbers = range(first, min(first + _BLOCK, len(source)))
+        rows = source.read(numbers, epoch=0)
+        yield first, [row[: source.columns] for row in rows]
 
 
-def _fingerprints(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each text, row by row, and whether it is a hard negative that is lacking."""
-    flat = [text for row in rows for text in row]
-    absent = [
-        not text and column >= _NEVER_ABSENT
-        for row in rows
-        for column, text in enumerate(row)
-    ]
-    return fingerprints(flat), np.array(absent, bool)
+def _are_there(cells: list[bytes], columns: int) -> np.ndarray:
+    """Which texts of some rows are not hard negatives that are lacking."""
+    empty = np.fromiter((not text for text in cells), bool, len(cells))
+    empty.reshape(-1, columns)[:, :_NEVER_ABSENT] = False
+    return ~empty

@@ -69,6 +69,7 @@ class Mixture:
         ]
         self._starts = np.cumsum([0, *(len(passes) for passes in self._passes)])
         sources = [part.source for part in parts]
+        self.origins: Sequence[Source] = sources
         self.columns = max(source.columns for source in sources)
         self.scored = sources[0].scored
         self.skipped = sum(source.skipped for source in sources)

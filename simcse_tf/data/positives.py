@@ -43,6 +43,7 @@ class AugmentedSource:
 
     def __init__(self, source: Source, augment: Augmenter, seed: int):
         self.sentences = source
+        self.origins: Sequence[Source] = [source]
         self._augment = augment
         self._seed = seed
         self.skipped = source.skipped
@@ -107,8 +108,9 @@ class NextSentenceSource:
                 "with a sentence a line and a blank line between paragraphs, received "
                 f"{path}"
             )
-        self.sentences = FileSource(path)
-        self.notes: Sequence[str] = self.sentences.notes
+        self._sentences = FileSource(path)
+        self.origins: Sequence[Source] = [self._sentences]
+        self.notes: Sequence[str] = self._sentences.notes
         self._seed = seed
         ends = _paragraph_ends(path)
         followers = ends - np.arange(len(ends)) - 1
@@ -127,7 +129,7 @@ class NextSentenceSource:
     @property
     def fingerprint(self) -> str:
         """See `simcse_tf.data.base.Source`."""
-        return self.sentences.fingerprint
+        return self._sentences.fingerprint
 
     def read(self, indices: Sequence[int], epoch: int = 0) -> list[Row]:
         """The examples at `indices`; see `simcse_tf.data.base.Source.read`."""
@@ -136,7 +138,7 @@ class NextSentenceSource:
             _generator(self._seed, epoch, index).integers(1, self._choices[index] + 1)
             for index in indices
         ]
-        texts = self.sentences.read([*anchors, *(anchors + steps)])
+        texts = self._sentences.read([*anchors, *(anchors + steps)])
         return [
             (anchor, positive)
             for (anchor,), (positive,) in zip(

@@ -57,7 +57,7 @@ class KeptEmbeddings:
         embeddings: A `TextEmbeddings`, to be read once they are computed.
 
     Raises:
-        UserError: If there is no place for them.
+        UserError: If there is no home directory for them.
 
     Example:
 
@@ -81,7 +81,7 @@ class KeptEmbeddings:
         self._name = name
         about = [_FORMAT, model_fingerprint(model), self._max_length, texts.digest]
         self.key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-        self._directory = output_directory(name, _cache() / self.key[:32])
+        self._directory = _cache() / self.key[:32]
         self.embeddings = TextEmbeddings(self._directory, model.embedding_dim)
 
     def compute(self) -> None:
@@ -96,6 +96,7 @@ class KeptEmbeddings:
         """
         waits = False
         while not self._is_whole():
+            output_directory(self._name, self._directory)
             busy = f"{self._name}: another process embeds the same texts"
             try:
                 with locked(self._directory.with_suffix(".lock"), busy):

@@ -116,8 +116,7 @@ class Distillation(Objective):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "directory": str(self.teacher.directory),
-            "dim": self.teacher.dim,
+            "teacher": self.teacher.get_config(),
             "loss": self.loss,
             "weight": self.weight,
             "temperature": self.temperature,
@@ -126,9 +125,7 @@ class Distillation(Objective):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Objective:
-        settings = dict(config)
-        teacher = TextEmbeddings(settings.pop("directory"), settings.pop("dim"))
-        return cls(teacher, **settings)
+        return cls(**{**config, "teacher": TextEmbeddings(**config["teacher"])})
 
 
 def embedding_loss(

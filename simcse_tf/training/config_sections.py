@@ -89,6 +89,7 @@ _OF_NEGATIVES = {
     "hard_negative_weight": HARD_NEGATIVE_WEIGHT,
     "false_negative_margin": None,
     "queue_size": None,
+    "mix_negatives": None,
     "consistency_weight": 0.0,
 }
 
@@ -104,6 +105,7 @@ class ObjectiveConfig(Section):
     false_negative_guide: Annotated[str, Field(min_length=1)] | None = None
     queue_size: Count | None = None
     momentum: Annotated[float, _within(0, 1)] = MOMENTUM
+    mix_negatives: Share | None = None
     matryoshka: list[Count] | None = None
     matryoshka_weights: list[Annotated[float, _within(0, 1000)]] | None = None
     mlm_weight: Annotated[float, _within(0, 1000)] = 0.0

@@ -5,6 +5,7 @@ from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.distillation import Distillation
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.objectives.matryoshka import Matryoshka
+from simcse_tf.objectives.mixed_negatives import MixedNegatives
 from simcse_tf.objectives.momentum_queue import MomentumQueue
 from simcse_tf.objectives.negatives import Negatives
 from simcse_tf.objectives.ranking import RankingConsistency
@@ -55,6 +56,8 @@ def _embedding_objective(config: ObjectiveConfig, guide: Teacher | None) -> Obje
     negatives: list[Negatives] = []
     if config.queue_size:
         negatives.append(MomentumQueue(config.queue_size, config.momentum))
+    if config.mix_negatives:
+        negatives.append(MixedNegatives(config.mix_negatives))
     return Contrastive(
         config.temperature,
         config.hard_negative_weight,

@@ -49,7 +49,7 @@ from simcse_tf.training.run_data import (
 from simcse_tf.training.run_directory import RunDirectory, writing
 from simcse_tf.training.run_start import begin
 from simcse_tf.training.sigterm import sigterm, stopped
-from simcse_tf.training.teacher import Teacher, load_guide, load_teacher
+from simcse_tf.training.teacher import Teacher, embed_texts, load_guide, load_teacher
 
 _JIT_COMPILE: dict[str, JitCompile] = {"auto": "auto", "xla": True, "none": False}
 
@@ -114,11 +114,9 @@ def _run(
         if progress.step:
             checkpoint.restore(config.output_dir, model)
     _check_same_step(output, progress.step)
-    problems: list[UserError] = []
-    for other in filter(None, (teacher, guide)):
-        other.compute(problems)
+    problems = embed_texts(teacher, guide)
     # Their weights are not needed any more.
-    teacher = guide = None
+    del teacher, guide
     if chief:
         begin(output, config)
         say_how_read(model, config.model.preset)

@@ -55,6 +55,27 @@ class Teacher:
         self.embeddings.problems = problems
 
 
+def embed_texts(*teachers: Teacher | None) -> list[UserError]:
+    """Computes the embeddings of those that are there.
+
+    Returns:
+        List that gets what a lookup in an input pipeline raises.
+
+    Raises:
+        UserError: See `KeptEmbeddings.compute`.
+
+    Example:
+
+    ```python
+    problems = embed_texts(teacher, guide)
+    ```
+    """
+    problems: list[UserError] = []
+    for teacher in filter(None, teachers):
+        teacher.compute(problems)
+    return problems
+
+
 def load_teacher(config: Config, source: Source, progress: Progress) -> Teacher | None:
     """Loads the teacher that a config names; `None` if it names none.
 

@@ -1,3 +1,6 @@
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -53,14 +56,39 @@ def test_delete_one_word_removes_one_unless_it_is_the_only_one(words, seed):
     assert is_subsequence(kept, words)
 
 
-@pytest.mark.parametrize("kind", ["crop", "word_deletion", "delete_one_word"])
+@given(WORDS, SEEDS, RATES)
+def test_word_repetition_repeats_some_words_in_place(words, seed, rate):
+    repeated = augmentation.repeat_words(words, rng(seed), rate)
+    assert is_subsequence(words, repeated)
+    assert [word for word, _ in itertools.groupby(repeated)] == [
+        word for word, _ in itertools.groupby(words)
+    ]
+    assert 0 <= len(repeated) - len(words) <= min(len(words), max(2, rate * len(words)))
+
+
+def test_word_repetition_draws_how_many_and_which_evenly():
+    words = [str(i) for i in range(20)]
+    drawn = [augmentation.repeat_words(words, rng(seed), 0.32) for seed in range(4000)]
+    counts = Counter(len(repeated) - 20 for repeated in drawn)
+    assert sorted(counts) == list(range(7))
+    assert min(counts.values()) > 4000 / 7 * 0.8
+    which = Counter(word for row in drawn for word in row)
+    np.testing.assert_allclose(
+        [which[word] for word in words], 4000 * (1 + 3 / 20), rtol=0.03
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["crop", "word_deletion", "delete_one_word", "word_repetition"]
+)
 def test_a_sentence_is_augmented_by_its_own_generator_alone(kind):
     augment = augmentation.word_augmenter(kind, 0.3)
     sentences = ["one two  three four five", "", "six", "seven eight nine ten"]
     together = augment(sentences, [rng(seed) for seed in range(4)])
     alone = [augment([text], [rng(seed)])[0] for seed, text in enumerate(sentences)]
     assert together == alone
-    assert together[1:3] == ["", "six"]
+    assert together[1] == ""
+    assert set(together[2].split()) == {"six"}
     assert together[0] != "one two three four five"
 
 

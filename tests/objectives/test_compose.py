@@ -84,4 +84,5 @@ def test_a_config_names_its_objective(mlm_weight):
     assert objective.get_config() == {
         "temperature": 0.1, "hard_negative_weight": 0.3, "same_mask": True,
         "mask_duplicates": True, "false_negative_margin": None, "guide": None,
+        "negatives": [],
     }  # fmt: skip

@@ -188,9 +188,7 @@ def test_the_slower_encoder_is_not_trained_saved_in_a_preset_or_used(
     plain.save_to_preset(str(tmp_path / "plain"))
     assert files == {path.name for path in (tmp_path / "plain").iterdir()}
     loaded = SimCSE.from_preset(str(tmp_path / "preset"))
-    np.testing.assert_array_equal(
-        embed(loaded, SENTENCES), embed(model, SENTENCES)
-    )
+    np.testing.assert_array_equal(embed(loaded, SENTENCES), embed(model, SENTENCES))
     # Keras' own file holds all of it, and goes on with it.
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -199,8 +197,8 @@ def test_the_slower_encoder_is_not_trained_saved_in_a_preset_or_used(
     assert step(again, SENTENCES) == step(model, SENTENCES)
 
 
-# In processes of their own, since the CPU can be split only before TensorFlow starts. The
-# encoder is one matrix, and its step plain descent.
+# In processes of their own, since the CPU can be split only before TensorFlow starts.
+# The encoder is one matrix, and its step plain descent.
 REPLICAS = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
@@ -264,7 +262,8 @@ for number in range(4):
     loss = step(inputs, text_ids([tf.constant(texts)]))
     losses.append(strategy.experimental_local_results(loss)[0])
 encoder, queue = negatives.layers
-variables = [queue.embeddings, queue.ids, encoder.backbone.kernel, model.backbone.kernel]
+kernels = [encoder.backbone.kernel, model.backbone.kernel]
+variables = [queue.embeddings, queue.ids, *kernels]
 copies = [
     [c.numpy() for c in strategy.experimental_local_results(v.value)] for v in variables
 ]
