@@ -28,6 +28,18 @@ def is_prepared(x: Any) -> bool:
     return isinstance(x, Mapping) and any(isinstance(v, Mapping) for v in x.values())
 
 
+def has_tokens(x: Any) -> bool:
+    """Whether something is what `SimCSE.preprocess` returns, or describes it.
+
+    Example:
+
+    ```python
+    has_tokens(model.preprocess(tf.constant(texts)))  # True
+    ```
+    """
+    return isinstance(x, Mapping) and "token_ids" in x
+
+
 def split(x: Any, y: Any, share: float) -> tuple[Columns, Columns]:
     """The first examples and the last ones, as Keras splits arrays.
 

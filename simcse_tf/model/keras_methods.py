@@ -1,7 +1,6 @@
 """Keras' own methods on strings: `fit`, `predict`, and a batch at a time."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,6 +13,7 @@ from simcse_tf.model.keras_arguments import (
     BATCH_SIZE,
     check_epochs,
     checked_batch_size,
+    has_tokens,
     is_prepared,
     refuse,
     refuse_losses,
@@ -45,7 +45,7 @@ class KerasMethods(TextModel):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Embeds strings, or what `preprocess` returns."""
         symbolic = keras.backend.is_keras_tensor(inputs)
-        if not isinstance(inputs, Mapping) and not symbolic:
+        if not has_tokens(inputs) and not symbolic:
             inputs = self._features(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -203,7 +203,7 @@ class KerasMethods(TextModel):
         """
         batch_size = batch_size or BATCH_SIZE
         if is_batched_source(x):
-            if not isinstance(getattr(x, "element_spec", None), Mapping):
+            if not has_tokens(getattr(x, "element_spec", None)):
                 x = text_batches(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
         else:
             text = string_tensor(x)
@@ -242,7 +242,7 @@ class KerasMethods(TextModel):
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Embeds one batch of strings, or of what `preprocess` returns."""
-        features = x if isinstance(x, Mapping) else self._features(x)
+        features = x if has_tokens(x) else self._features(x)
         return _checked(super().predict_on_batch(features))
 
     def export(

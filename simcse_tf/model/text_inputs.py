@@ -66,7 +66,9 @@ def encoded_texts(texts: Any) -> list[bytes]:
     if isinstance(texts, tf.Tensor):
         texts = texts.numpy()
     if isinstance(texts, str | bytes):
-        raise TypeError(f"Expected a list of strings. Received one string: {texts!r}")
+        raise TypeError(
+            f"Expected a list of strings. Received one string: {shortened(repr(texts))}"
+        )
     array = np.asarray(texts, dtype=object)
     if array.ndim > 1 and array.shape[1:] != (1,):
         raise UserError(
@@ -76,7 +78,8 @@ def encoded_texts(texts: Any) -> list[bytes]:
     for text in (encoded := array.ravel().tolist()):
         if not isinstance(text, str | bytes):
             raise TypeError(
-                f"Expected strings. Received {text!r} of type {type(text).__name__}"
+                f"Expected strings. Received {shortened(repr(text))} of type "
+                f"{type(text).__name__}"
             )
     # A lone surrogate has no UTF-8 form. Its bytes pass, and become U+FFFD later.
     return [
