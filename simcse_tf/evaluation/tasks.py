@@ -264,7 +264,8 @@ def _check_name(name: str, where: str) -> None:
     if not _NAME.fullmatch(name) or name.lower() in reserved:
         raise UserError(
             f"{where}: {shown(name)} cannot name a set: expected letters, digits, "
-            "'.', '_' and '-', and no name of another score; give the set another name"
+            "'.', '_' and '-', and not the name of a task; give it another one "
+            '(NAME=PATH on a command line, {"NAME": PATH} in a config)'
         )
 
 

@@ -16,7 +16,7 @@ from simcse_tf import train
 from simcse_tf.core.errors import Stopped, UserError
 from simcse_tf.sweep import main
 from simcse_tf.training import sweep, sweep_plan
-from simcse_tf.training.config import load_config
+from simcse_tf.training.config import load_config, parse_config
 from simcse_tf.training.progress import Progress, save_state
 from simcse_tf.training.sweep_summary import format_table, write_summary
 
@@ -44,6 +44,23 @@ def start(workspace, *overrides):
         cwd=workspace, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def test_the_table_shows_the_score_that_chose_the_best_model(tmp_path):
+    values = {
+        "model": {"preset": "p"},
+        "data": {"train": "t.txt", "evaluation": "dev.csv"},
+        "evaluation": {"select": "faq:mrr@10"},
+        "output_dir": "run",
+    }
+    run = write_run(tmp_path / "run", parse_config(values))
+    scores = {"step": 3, "faq:mrr@10": 60.5, "mine": 50.0, "avg": 55.0}
+    (run.best / "dev.json").write_text(json.dumps(scores))
+    found = sweep._scores(run)
+    assert found == {"faq:mrr@10 dev": 60.5, "avg dev": 55.0, "avg test": 69.5}
+    table = format_table({"base": {k: [v] for k, v in found.items()}})
+    header = table.splitlines()[0]
+    assert [cell.strip() for cell in header.split("|")[2:-1]] == list(found)
 
 
 def test_a_grid_is_every_combination_of_each_of_its_objects(tmp_path):
