@@ -48,14 +48,16 @@ def main(out: str) -> None:
     embeddings = rng.normal(size=(COLUMNS, ROWS, DIM)) + common
     direction = rng.normal(size=embeddings.shape)
     guide = rng.normal(size=(COLUMNS, ROWS, GUIDE_DIM))
+    # Some are equal.
+    scores = torch.tensor(rng.integers(0, 6, ROWS).astype(float))
 
-    def found(loss: Any, columns: int) -> dict[str, Any]:
+    def found(loss: Any, columns: int, labels: Any = None) -> dict[str, Any]:
         given = torch.tensor(embeddings, requires_grad=True)
         features = [
             {"model": rows, "guide": torch.tensor(guided)}
             for rows, guided in zip(given[:columns], guide, strict=False)
         ]
-        value = loss(features, None)
+        value = loss(features, labels)
         value.backward()
         derivative = (given.grad * torch.tensor(direction)).sum()
         return {"loss": value.item(), "derivative": derivative.item()}
@@ -76,12 +78,17 @@ def main(out: str) -> None:
         contrast_anchors=False,
         contrast_positives=False,
     )
+    scored = {
+        "cosent": losses.CoSENTLoss(model, scale=20.0),
+        "angle": losses.AnglELoss(model, scale=20.0),
+    }
     nested = losses.MatryoshkaLoss(model, ranking, DIMS, WEIGHTS)
     results = {
         **{f"ranking {n}": found(ranking, n) for n in range(2, COLUMNS + 1)},
         **{f"cached ranking {n}": found(cached, n) for n in range(2, COLUMNS + 1)},
         **{f"guided {n}": found(gist, n) for n in (2, 3)},
         **{f"matryoshka {n}": found(nested, n) for n in (2, 5)},
+        **{f"{name} 2": found(loss, 2, scores) for name, loss in scored.items()},
     }
     Path(out).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 

@@ -12,6 +12,7 @@ from support.models import ROOT
 
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.matryoshka import Matryoshka
+from simcse_tf.objectives.scored_pairs import AnglE, CoSENT
 
 PEERS = json.loads((ROOT / "tests" / "support" / "peer_losses.json").read_text())
 DIMS, WEIGHTS = [48, 24, 12, 5], [1.0, 0.5, 2.0, 0.25]
@@ -21,6 +22,8 @@ COMMON = _rng.normal(size=(1, 12, 48))
 EMBEDDINGS = (_rng.normal(size=(5, 12, 48)) + COMMON).astype("float32")
 DIRECTION = _rng.normal(size=EMBEDDINGS.shape).astype("float32")
 GUIDE = _rng.normal(size=(5, 12, 10)).astype("float32")
+SCORES = _rng.integers(0, 6, 12).astype("float32")
+SCORED = {"cosent": CoSENT, "angle": AnglE}
 
 
 class Guide:
@@ -31,6 +34,8 @@ class Guide:
 
 
 def ours(kind):
+    if kind in SCORED:
+        return SCORED[kind]()
     if kind == "matryoshka":
         return Matryoshka(Contrastive(), DIMS, WEIGHTS)
     if kind == "guided":
@@ -43,10 +48,12 @@ def test_losses_and_gradients_are_sentence_transformers(name):
     kind, _, columns = name.rpartition(" ")
     objective, views = ours(kind), tf.constant(EMBEDDINGS[: int(columns)])
     texts = [tf.constant([f"{v} {i}" for i in range(12)]) for v in range(int(columns))]
-    targets = objective.targets(texts, None)
+    scores = tf.constant(SCORES) if kind in SCORED else None
+    targets = objective.targets(texts, scores)
     with tf.GradientTape() as tape:
         tape.watch(views)
         loss = objective.embedding_loss(views, targets)
     derivative = np.sum(tape.gradient(loss, views) * DIRECTION[: int(columns)])
-    np.testing.assert_allclose(loss, PEERS[name]["loss"], atol=1e-5)
-    np.testing.assert_allclose(derivative, PEERS[name]["derivative"], atol=1e-5)
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    np.testing.assert_allclose(loss, PEERS[name]["loss"], **close)
+    np.testing.assert_allclose(derivative, PEERS[name]["derivative"], **close)
