@@ -89,7 +89,8 @@ def gather(embeddings: Any) -> Any:
     if context.num_replicas_in_sync == 1:
         return embeddings
     with tf.name_scope("gather_embeddings"):
-        gathered = context.all_gather(embeddings, axis=0)
+        # Workers gather where a tensor is made; what a step is given is nowhere yet.
+        gathered = context.all_gather(tf.identity(embeddings), axis=0)
     # It forgets the dimensions that it does not change.
     gathered.set_shape([None, *embeddings.shape[1:]])
     return gathered

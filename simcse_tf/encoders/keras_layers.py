@@ -240,6 +240,30 @@ def dense_of(layer: keras_hub.layers.TransformerEncoder) -> dict[str, Any]:
     }
 
 
+def adapt_like(
+    backbone: keras_hub.models.Backbone, other: keras_hub.models.Backbone
+) -> None:
+    """Gives a backbone the variables of LoRA that another one has.
+
+    Args:
+        backbone: The other one, with LoRA or without.
+        other: One of the same layers, which gets them.
+
+    Example:
+
+    ```python
+    adapt_like(backbone, other)
+    other.set_weights(backbone.get_weights())
+    ```
+    """
+    layers = map(transformer_layers, (backbone, other))
+    for one, another in zip(*layers, strict=True):
+        dense = dense_of(one).values(), dense_of(another).values()
+        for source, target in zip(*dense, strict=True):
+            if source.lora_enabled:
+                target.enable_lora(source.lora_rank, lora_alpha=source.lora_alpha)
+
+
 @contextmanager
 def exact_lora(backbone: keras_hub.models.Backbone) -> Iterator[None]:
     """Lets a file that is written meanwhile have adapted kernels in float32.

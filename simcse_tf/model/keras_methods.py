@@ -300,9 +300,7 @@ class KerasMethods(TextModel):
         if is_prepared(getattr(x, "element_spec", None)):
             return x
         batches = column_batches(x, y, batch_size, shuffle)
-        # As it is, an error in it keeps its one line.
-        prepare = tf.autograph.experimental.do_not_convert(self.prepare)
-        return batches.map(prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return batches.map(self.prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def _batch(self, x: Any, y: Any) -> Any:
         if is_prepared(x):

@@ -17,7 +17,11 @@ from simcse_tf.encoders.dropout import random_states
 from simcse_tf.encoders.embedder import Embedder, pooled_dim
 from simcse_tf.encoders.families import tokenizer_config, tokenizer_from_config
 from simcse_tf.encoders.heads import dense_head, mlp_head, parse_dense
-from simcse_tf.encoders.keras_layers import configure_layers, freeze_unread_layers
+from simcse_tf.encoders.keras_layers import (
+    adapt_like,
+    configure_layers,
+    freeze_unread_layers,
+)
 from simcse_tf.encoders.pooling import WITH_HEAD, layers_read
 from simcse_tf.model import preset_io
 from simcse_tf.model.compilation import on_accelerator
@@ -177,17 +181,10 @@ class SentenceEncoder(KerasMethods):
         return tf.unstack(tf.random.split(seed, count))
 
     def copied(self) -> "SentenceEncoder":
-        """Another encoder on a copy of the backbone; its head is a fresh one.
-
-        Raises:
-            UserError: If the backbone is not as its config describes it.
-        """
+        """Another encoder on a copy of the backbone; its head is a fresh one."""
         backbone = type(self.backbone).from_config(self.backbone.get_config())
-        if len(backbone.weights) != len(self.backbone.weights):
-            raise UserError(
-                "a backbone with LoRA cannot be copied, which a momentum queue needs: "
-                "train all of it"
-            )
+        # Its config does not tell.
+        adapt_like(self.backbone, backbone)
         backbone.set_weights(self.backbone.get_weights())
         return SentenceEncoder(
             backbone,

@@ -75,12 +75,6 @@ class Config(Section):
                 "the same sentence twice; expected objective.kind contrastive, "
                 "data.augmentation none and model.encoders shared"
             )
-        if self.objective.queue_size and self.training.lora_rank:
-            raise ValueError(
-                "objective.queue_size: expected null with training.lora_rank, whose "
-                "backbone has no copy for the queue, received "
-                f"{self.objective.queue_size}"
-            )
         if self.objective.scored and not shared:
             raise ValueError(
                 "model.encoders: expected shared with objective.kind "

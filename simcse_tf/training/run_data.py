@@ -219,7 +219,7 @@ def _check_scores(source: Source, config: Config) -> None:
         raise UserError(
             f"{key}: expected texts alone in data.train, received pairs with scores "
             f"({shown_train(train)}): objective.kind {' or '.join(SCORED_KINDS)} is "
-            "trained on them"
+            "trained on them; data.columns may name the texts alone"
         )
     if config.objective.scored and not source.scored:
         raise UserError(

@@ -133,6 +133,12 @@ def test_both_of_two_encoders_are_adapted(tiny_preset):
         assert not np.array_equal(variable.numpy(), old), variable.path
 
 
+def test_a_copy_of_an_adapted_encoder_embeds_as_it_does(tiny_preset):
+    model = adapted(tiny_preset, alpha=8.0, pooling="avg")
+    change_all(model)
+    np.testing.assert_array_equal(model.copied()(SENTENCES), model(SENTENCES))
+
+
 def test_what_cannot_be_adapted_is_told_in_one_line(tiny_preset):
     model = adapted(tiny_preset)
     with pytest.raises(UserError, match="LoRA is enabled already"):

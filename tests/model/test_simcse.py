@@ -269,7 +269,8 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
 def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
     model = load(tiny_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
-    batch = model.prepare(*map(tf.constant, TRIPLETS))
+    texts = [[f"{text} {mark}" for text in SENTENCES] for mark in "abc"]
+    batch = model.prepare(*map(tf.constant, texts))
     views = [model(batch[name]) for name in column_names(3)]
     expected = contrastive_loss(*views, temperature=0.2, hard_negative_weight=2.0)
     loss = model.train_on_batch(batch, return_dict=True)["loss"]

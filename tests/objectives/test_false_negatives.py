@@ -149,6 +149,12 @@ def test_of_equal_lines_the_positive_alone_is_left():
     assert loss_of(Contrastive(mask_duplicates=False), views, rows) > np.log(16)
 
 
+def test_an_objective_that_was_saved_before_there_was_a_mask_has_none():
+    saved = {"temperature": 0.1, "hard_negative_weight": 0.0, "same_mask": False}
+    assert Contrastive().mask_duplicates
+    assert not Contrastive.from_config(saved).mask_duplicates
+
+
 @pytest.mark.parametrize("columns", [1, 2, 4])
 def test_texts_without_repeats_train_as_if_none_were_left_out(columns):
     views = np.random.default_rng(5).normal(size=(max(columns, 2), 64, 32))

@@ -127,6 +127,18 @@ def test_every_setting_gets_the_same_seeds_and_a_directory_of_its_own(workspace)
     assert str(runs[3].directory.path) == "o/dropout=0.0/seed-42"
 
 
+def test_runs_of_an_older_version_go_on_as_they_began(workspace):
+    base, overrides = str(workspace / "config.json"), [f"output_dir={workspace}/o"]
+    old, new = sweep_plan.plan(base, [{}], 2, overrides)
+    begun = json.loads(old.config.to_json())
+    del begun["objective"]["mask_duplicates"]
+    old.directory.path.mkdir(parents=True)
+    old.directory.config_file.write_text(json.dumps(begun))
+    again = sweep_plan.plan(base, [{}], 2, overrides)
+    assert [run.config.objective.mask_duplicates for run in again] == [False, True]
+    assert again[1] == new
+
+
 def test_the_table_is_mean_and_sample_deviation_over_seeds():
     table = {
         "base": {"STSBenchmark dev": [80.0, 82.0, 81.5], "avg dev": [70.0] * 3},
