@@ -135,30 +135,33 @@ columns = [list(np.roll(texts, shift)) for shift in range(3)]
 columns[2][5] = ""
 views = np.random.default_rng(0).normal(size=(3, len(texts), 16)).astype("float32")
 
-def values(objective, replicas):
-    strategy = strategies[replicas]
-    targets = objective.targets([tf.constant(column) for column in columns], None)
-    rows = len(texts) // replicas
+objectives = [Distillation(teacher, loss) for loss in json.loads(losses)]
+targets = objectives[0].targets([tf.constant(column) for column in columns], None)
+objectives.append(RankingConsistency())
+
+def values(replicas):
+    strategy, rows = strategies[replicas], len(texts) // replicas
 
     @tf.function
     def step():
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
         own = tf.gather(views, first + tf.range(rows), axis=1)
         part = {n: tf.gather(t, first + tf.range(rows)) for n, t in targets.items()}
-        with tf.GradientTape() as tape:
-            tape.watch(own)
-            loss = objective.embedding_loss(own, part)
-            share = loss / replicas
-        return loss, tape.gradient(share, own)
+        results = []
+        for objective in objectives:
+            with tf.GradientTape() as tape:
+                tape.watch(own)
+                loss = objective.embedding_loss(own, part)
+                share = loss / replicas
+            results.append((loss, tape.gradient(share, own)))
+        return results
 
-    loss, gradient = map(strategy.experimental_local_results, strategy.run(step))
-    return float(np.mean(loss)), np.concatenate(gradient, axis=1).tolist()
+    for result in strategy.run(step):
+        loss, gradient = map(strategy.experimental_local_results, result)
+        yield float(np.mean(loss)), np.concatenate(gradient, axis=1).tolist()
 
-objectives = [Distillation(teacher, loss) for loss in json.loads(losses)]
-objectives.append(RankingConsistency())
-results = [[values(objective, replicas) for replicas in (1, int(replicas))]
-           for objective in objectives]
-json.dump(results, open(out, "w"))
+found = zip(*map(values, (1, int(replicas))), strict=True)
+json.dump(list(found), open(out, "w"))
 """
 
 
