@@ -1,13 +1,11 @@
 """Keras' own methods on strings: `fit`, `predict`, and a batch at a time."""
 
-import os
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.model.keras_arguments import (
     BATCH_SIZE,
@@ -20,8 +18,10 @@ from simcse_tf.model.keras_arguments import (
     split,
 )
 from simcse_tf.model.text_datasets import (
+    Problems,
     column_batches,
     is_batched_source,
+    problems_raised,
     text_batches,
 )
 from simcse_tf.model.text_inputs import columns_of, string_tensor
@@ -128,22 +128,25 @@ class KerasMethods(TextModel):
         if validation_split and validation_data is None:
             x, validation_data = split(x, y, validation_split)
             y = None
+        problems: Problems = []
         if validation_data is not None:
             size = validation_batch_size or batch_size
-            validation_data = self._batches(validation_data, None, size)
-        return super().fit(
-            self._batches(x, y, batch_size, shuffle),
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_data=validation_data,
-            # Keras would only warn that it cannot shuffle a data set.
-            shuffle=False,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-        )
+            validation_data = self._batches(validation_data, None, size, problems)
+        batches = self._batches(x, y, batch_size, problems, shuffle)
+        with problems_raised(problems):
+            return super().fit(
+                batches,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_data=validation_data,
+                # Keras would only warn that it cannot shuffle a data set.
+                shuffle=False,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
 
     def evaluate(
         self,
@@ -159,15 +162,17 @@ class KerasMethods(TextModel):
     ) -> Any:
         """The loss without dropout; `x` and `y` as for `fit`."""
         refuse("sample_weight", sample_weight)
-        batches = self._batches(x, y, batch_size or BATCH_SIZE)
-        return super().evaluate(
-            batches,
-            verbose=verbose,
-            steps=steps,
-            callbacks=callbacks,
-            return_dict=return_dict,
-            **kwargs,
-        )
+        problems: Problems = []
+        batches = self._batches(x, y, batch_size or BATCH_SIZE, problems)
+        with problems_raised(problems):
+            return super().evaluate(
+                batches,
+                verbose=verbose,
+                steps=steps,
+                callbacks=callbacks,
+                return_dict=return_dict,
+                **kwargs,
+            )
 
     def predict(
         self,
@@ -201,10 +206,13 @@ class KerasMethods(TextModel):
         model.predict(["A man is playing a guitar."])  # (1, embedding_dim)
         ```
         """
+        problems: Problems = []
         batch_size = batch_size or BATCH_SIZE
         if is_batched_source(x):
             if not has_tokens(getattr(x, "element_spec", None)):
-                x = text_batches(x, batch_size).map(self.preprocess, tf.data.AUTOTUNE)
+                x = text_batches(x, batch_size, problems).map(
+                    self.preprocess, tf.data.AUTOTUNE
+                )
         else:
             text = string_tensor(x)
             if not len(text):
@@ -212,9 +220,11 @@ class KerasMethods(TextModel):
             tokens = self._traced_tokens(text, self.max_length)
             x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
             x = x.map(self.pad, tf.data.AUTOTUNE)
-        return _checked(
-            super().predict(x, verbose=verbose, steps=steps, callbacks=callbacks)
-        )
+        with problems_raised(problems):
+            embeddings = super().predict(
+                x, verbose=verbose, steps=steps, callbacks=callbacks
+            )
+        return _checked(embeddings)
 
     def train_on_batch(
         self,
@@ -245,61 +255,18 @@ class KerasMethods(TextModel):
         features = x if has_tokens(x) else self._features(x)
         return _checked(super().predict_on_batch(features))
 
-    def export(
-        self,
-        filepath: str | os.PathLike[str],
-        format: str = "tf_saved_model",
-        verbose: bool | None = None,
-    ) -> None:
-        """Writes a SavedModel of `predict`, as `keras.Model.export` does.
-
-        `simcse_tf.export.export` writes one for TF Serving: with more signatures,
-        fast for mixed lengths, warmed up and checked.
-
-        Args:
-            filepath: The directory. Its signature `serving_default` maps `text`,
-                string `(n,)`, to `embedding`, float32 `(n, embedding_dim)`.
-            format: string. Only `"tf_saved_model"`: tokens are made by TensorFlow.
-            verbose: Optional bool. Whether to print the signature. Defaults to
-                `None`, which prints it.
-
-        Raises:
-            UserError: If another format is asked for.
-        """
-        if format != "tf_saved_model":
-            raise UserError(
-                f"format: expected tf_saved_model, received {format}: tokens are made "
-                "by TensorFlow's operations"
-            )
-
-        def serve(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"embedding": self.predict_step(self.preprocess(text))}
-
-        archive = keras.export.ExportArchive()
-        text_type = tf.TensorSpec([None], tf.string, "text")
-        archive.add_endpoint("serving_default", serve, [text_type])
-        archive.write_out(str(filepath), verbose=verbose is not False)
-
-    def _trackable_children(
-        self, save_type: str = "checkpoint", **kwargs: Any
-    ) -> dict[str, Any]:
-        # What `tf.saved_model.save` reads. It would write a model that takes no text,
-        # and that TF Serving cannot run.
-        if save_type == "savedmodel":
-            raise UserError(
-                "tf.saved_model.save writes no signature for text: call "
-                "model.export(directory), or simcse_tf.export.export for TF Serving"
-            )
-        children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)
-        return children
-
     def _batches(
-        self, x: Any, y: Any, batch_size: int, shuffle: bool = False
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        problems: Problems,
+        shuffle: bool = False,
     ) -> tf.data.Dataset:
         """Batches of what `prepare` returns."""
         if is_prepared(getattr(x, "element_spec", None)):
             return x
-        batches = column_batches(x, y, batch_size, shuffle)
+        batches = column_batches(x, y, batch_size, shuffle, problems)
         return batches.map(self.prepare, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def _batch(self, x: Any, y: Any) -> Any:

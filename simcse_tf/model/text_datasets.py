@@ -3,7 +3,8 @@
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -11,9 +12,16 @@ import tensorflow as tf
 from simcse_tf.core.errors import UserError
 from simcse_tf.model.text_inputs import Columns, columns_of, named_columns
 
+# What was raised where TensorFlow reads batches.
+Problems: TypeAlias = list[Exception]
+
 
 def column_batches(
-    x: Any, y: Any, batch_size: int, shuffle: bool = False
+    x: Any,
+    y: Any,
+    batch_size: int,
+    shuffle: bool = False,
+    problems: Problems | None = None,
 ) -> tf.data.Dataset:
     """What `fit` takes, as batches of columns.
 
@@ -24,6 +32,7 @@ def column_batches(
         batch_size: int. Not used for what is batched.
         shuffle: bool. Whether to shuffle, every epoch: the examples of what is not a
             data set, the batches of a `PyDataset`. Defaults to `False`.
+        problems: Optional list for `problems_raised`.
 
     Raises:
         UserError: If `x` is something else.
@@ -40,7 +49,7 @@ def column_batches(
                 f"y: expected none beside a {type(x).__name__}, which yields all "
                 "columns itself: (anchors, positives)"
             )
-        return _source_batches(x, batch_size, shuffle)
+        return _source_batches(x, batch_size, problems, shuffle)
     columns = columns_of(x, y)
     size = len(columns[0])
     if size < 2:
@@ -53,12 +62,15 @@ def column_batches(
     return dataset.batch(min(batch_size, size), drop_remainder=True)
 
 
-def text_batches(x: Any, batch_size: int) -> tf.data.Dataset:
+def text_batches(
+    x: Any, batch_size: int, problems: Problems | None = None
+) -> tf.data.Dataset:
     """A data set, generator or `PyDataset` of texts, as batches of one column.
 
     Args:
         x: See `column_batches`. Numbers beside the texts, labels say, are left out.
         batch_size: int. Not used for what is batched.
+        problems: Optional list for `problems_raised`.
 
     Raises:
         UserError: If there are several columns of texts.
@@ -73,7 +85,7 @@ def text_batches(x: Any, batch_size: int) -> tf.data.Dataset:
         others = x.element_spec[1:]
         if not any(each.dtype == tf.string for each in tf.nest.flatten(others)):
             x = x.map(lambda text, *others: text)
-    dataset = _source_batches(x, batch_size, drop_remainder=False)
+    dataset = _source_batches(x, batch_size, problems, drop_remainder=False)
     if len(dataset.element_spec) > 1:
         raise UserError(
             "expected one string a row, received rows of "
@@ -95,15 +107,41 @@ def is_batched_source(x: Any) -> bool:
     return isinstance(x, sources | tf.distribute.DistributedDataset)
 
 
+@contextmanager
+def problems_raised(problems: Problems) -> Iterator[None]:
+    """Raises what went wrong in a generator as it is, not as TensorFlow tells it.
+
+    Args:
+        problems: The list that `column_batches` or `text_batches` got.
+
+    Example:
+
+    ```python
+    with problems_raised(problems):
+        model.fit(dataset)
+    ```
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        if problems:
+            raise problems[0] from None
+        raise
+
+
 def _source_batches(
-    x: Any, batch_size: int, shuffle: bool = False, drop_remainder: bool = True
+    x: Any,
+    batch_size: int,
+    problems: Problems | None,
+    shuffle: bool = False,
+    drop_remainder: bool = True,
 ) -> tf.data.Dataset:
     if isinstance(x, tf.data.Dataset):
         return _of_dataset(x, batch_size, drop_remainder)
     if isinstance(x, keras.utils.PyDataset):
-        return _of_py_dataset(x, shuffle)
+        return _of_py_dataset(x, shuffle, problems)
     if isinstance(x, Iterator):
-        return _of_generator(x)
+        return _of_generator(x, problems)
     raise UserError(
         f"a {type(x).__name__} of strings: expected the tf.data.Dataset that it was "
         "made of, or one of what SimCSE.prepare returns"
@@ -148,15 +186,19 @@ def _graph_columns(spec: Any) -> Callable[..., Columns]:
     return columns
 
 
-def _of_generator(generator: Iterator[Any]) -> tf.data.Dataset:
+def _of_generator(
+    generator: Iterator[Any], problems: Problems | None
+) -> tf.data.Dataset:
     first = next(generator, None)
     if first is None:
         raise UserError("expected a generator of batches, received an empty one")
     batches = itertools.chain([first], generator)
-    return _of_batches(lambda: map(columns_of, batches), columns_of(first))
+    return _of_batches(lambda: map(columns_of, batches), columns_of(first), problems)
 
 
-def _of_py_dataset(x: keras.utils.PyDataset, shuffle: bool) -> tf.data.Dataset:
+def _of_py_dataset(
+    x: keras.utils.PyDataset, shuffle: bool, problems: Problems | None
+) -> tf.data.Dataset:
     def batches() -> Iterator[Columns]:
         x.on_epoch_begin()
         order: Iterable[int] = itertools.count()
@@ -168,14 +210,22 @@ def _of_py_dataset(x: keras.utils.PyDataset, shuffle: bool) -> tf.data.Dataset:
             yield columns_of(x[index])
         x.on_epoch_end()
 
-    dataset = _of_batches(batches, columns_of(x[0]))
+    dataset = _of_batches(batches, columns_of(x[0]), problems)
     if x.num_batches is not None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(x.num_batches))
     return dataset
 
 
 def _of_batches(
-    batches: Callable[[], Iterator[Columns]], first: Columns
+    batches: Callable[[], Iterator[Columns]], first: Columns, problems: Problems | None
 ) -> tf.data.Dataset:
+    def noting() -> Iterator[Columns]:
+        try:
+            yield from batches()
+        except Exception as error:
+            if problems is not None:
+                problems.append(error)
+            raise
+
     signature = tuple(tf.TensorSpec([None], column.dtype) for column in first)
-    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return tf.data.Dataset.from_generator(noting, output_signature=signature)
