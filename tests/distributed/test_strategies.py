@@ -66,7 +66,12 @@ def train(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "replicas"),
-    itertools.product(COLUMNS, (2, 4)),
+    [
+        *itertools.product(COLUMNS, (2,)),
+        ("triplets", 4),
+        pytest.param("sentences", 4, marks=pytest.mark.attack),
+        pytest.param("pairs", 4, marks=pytest.mark.attack),
+    ],
 )
 def test_replicas_compute_the_step_of_one_device(train, kind, replicas):
     one, many = train(kind, 1), train(kind, replicas)
