@@ -35,7 +35,7 @@ class Frame(dict):
         return self.to_numpy()
 
 
-def characters(text, max_length=None):
+def characters(text, max_length=None, prompt=None):
     """One token a character: a pipeline of the real ones takes a second to start."""
     return tf.strings.unicode_decode(text, "UTF-8")[:, :32] % 1000
 
