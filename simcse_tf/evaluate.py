@@ -35,7 +35,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     reading = reading_of(arguments)
     # All of them before one encodes: a wrong name must not cost minutes.
     encoders = [
-        load_encoder(name, progress=True, normalize=False, **reading) for name in names
+        load_encoder(
+            name,
+            truncate_dim=arguments.truncate_dim,
+            progress=True,
+            normalize=False,
+            **reading,
+        )
+        for name in names
     ]
     measured = [
         results.measure(encode, tasks, scoring, progress=True) for encode in encoders
@@ -56,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with writing_output("--json", arguments.json):
             write_json(outputs["--json"], first.scores())
     if arguments.details:
-        keys = ("split", "metric", "aggregation", "fast")
+        keys = ("split", "metric", "aggregation", "fast", "truncate_dim")
         details = {
             **{key: getattr(arguments, key) for key in keys},
             **reading,
@@ -109,6 +116,12 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--fast", action="store_true", help="transfer tasks with 5 folds instead of 10"
+    )
+    parser.add_argument(
+        "--truncate-dim",
+        type=int,
+        metavar="N",
+        help="score the first N dimensions alone; default: all",
     )
     parser.add_argument(
         "--compare", metavar="MODEL", help="a second model, read by the same flags"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoding.batches import (
     CPU_LIMITS,
@@ -21,6 +22,7 @@ from simcse_tf.encoding.batches import (
     whole_batches,
 )
 from simcse_tf.encoding.tokens import Tokens, distinct_tokens
+from simcse_tf.quantization import truncate
 
 if TYPE_CHECKING:
     from simcse_tf.evaluation.caching import Encoder
@@ -299,6 +301,7 @@ def load_encoder(
     pooling: str | None = None,
     max_length: int | None = None,
     prompt_name: str | None = None,
+    truncate_dim: int | None = None,
     progress: bool = False,
     normalize: bool = True,
 ) -> Encoder:
@@ -313,6 +316,8 @@ def load_encoder(
         max_length: Optional int. Tokens a sentence is cut at.
         prompt_name: Optional string. Which of the checkpoint's prompts is used, in
             place of its default.
+        truncate_dim: Optional int. How many of an embedding's dimensions are kept, the
+            first ones. Defaults to `None`: all.
         progress: bool. Whether stderr shows how a foreign model was read, and progress
             bars. Defaults to `False`.
         normalize: bool. Whether rows are l2-normalized. Defaults to `True`.
@@ -321,7 +326,7 @@ def load_encoder(
         A function from a list of n strings to a float32 array `(n, embedding_dim)`.
 
     Raises:
-        UserError: If the model cannot be loaded.
+        UserError: If the model cannot be loaded, or has fewer dimensions.
 
     Example:
 
@@ -340,4 +345,14 @@ def load_encoder(
     length = max_length or longest_input(loaded.backbone)
     if progress:
         say_how_read(loaded, model, length)
-    return encoder(loaded, length, progress, normalize)
+    encode = encoder(loaded, length, progress, normalize)
+    if truncate_dim is None:
+        return encode
+    if not 1 <= truncate_dim <= loaded.embedding_dim:
+        raise UserError(
+            f"{model}: expected 1 to {loaded.embedding_dim} dimensions, which its "
+            f"embeddings have, received {truncate_dim}"
+        )
+    if normalize:
+        return lambda sentences: truncate(encode(sentences), truncate_dim)
+    return lambda sentences: encode(sentences)[:, :truncate_dim]

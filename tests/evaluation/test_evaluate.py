@@ -96,6 +96,19 @@ def loaded_once():
 
 
 @pytest.mark.slow
+def test_the_first_dimensions_alone_may_be_scored(small_preset, tmp_path):
+    data, out = write_tasks(tmp_path / "data"), tmp_path / "out.json"
+    flags = ["--pooling", "avg", "--data", data, "--tasks", "stsb", "--json", out]
+    run("--model", small_preset, "--truncate-dim", 3, *flags)
+    pairs = sts.load_task(data, "STSBenchmark", "test")
+    encode = raw_encoder(small_preset)
+    scores = sts.evaluate_pairs(lambda s: encode(s)[:, :3], {"STSBenchmark": pairs})
+    assert json.loads(out.read_text()) == pytest.approx(scores)
+    with pytest.raises(UserError, match="expected 1 to 16 dimensions, .* received 17"):
+        run("--model", small_preset, "--truncate-dim", 17, *flags)
+
+
+@pytest.mark.slow
 def test_sts_and_transfer_tasks_of_two_models_in_one_run(
     small_preset, tmp_path, capsys
 ):
