@@ -56,7 +56,7 @@ def embeddings(model):
 @pytest.fixture
 def answered(embeddings, monkeypatch):
     """`export` knows the model's answers."""
-    monkeypatch.setattr(warmup, "answers", lambda model: embeddings)
+    monkeypatch.setattr(warmup, "answers", lambda model, prompt: embeddings)
 
 
 @pytest.fixture

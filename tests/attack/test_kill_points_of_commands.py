@@ -68,12 +68,12 @@ def encode(model, embeddings, monkeypatch):
         for block in blocks:
             yield np.stack([embeddings[line] for line in block])
 
-    fingerprint = file._fingerprint(model)
+    fingerprint = file.model_fingerprint(model)
     monkeypatch.setattr(bulk, "BLOCK", 2)
     monkeypatch.setattr(steady_lines, "_BLOCK", 3)
     monkeypatch.setattr(file, "encode_blocks", look_up)
     monkeypatch.setattr(file, "pays_to_compile", lambda model, lines: False)
-    monkeypatch.setattr(file, "_fingerprint", lambda model: fingerprint)
+    monkeypatch.setattr(file, "model_fingerprint", lambda model: fingerprint)
     return lambda path, name: file.encode_file(
         model, str(path / name), str(path / "o.npy")
     )

@@ -267,7 +267,7 @@ IN_EVALUATION = functools.partial(
 )
 IN_LOADING = functools.partial(terminate_in, "simcse_tf.training.run", "build_model")
 IN_FINAL_EVALUATION = functools.partial(
-    terminate_in, "simcse_tf.training.run", "load_encoder"
+    terminate_in, "simcse_tf.training.evaluation", "load_encoder"
 )
 
 
