@@ -14,6 +14,8 @@ from simcse_tf.core.json_files import shortened
 from simcse_tf.training.run_directory import STATE_FILE, RunDirectory
 
 _PROGRESS = "progress"
+# In it, how many arrays stand beside it.
+_ARRAYS = "arrays"
 
 
 @dataclass
@@ -115,7 +117,9 @@ def save_state(
     save_state(directory, Progress(step=500), arrays)
     ```
     """
-    named: dict[str, Any] = {_PROGRESS: json.dumps(asdict(progress)), **arrays}
+    # Damage to the archive's list of contents may hide some of them.
+    about = json.dumps({**asdict(progress), _ARRAYS: len(arrays)})
+    named: dict[str, Any] = {_PROGRESS: about, **arrays}
     np.savez(checkpoint / STATE_FILE, **named)
 
 
@@ -154,6 +158,10 @@ def _read_arrays(checkpoint: Path, names: list[str] | None = None) -> dict[str, 
     with np.load(checkpoint / STATE_FILE) as saved:
         arrays = {name: saved[name] for name in names or saved.files}
     _progress(arrays[_PROGRESS])
+    # A checkpoint of an older version does not say.
+    expected = json.loads(str(arrays[_PROGRESS])).get(_ARRAYS)
+    if names is None and expected not in (None, len(arrays) - 1):
+        raise ValueError(f"it lists {len(arrays) - 1} of {expected} arrays")
     return arrays
 
 
