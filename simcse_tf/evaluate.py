@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = load_tasks(found, wanted, arguments.split)
 
     from simcse_tf.encoding.arguments import reading_of
-    from simcse_tf.encoding.bulk import load_encoder
+    from simcse_tf.encoding.model_encoder import load_encoder
 
     reading = reading_of(arguments)
     # All of them before one encodes: a wrong name must not cost minutes.

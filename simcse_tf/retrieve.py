@@ -8,7 +8,7 @@ from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of
-from simcse_tf.encoding.bulk import load_encoder
+from simcse_tf.encoding.model_encoder import load_encoder
 from simcse_tf.encoding.texts import load_sentences
 
 

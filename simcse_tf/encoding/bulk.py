@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoding.batches import (
     CPU_LIMITS,
@@ -22,10 +21,8 @@ from simcse_tf.encoding.batches import (
     whole_batches,
 )
 from simcse_tf.encoding.tokens import Tokens, distinct_tokens
-from simcse_tf.quantization import truncate
 
 if TYPE_CHECKING:
-    from simcse_tf.evaluation.caching import Encoder
     from simcse_tf.model.simcse import SimCSE
 
 Texts: TypeAlias = Sequence[str] | Sequence[bytes] | np.ndarray
@@ -264,95 +261,3 @@ def _one_ahead(
             yield ahead.popleft().result()
     if ahead:
         yield ahead.popleft().result()
-
-
-def encoder(
-    model: SimCSE,
-    max_length: int | None = None,
-    progress: bool = False,
-    normalize: bool = True,
-) -> Callable[[list[str]], np.ndarray]:
-    """`encode` of one model as a function of the sentences alone.
-
-    Args:
-        model: A `simcse_tf.SimCSE`.
-        max_length: Optional int. As for `encode`.
-        progress: bool. As for `encode`.
-        normalize: bool. As for `encode`.
-
-    Example:
-
-    ```python
-    evaluate_pairs(encoder(model), {"STSBenchmark": pairs})
-    ```
-    """
-    return lambda sentences: encode(
-        model,
-        sentences,
-        max_length=max_length,
-        progress=progress,
-        normalize=normalize,
-    )
-
-
-def load_encoder(
-    model: str,
-    *,
-    pooling: str | None = None,
-    max_length: int | None = None,
-    prompt_name: str | None = None,
-    truncate_dim: int | None = None,
-    progress: bool = False,
-    normalize: bool = True,
-) -> Encoder:
-    """Loads a model as a function of sentences alone, for evaluation.
-
-    Sentences are cut where the backbone has no more positions, not at the model's own
-    `max_length`, as in the paper's code.
-
-    Args:
-        model: string. What `SimCSE.from_preset` takes.
-        pooling: Optional string. The pooler in place of the checkpoint's own.
-        max_length: Optional int. Tokens a sentence is cut at.
-        prompt_name: Optional string. Which of the checkpoint's prompts is used, in
-            place of its default.
-        truncate_dim: Optional int. How many of an embedding's dimensions are kept, the
-            first ones. Defaults to `None`: all.
-        progress: bool. Whether stderr shows how a foreign model was read, and progress
-            bars. Defaults to `False`.
-        normalize: bool. Whether rows are l2-normalized. Defaults to `True`.
-
-    Returns:
-        A function from a list of n strings to a float32 array `(n, embedding_dim)`.
-
-    Raises:
-        UserError: If the model cannot be loaded, or has fewer dimensions.
-
-    Example:
-
-    ```python
-    encode = load_encoder("runs/mine/best")
-    encode(["A man is playing a guitar."]).shape  # (1, 768)
-    ```
-    """
-    from simcse_tf.encoders.base import longest_input
-    from simcse_tf.encoding.arguments import say_how_read
-    from simcse_tf.model.simcse import SimCSE
-
-    loaded = SimCSE.from_preset(
-        model, pooling=pooling, max_length=max_length, prompt_name=prompt_name
-    )
-    length = max_length or longest_input(loaded.backbone)
-    if progress:
-        say_how_read(loaded, model, length)
-    encode = encoder(loaded, length, progress, normalize)
-    if truncate_dim is None:
-        return encode
-    if not 1 <= truncate_dim <= loaded.embedding_dim:
-        raise UserError(
-            f"{model}: expected 1 to {loaded.embedding_dim} dimensions, which its "
-            f"embeddings have, received {truncate_dim}"
-        )
-    if normalize:
-        return lambda sentences: truncate(encode(sentences), truncate_dim)
-    return lambda sentences: encode(sentences)[:, :truncate_dim]

@@ -30,6 +30,7 @@ class CachingEncoder:
     def __init__(self, encode: Encoder):
         self._encode = encode
         self._rows: dict[str, int] = {}
+        self._roles: dict[str, CachingEncoder] = {}
         self._embeddings = np.empty((0, 0), np.float32)
 
     def __call__(self, sentences: Sequence[str]) -> np.ndarray:
@@ -49,6 +50,18 @@ class CachingEncoder:
         if new:
             self._add(new)
         return self._embeddings[[self._rows[sentence] for sentence in sentences]]
+
+    def of_role(self, role: str) -> "CachingEncoder":
+        """The encoder of one side of a search, `"query"` or `"document"`.
+
+        That is the one that the encoder's own `of_role` returns, if it has one: a model
+        may have a prompt for each side.
+        """
+        of_role = getattr(self._encode, "of_role", None)
+        other = of_role(role) if of_role else self._encode
+        if other is self._encode:
+            return self
+        return self._roles.setdefault(role, CachingEncoder(other))
 
     def _add(self, sentences: list[str]) -> None:
         added = np.asarray(self._encode(sentences))

@@ -143,17 +143,18 @@ def measure_sets(encode: Encoder, sets: Sets) -> dict[str, np.ndarray]:
     once = encode if isinstance(encode, CachingEncoder) else CachingEncoder(encode)
     found: dict[str, np.ndarray] = {}
     for name, own in sets.items():
+        if isinstance(own, RetrievalSet):
+            for metric, values in _ranked(once, own).items():
+                found[f"{name}:{metric}"] = values
+            continue
         # In one call, which an encoder can sort by length.
         once(texts_of(own))
         if isinstance(own, Pairs):
             found[name] = sts.cosine_similarity(
                 once(own.sentences_a), once(own.sentences_b)
             )
-        elif isinstance(own, Triplets):
-            found[name] = _is_right(once, own)
         else:
-            for metric, values in _ranked(once, own).items():
-                found[f"{name}:{metric}"] = values
+            found[name] = _is_right(once, own)
     return found
 
 
@@ -286,9 +287,13 @@ def _is_right(encode: CachingEncoder, own: Triplets) -> np.ndarray:
 def _ranked(encode: CachingEncoder, own: RetrievalSet) -> dict[str, np.ndarray]:
     names = list(own.documents)
     # One more, since the query may be among them.
+    queries, documents = encode.of_role("query"), encode.of_role("document")
+    if queries is documents:
+        # In one call, which an encoder can sort by length.
+        encode(texts_of(own))
     places, cosines = top_k(
-        encode(list(own.queries.values())),
-        encode(list(own.documents.values())),
+        queries(list(own.queries.values())),
+        documents(list(own.documents.values())),
         ranking.DEPTH + 1,
     )
     gains = np.zeros((len(own), ranking.DEPTH))

@@ -62,7 +62,8 @@ def examples(
 
     Args:
         models: The encoder of each model by its name: it maps n strings to an array
-            `(n, dim)`, and is called once.
+            `(n, dim)`, and is called once. One with a method `of_role` is asked for
+            those of queries and of documents.
         queries: At least one sentence.
         corpus: At least one sentence.
         k: int. Sentences for each query; fewer where the corpus has fewer. Defaults
@@ -87,9 +88,11 @@ def examples(
     found: list[Example] = [Example(query, {}) for query in queries]
     for name, encode in models.items():
         once = CachingEncoder(encode)
-        once([*answers, *queries])
+        of_queries, of_answers = once.of_role("query"), once.of_role("document")
+        if of_queries is of_answers:
+            once([*answers, *queries])
         # One more than asked for, since the query may be among them.
-        indices, cosines = top_k(once(queries), once(answers), k + 1)
+        indices, cosines = top_k(of_queries(queries), of_answers(answers), k + 1)
         for example, numbers, values in zip(found, indices, cosines, strict=True):
             hits = [
                 Hit(answers[number], float(value))

@@ -10,7 +10,7 @@ from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
 from simcse_tf.core.outputs import output_file, writing_output
-from simcse_tf.encoding.bulk import load_encoder
+from simcse_tf.encoding.model_encoder import load_encoder
 from simcse_tf.evaluation import results, retrieval
 from simcse_tf.evaluation.caching import CachingEncoder
 from simcse_tf.evaluation.tasks import Data

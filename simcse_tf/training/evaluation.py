@@ -10,7 +10,7 @@ import keras
 from simcse_tf.core.errors import NotFinite
 from simcse_tf.core.json_files import write_json
 from simcse_tf.encoders.base import longest_input
-from simcse_tf.encoding.bulk import encoder, load_encoder
+from simcse_tf.encoding.model_encoder import ModelEncoder, load_encoder
 from simcse_tf.evaluation import geometry, results, score_tables
 from simcse_tf.evaluation.own_sets import RetrievalSet
 from simcse_tf.evaluation.sts import Encoder
@@ -212,7 +212,7 @@ def final_scores(config: Config, model: SimCSE, data: RunData) -> Scores:
 
 
 def _encoder(model: SimCSE, progress: bool = False) -> Encoder:
-    return encoder(model, longest_input(model.backbone), progress)
+    return ModelEncoder(model, longest_input(model.backbone), progress=progress)
 
 
 def _check_embeds(model: SimCSE, config: Config, last_step: int) -> None:

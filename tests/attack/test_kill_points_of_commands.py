@@ -18,7 +18,7 @@ from simcse_tf.client import __main__ as client
 from simcse_tf.core import steady_lines
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar
-from simcse_tf.encoding import bulk, file
+from simcse_tf.encoding import bulk, file, model_encoder
 from simcse_tf.training.sweep_summary import write_summary
 
 STEPS = {"in.txt": 8, "other.txt": 4}
@@ -120,7 +120,7 @@ def find(embeddings, monkeypatch):
 @pytest.fixture
 def score(embeddings, monkeypatch):
     monkeypatch.setattr(
-        bulk, "load_encoder", lambda *args, **kwargs: as_encoder(embeddings)
+        model_encoder, "load_encoder", lambda *args, **kwargs: as_encoder(embeddings)
     )
 
     return lambda path, name: evaluate.main(

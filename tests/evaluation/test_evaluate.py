@@ -12,7 +12,7 @@ from support.models import MINILM, ROOT, SENTENCES, make_preset
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import longest_input
-from simcse_tf.encoding import bulk
+from simcse_tf.encoding import model_encoder
 from simcse_tf.evaluate import main
 from simcse_tf.evaluation import significance, sts, transfer
 
@@ -84,14 +84,16 @@ def write_tasks(root):
 def raw_encoder(preset):
     """What the command line is to take: embeddings as they come, sentences not cut."""
     model = SimCSE.from_preset(str(preset), pooling="avg")
-    return bulk.encoder(model, longest_input(model.backbone), normalize=False)
+    length = longest_input(model.backbone)
+    return model_encoder.ModelEncoder(model, length, normalize=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once():
     """Keeps each model from one command to the next."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "load_encoder", functools.cache(bulk.load_encoder))
+        cached = functools.cache(model_encoder.load_encoder)
+        patch.setattr(model_encoder, "load_encoder", cached)
         yield
 
 

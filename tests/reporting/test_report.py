@@ -14,7 +14,7 @@ from support.models import SENTENCES
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar
-from simcse_tf.encoding.bulk import encoder
+from simcse_tf.encoding.model_encoder import ModelEncoder
 from simcse_tf.evaluation import (
     geometry,
     results,
@@ -221,7 +221,7 @@ def reference(workspace):
     models = {}
     for name in ("one", "other"):
         model = SimCSE.from_preset(str(workspace / name / "best"))
-        models[name] = encoder(model, 64)
+        models[name] = ModelEncoder(model, 64)
     return models
 
 
@@ -461,7 +461,7 @@ def test_own_data_have_a_table_with_differences(workspace, tmp_path, no_figures)
     assert list(rows) == ["Score", "mine", "tri", "Avg."]
     own = load_tasks(find_data(data["mine"])).own["pairs"]
     encoders = [
-        encoder(SimCSE.from_preset(str(workspace / name / "best")), 64)
+        ModelEncoder(SimCSE.from_preset(str(workspace / name / "best")), 64)
         for name in ("one", "other")
     ]
     one, other = (results.evaluate(e, Tasks(own={"m": own}))["m"] for e in encoders)

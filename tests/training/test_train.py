@@ -12,7 +12,7 @@ from support.models import ROOT, make_workspace
 from support.runs import metrics, same_but_for_time
 
 from simcse_tf import SimCSE
-from simcse_tf.encoding.bulk import encoder
+from simcse_tf.encoding.model_encoder import ModelEncoder
 from simcse_tf.evaluation import geometry, sts
 from simcse_tf.training import callbacks
 from simcse_tf.training.optimizer import LinearDecay
@@ -73,7 +73,7 @@ def test_a_run_writes_config_metrics_models_and_scores(workspace):
     best = SimCSE.from_preset(str(out / "best"))
     top = max(line.get("dev_STSBenchmark", -100) for line in lines)
     senteval = workspace / "senteval"
-    found = sts.evaluate_sts(encoder(best), senteval, ["STSBenchmark"], "dev")
+    found = sts.evaluate_sts(ModelEncoder(best), senteval, ["STSBenchmark"], "dev")
     assert found["STSBenchmark"] == pytest.approx(top, abs=1e-6)
     assert f"{top:.2f} on dev" in done.stdout
 
@@ -141,7 +141,7 @@ def test_geometry_is_logged_from_the_first_step_on_and_the_test_can_be_left_out(
     assert [line["step"] for line in lines if "alignment" in line] == [1, 4, 6]
     model = SimCSE.from_preset(str(workspace / "run" / "last"))
     pairs = sts.load_task(workspace / "senteval", "STSBenchmark", "dev")
-    found = geometry.stsb_geometry(encoder(model), pairs)
+    found = geometry.stsb_geometry(ModelEncoder(model), pairs)
     assert lines[-1]["alignment"] == pytest.approx(found["alignment"], abs=1e-5)
     assert lines[-1]["uniformity"] == pytest.approx(found["uniformity"], abs=1e-5)
     assert not (workspace / "run" / "test.json").exists()
