@@ -519,43 +519,51 @@ BODY = 8 * 2**20 - 100
 VALUES = BODY // 64 - 10
 
 
-@pytest.mark.attack
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [
-        (["Content-Encoding: gzip"], gzip.compress(text_of(20_000_000), mtime=0)),
-        (["Content-Encoding: gzip"], gzip.compress(text_of(100_000_000), mtime=0)),
-        (["Content-Encoding: gzip"], gzip.compress(text_of(BODY), mtime=0)),
-        ([], text_of(50_000_000)),
-        ([], text_of(BODY)),
-        ([], text_of(BODY, b"a sentence of 25 letters, ")),
-        ([], text_of(BODY, "é".encode())),
-        ([], text_of(BODY, b"a" * 100_000 + "🎸".encode())),
-        ([], text_of(BODY, b"\\u00e9")),
-        ([], list_of(b"[]", 20_000_000)),
-        ([], list_of(b"[]", VALUES * 3 // 2)),
-        ([], list_of(b"{}", VALUES * 3 // 2)),
-        ([], list_of(b"1.5", VALUES * 4)),
-        ([], list_of(b'"ab"', VALUES * 5)),
-        ([], list_of(b'{"b64":"YQ=="}', VALUES // 2 * 15)),
-        ([], b'{"inputs": {%s}}' % b",".join(b'"%d":1' % i for i in range(VALUES))),
-        ([], b'{"instances": [%s]}' % (b"1" * BODY)),
-        ([], b'{"instances": [1.%s]}' % (b"1" * BODY)),
-        ([], b'{"instances": ["a"], "signature_name": "%s"}' % (b"a" * BODY)),
-        ([], b'{"instances": %s' % (b"[" * BODY)),
-        (None, in_chunks(b"a" * 100_000, 1)),
-        (None, in_chunks(b"a" * 1_000_000, 20)),
-        (None, in_chunks(b"a" * 8_000_000, 64)),
-    ],
-    ids=lambda it: (
-        f"{len(it)} bytes, {it[:30]!r}" if isinstance(it, bytes) else str(it)
+GZIP = ["Content-Encoding: gzip"]
+NUMBERED = range(VALUES)
+# Made when they are sent: they are 300 MB.
+BODIES = {
+    "gzip of 20 MB": (GZIP, lambda: gzip.compress(text_of(20_000_000))),
+    "gzip of 100 MB": (GZIP, lambda: gzip.compress(text_of(100_000_000))),
+    "gzip of 8 MiB": (GZIP, lambda: gzip.compress(text_of(BODY))),
+    "text of 50 MB": ([], lambda: text_of(50_000_000)),
+    "one word": ([], lambda: text_of(BODY)),
+    "words": ([], lambda: text_of(BODY, b"a sentence of 25 letters, ")),
+    "two bytes a letter": ([], lambda: text_of(BODY, "é".encode())),
+    "a rare letter": ([], lambda: text_of(BODY, b"a" * 100_000 + "🎸".encode())),
+    "escapes": ([], lambda: text_of(BODY, b"\\u00e9")),
+    "20 MB of lists": ([], lambda: list_of(b"[]", 20_000_000)),
+    "lists": ([], lambda: list_of(b"[]", VALUES * 3 // 2)),
+    "objects": ([], lambda: list_of(b"{}", VALUES * 3 // 2)),
+    "numbers": ([], lambda: list_of(b"1.5", VALUES * 4)),
+    "texts": ([], lambda: list_of(b'"ab"', VALUES * 5)),
+    "base64": ([], lambda: list_of(b'{"b64":"YQ=="}', VALUES // 2 * 15)),
+    "keys": (
+        [],
+        lambda: b'{"inputs": {%s}}' % b",".join(b'"%d":1' % i for i in NUMBERED),
     ),
-)
-def test_no_body_hurts(large_server, headers, body):
+    "a long integer": ([], lambda: b'{"instances": [%s]}' % (b"1" * BODY)),
+    "a long fraction": ([], lambda: b'{"instances": [1.%s]}' % (b"1" * BODY)),
+    "a long name": (
+        [],
+        lambda: b'{"instances": ["a"], "signature_name": "%s"}' % (b"a" * BODY),
+    ),
+    "depth": ([], lambda: b'{"instances": %s' % (b"[" * BODY)),
+    "chunks of a byte": (None, lambda: in_chunks(b"a" * 100_000, 1)),
+    "chunks of 20 bytes": (None, lambda: in_chunks(b"a" * 1_000_000, 20)),
+    "chunks of 64 bytes": (None, lambda: in_chunks(b"a" * 8_000_000, 64)),
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("kind", BODIES)
+def test_no_body_hurts(large_server, kind):
+    headers, make = BODIES[kind]
+    body = make()
     length = None if headers is None else len(body)
     head = post(length, *(headers or []))
     measure(
-        f"bodies of {len(body)} bytes, {body[:30]!r}",
+        f"{kind}, {len(body)} bytes",
         large_server,
         lambda: send(large_server.rest_port, head, [body]),
     )
