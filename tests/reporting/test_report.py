@@ -379,7 +379,7 @@ def test_figures_are_files_and_images_for_both_schemes(page, outline):
 def test_each_model_encodes_every_sentence_once(
     workspace, tmp_path, monkeypatch, no_figures
 ):
-    from simcse_tf.encoding import bulk as encode_module
+    from simcse_tf.encoding import model_encoder as encode_module
 
     batches = []
     encode = encode_module.encode
