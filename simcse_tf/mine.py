@@ -172,14 +172,13 @@ def _texts(source: Source, name: str, columns: int) -> list[tuple[str, ...]]:
 def _embeddings(model: SimCSE, prompt: str | None, texts: Sequence[str]) -> np.ndarray:
     from simcse_tf.checkpoints.hugging_face import prompt_of
     from simcse_tf.encoding.bulk import encode
+    from simcse_tf.evaluation.caching import CachingEncoder
 
     name = str(model.preset)
-    distinct = list(dict.fromkeys(texts))
-    places = {text: place for place, text in enumerate(distinct)}
     text = None if prompt is None else prompt_of(model.prompts, prompt, name)
+    once = CachingEncoder(lambda distinct: encode(model, distinct, progress=True))
     with model.behind(text):
-        embeddings = encode(model, distinct, progress=True)
-    return embeddings[[places[text] for text in texts]]
+        return once(texts)
 
 
 def _known(

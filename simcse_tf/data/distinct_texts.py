@@ -6,12 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from simcse_tf.data.base import Row, Source, origins_of
-from simcse_tf.objectives.text_embeddings import fingerprints
+from simcse_tf.objectives.text_embeddings import NEVER_ABSENT, fingerprints
 
 # Rows that are read at a time.
 _BLOCK = 16384
-# Behind these columns an empty string is a hard negative that a row lacks.
-_NEVER_ABSENT = 2
 
 
 class DistinctTexts:
@@ -96,5 +94,5 @@ def _blocks(source: Source) -> Iterator[tuple[int, list[Row]]]:
 def _are_there(cells: list[bytes], columns: int) -> np.ndarray:
     """Which texts of some rows are not hard negatives that are lacking."""
     empty = np.fromiter((not text for text in cells), bool, len(cells))
-    empty.reshape(-1, columns)[:, :_NEVER_ABSENT] = False
+    empty.reshape(-1, columns)[:, :NEVER_ABSENT] = False
     return ~empty

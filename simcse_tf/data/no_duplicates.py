@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.data.base import Source
 from simcse_tf.data.distinct_batches import distinct_batches
 from simcse_tf.data.permutation import permutation
+from simcse_tf.objectives.text_embeddings import fingerprints
 
 # Examples that are read at a time.
 _CHUNK = 8192
@@ -129,7 +129,6 @@ def _hashes(source: Source, epoch: int) -> Iterator[np.ndarray]:
         rows = source.read(range(start, min(start + _CHUNK, len(source))), epoch)
         texts = [text for row in rows for text in row[: source.columns]]
         # Not Python's own hash, which is another one in each process.
-        digests = [hashlib.blake2b(text, digest_size=8).digest() for text in texts]
-        hashes = np.frombuffer(b"".join(digests), np.uint64).copy()
+        hashes = fingerprints(texts).copy()
         hashes[[not text for text in texts]] = 0
         yield hashes

@@ -63,10 +63,7 @@ def format_sts(
     for title, result in zip(titles, results, strict=True):
         rows += _estimate_rows(title, result.estimates)
     if comparisons:
-        differences = {
-            task: Estimate(found.difference, found.low, found.high)
-            for task, found in comparisons.items()
-        }
+        differences = {task: _difference(c) for task, c in comparisons.items()}
         p_values = {task: f"{found.p_value:.3f}" for task, found in comparisons.items()}
         rows += [*_estimate_rows("difference", differences), ("p", p_values)]
     return format_rows(rows, sts.LABELS)
@@ -102,9 +99,8 @@ def format_own(
         }
         if comparisons:
             found = comparisons[name]
-            difference = Estimate(found.difference, found.low, found.high)
             cells |= {
-                "difference": _with_interval(difference),
+                "difference": _with_interval(_difference(found)),
                 "p": f"{found.p_value:.3f}",
             }
         rows.append(("Avg." if name == AVERAGE else name, cells))
@@ -172,3 +168,7 @@ def _estimate_rows(title: str, estimates: Mapping[str, Estimate]) -> list[Row]:
         ("95% from", {task: estimate.low for task, estimate in estimates.items()}),
         ("      to", {task: estimate.high for task, estimate in estimates.items()}),
     ]
+
+
+def _difference(found: Comparison) -> Estimate:
+    return Estimate(found.difference, found.low, found.high)

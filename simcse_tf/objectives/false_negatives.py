@@ -71,9 +71,26 @@ def duplicates(ids: tf.Tensor, all_ids: tf.Tensor) -> tf.Tensor:
     ```
     """
     candidates = _candidates(all_ids)
-    # The positive of a single sentence is the sentence itself.
-    anchor, positive = ids[:, :1], ids[:, :2][:, -1:]
+    anchor, positive = tf.split(pair_ids(ids), 2, axis=1)
     return (candidates == anchor) | (candidates == positive)
+
+
+def pair_ids(ids: tf.Tensor) -> tf.Tensor:
+    """The ids of anchors and positives; a single sentence is both.
+
+    Args:
+        ids: int64 tensor of shape `(n, columns)`; see `text_ids`.
+
+    Returns:
+        int64 tensor of shape `(n, 2)`.
+
+    Example:
+
+    ```python
+    pair_ids(tf.constant([[7], [8]], tf.int64))  # [[7, 7], [8, 8]]
+    ```
+    """
+    return tf.concat([ids[:, :1], ids[:, :2][:, -1:]], axis=1)
 
 
 def near_positive(

@@ -8,6 +8,7 @@ import tensorflow as tf
 from simcse_tf.distributed import collectives
 from simcse_tf.objectives.base import EncoderCopy, Trainable
 from simcse_tf.objectives.defaults import MOMENTUM
+from simcse_tf.objectives.false_negatives import pair_ids
 from simcse_tf.objectives.negatives import Negatives
 from simcse_tf.objectives.views import Views, as_one_batch, micro_batch
 
@@ -63,7 +64,7 @@ class MomentumQueue(Negatives):
         queued = tf.convert_to_tensor(self._queue.embeddings)
         left_out = tf.reduce_all(queued == 0.0, axis=-1)[None]
         if ids is not None:
-            own_ids, queued_ids = _two_ids(ids), tf.convert_to_tensor(self._queue.ids)
+            own_ids, queued_ids = pair_ids(ids), tf.convert_to_tensor(self._queue.ids)
             same = own_ids[:, None, :, None] == queued_ids[None, :, None, :]
             left_out |= tf.reduce_any(same, axis=[2, 3])
         return queued[:, : positives.shape[-1]], left_out
@@ -75,7 +76,7 @@ class MomentumQueue(Negatives):
         queued = [tf.where(finite, embeddings, 0.0)]
         if ids is None:
             ids = tf.zeros([tf.shape(views["token_ids"])[1], 1], tf.int64)
-        queued.append(collectives.gather(_two_ids(ids)))
+        queued.append(collectives.gather(pair_ids(ids)))
         variables = [*self._queue.weights, *self._weights]
         tensors = [
             tf.concat([new, tf.convert_to_tensor(old)], axis=0)[: self.size]
@@ -121,8 +122,3 @@ class _Queue(keras.layers.Layer):
 def _weights(encoder: EncoderCopy) -> list[keras.Variable]:
     head = encoder.head.weights if encoder.head is not None else []
     return [*encoder.backbone.weights, *head]
-
-
-def _two_ids(ids: tf.Tensor) -> tf.Tensor:
-    """Those of anchors and positives; a single sentence is both."""
-    return tf.concat([ids[:, :1], ids[:, :2][:, -1:]], axis=1)

@@ -27,7 +27,7 @@ FINGERPRINTS_FILE = "fingerprints.npy"
 EMBEDDINGS_FILE = "embeddings.npy"
 
 # Anchor and positive are always there; a hard negative behind them may be lacking.
-_NEVER_ABSENT = 2
+NEVER_ABSENT = 2
 # Of a text that a message shows.
 _MOST_SHOWN = 80
 
@@ -101,7 +101,7 @@ class TextEmbeddings:
         marks = fingerprints(wanted)
         places = np.minimum(np.searchsorted(self._known, marks), len(self._known) - 1)
         absent = texts == b""
-        absent[:, :_NEVER_ABSENT] = False
+        absent[:, :NEVER_ABSENT] = False
         unknown = (self._known[places] != marks) & ~absent.ravel()
         if unknown.any():
             text = wanted[int(np.argmax(unknown))].decode("utf-8", "replace")
