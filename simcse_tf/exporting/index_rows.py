@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +12,6 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.exporting.manifest import ExportedIndex
 from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.manifest import MANIFEST_FILE, read_manifest
-from simcse_tf.indexing.querying import check_same_embeddings
-
-if TYPE_CHECKING:
-    from simcse_tf.model.simcse import SimCSE
-
-FLAG = "--index"
-_SHOWN = 12  # characters of a fingerprint
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,13 @@ class IndexRows:
     metadata: np.ndarray | None
     about: ExportedIndex
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes all of it has."""
+        strings = [self.ids, self.texts]
+        strings += [] if self.metadata is None else [self.metadata]
+        return int(self.vectors.nbytes) + sum(len(it) for each in strings for it in each)
+
 
 def rows_of(index: Index) -> IndexRows:
     """Reads the rows of an index.
@@ -65,7 +63,7 @@ def rows_of(index: Index) -> IndexRows:
     """
     digest = sha256(index.directory / MANIFEST_FILE)
     if read_manifest(index.directory) != index.manifest:
-        raise UserError(f"{FLAG}: {index.directory} has changed meanwhile: try again")
+        raise UserError(f"{index.directory} has changed meanwhile: try again")
     rows = np.flatnonzero(index.live)
     texts = index.texts(rows)
     if index.manifest.has_texts:
@@ -73,7 +71,7 @@ def rows_of(index: Index) -> IndexRows:
         kept = np.sort(np.fromiter(first.values(), np.int64, len(first)))
         rows, texts = rows[kept], [texts[place] for place in kept]
     if not len(rows):
-        raise UserError(f"{FLAG}: {index.directory} has no rows: expected one or more")
+        raise UserError(f"{index.directory} has no rows: expected one or more")
     metadata = None
     if index.manifest.columns:
         found = index.metadata(rows)
@@ -89,40 +87,9 @@ def rows_of(index: Index) -> IndexRows:
             rows=len(rows),
             dimensions=index.dimension,
             vectors=index.manifest.dtype,
+            has_metadata=metadata is not None,
         ),
     )
-
-
-def check_same_model(index: Index, model: SimCSE, fingerprint: str, name: str) -> None:
-    """Checks that a model's embeddings can be compared with those of an index.
-
-    Args:
-        index: The index.
-        model: The model that is exported.
-        fingerprint: string. The model's.
-        name: string. What messages call the model.
-
-    Raises:
-        UserError: If another model, or another way to use it, made the index.
-
-    Example:
-
-    ```python
-    check_same_model(index, model, model_fingerprint(model), "runs/sup/best")
-    ```
-    """
-    built = index.manifest
-    if built.fingerprint is None:
-        # It was built behind an endpoint.
-        check_same_embeddings(index, _documents(index, model))
-    elif built.fingerprint != fingerprint:
-        raise UserError(
-            f"{FLAG}: {index.directory} was built with {built.model} (fingerprint "
-            f"{built.fingerprint[:_SHOWN]}; {built.pooling} pooling, {built.max_length} "
-            f"tokens), and {name} is exported (fingerprint {fingerprint[:_SHOWN]}; "
-            f"{model.pooling} pooling, {model.max_length} tokens, "
-            f"{model.compute_dtype}): expected the same model, used in the same way"
-        )
 
 
 def _stored_vectors(index: Index, rows: np.ndarray) -> np.ndarray:

@@ -104,6 +104,7 @@ class ExportedIndex(ManifestPart):
         rows: How many it finds: of each text the first that was not removed.
         dimensions: Of an embedding.
         vectors: The type that they are stored as.
+        has_metadata: Whether hits have metadata.
 
     Example:
 
@@ -117,6 +118,7 @@ class ExportedIndex(ManifestPart):
     rows: int
     dimensions: int
     vectors: Literal["float32", "bfloat16", "int8"]
+    has_metadata: bool
 
 
 class TrainingRecord(ManifestPart):
