@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from simcse_tf.core.cli import Parser, run
-from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import to_json
 from simcse_tf.core.printing import one_line
 from simcse_tf.data.file_formats import QUOTED, UNQUOTED

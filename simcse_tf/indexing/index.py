@@ -11,7 +11,7 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.records import Scalar
-from simcse_tf.indexing.manifest import Manifest, read_manifest
+from simcse_tf.indexing.manifest import ColumnType, Manifest, read_manifest
 from simcse_tf.indexing.record_file import RecordFile
 from simcse_tf.indexing.vectors import decode_vectors, open_vectors
 
@@ -190,8 +190,8 @@ class Index:
     def metadata(self, rows: np.ndarray) -> list[dict[str, Scalar]]:
         """The metadata of some rows, int64 `(m,)`: a value or `None` a column."""
         found = self._records(rows, RecordFile.metadata)
-        names = list(self.manifest.columns)
-        return [{name: values.get(name) for name in names} for values in found]
+        columns = self.manifest.columns.items()
+        return [{n: _of_type(values.get(n), t) for n, t in columns} for values in found]
 
     def columns(self, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Columns of metadata in order of the rows, some thousands at a time.
@@ -258,6 +258,11 @@ class Index:
             places = np.flatnonzero(numbers == number)
             segment = self.segments[number]
             yield places, segment, rows[places] - segment.first
+
+
+def _of_type(value: Scalar, kind: ColumnType) -> Scalar:
+    # Rows that were there before a column's first fraction.
+    return float(value) if kind == "float" and isinstance(value, int) else value
 
 
 def _removed_rows(directory: Path, manifest: Manifest) -> np.ndarray:

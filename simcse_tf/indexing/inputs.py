@@ -16,7 +16,7 @@ from simcse_tf.encoding.records import FileRecords
 from simcse_tf.indexing.embedded_sources import ArrayFile, EmbeddingFiles
 from simcse_tf.indexing.manifest import Manifest
 from simcse_tf.indexing.querying import check_close, sample
-from simcse_tf.indexing.sources import ModelSource, Source, origin_of
+from simcse_tf.indexing.sources import ModelSource, Source, origin_of, prompt_of
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -136,7 +136,8 @@ def source_of(
         raise UserError("--model: expected the model of --input's embeddings")
     records = inputs.records()
     loaded = _load(model, pooling, max_length)
-    return _of_texts(inputs, records, loaded, model, prompt, truncate_dim)
+    before = prompt_of(loaded, model, prompt)
+    return _of_texts(inputs, records, loaded, model, before, truncate_dim)
 
 
 def source_to_add(inputs: Inputs, manifest: Manifest, model: str | None) -> Source:
@@ -161,10 +162,8 @@ def source_to_add(inputs: Inputs, manifest: Manifest, model: str | None) -> Sour
     name = model or manifest.model
     records = inputs.records()
     loaded = _load(name, manifest.pooling, manifest.max_length)
-    if manifest.prompt is not None:
-        # What stood before the index' texts, by whatever name.
-        loaded.prompts = {**loaded.prompts, "document": manifest.prompt}
-    return _of_texts(inputs, records, loaded, name, None, manifest.truncate_dim)
+    before, dims = manifest.prompt, manifest.truncate_dim
+    return _of_texts(inputs, records, loaded, name, before, dims)
 
 
 def _parquet(inputs: Inputs, flags: Sequence[str]) -> Source:

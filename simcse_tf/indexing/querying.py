@@ -12,6 +12,7 @@ from simcse_tf.core.regular_files import shown_path
 from simcse_tf.core.vectors import l2_normalize
 from simcse_tf.encoding.model_encoder import ModelEncoder
 from simcse_tf.indexing.index import Hit, Index
+from simcse_tf.indexing.sources import prompt_of
 from simcse_tf.quantization import truncate
 
 if TYPE_CHECKING:
@@ -53,14 +54,11 @@ def load_query_encoder(
         name, pooling=manifest.pooling, max_length=manifest.max_length
     )
     check_same_model(index, loaded, name)
-    if prompt is not None and prompt not in loaded.prompts:
-        known = ", ".join(loaded.prompts) or "none"
-        raise UserError(
-            f"--prompt: expected one of {name}'s: {known}; received {prompt}"
-        )
-    before = loaded.prompts.get(prompt or "query", loaded.prompt)
     return ModelEncoder(
-        loaded, prompt=before, truncate_dim=manifest.truncate_dim, roles=False
+        loaded,
+        prompt=prompt_of(loaded, name, prompt),
+        truncate_dim=manifest.truncate_dim,
+        roles=prompt is None,
     )
 
 

@@ -104,9 +104,8 @@ class ModelSource:
         name: string. The file.
         model: A `simcse_tf.SimCSE`.
         model_name: string. The MODEL argument.
-        prompt: Optional string. The name of the model's prompt that stands before each
-            text. Defaults to `None`: `"document"`, or the model's own if it has none
-            of that name.
+        prompt: Optional string. What stands before each text. Defaults to `None`: the
+            model's prompt `"document"`, or its own if it has none of that name.
         truncate_dim: Optional int. How many of an embedding's dimensions are kept.
             Defaults to `None`: all.
         batch_size: Optional int. As for `simcse_tf.encoding.bulk.encode`.
@@ -178,7 +177,7 @@ def origin_of(
         truncate_dim: Optional int. As for `ModelSource`.
 
     Raises:
-        UserError: If the model has no such prompt, or fewer dimensions.
+        UserError: If the model has fewer dimensions.
 
     Example:
 
@@ -186,23 +185,45 @@ def origin_of(
     origin_of(model, "runs/sup/best").dimension  # 768
     ```
     """
-    if prompt is not None and prompt not in model.prompts:
-        known = ", ".join(model.prompts) or "none"
-        raise UserError(
-            f"--prompt: expected one of {name}'s: {known}; received {prompt}"
-        )
     most = model.embedding_dim
     if truncate_dim is not None and not 1 <= truncate_dim <= most:
         raise UserError(
             f"--truncate-dim: expected 1 to {most}, which {name}'s embeddings have, "
             f"received {truncate_dim}"
         )
+    own = model.prompts.get("document", model.prompt)
     return Origin(
         model=name,
         fingerprint=model_fingerprint(model),
         dimension=truncate_dim or most,
         pooling=model.pooling,
         max_length=model.max_length,
-        prompt=model.prompts.get(prompt or "document", model.prompt),
+        prompt=own if prompt is None else prompt,
         truncate_dim=truncate_dim,
     )
+
+
+def prompt_of(model: SimCSE, name: str, prompt: str | None) -> str | None:
+    """What `--prompt` means for a model.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+        name: string. The MODEL argument.
+        prompt: Optional string. The name of one of its prompts.
+
+    Returns:
+        The prompt; `None` for `None`.
+
+    Raises:
+        UserError: If the model has none of that name.
+
+    Example:
+
+    ```python
+    prompt_of(model, "runs/sup/best", "passage")  # "passage: "
+    ```
+    """
+    if prompt is not None and prompt not in model.prompts:
+        known = ", ".join(model.prompts) or "none"
+        raise UserError(f"--prompt: {name} has the prompts {known}, received {prompt}")
+    return None if prompt is None else model.prompts[prompt]
