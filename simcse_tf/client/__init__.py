@@ -2,7 +2,16 @@
 
 from simcse_tf.client.aio import AsyncClient
 from simcse_tf.client.connection import Tls
+from simcse_tf.client.hits import Hit
 from simcse_tf.client.retry import Retry, ServerError, VersionChanged
 from simcse_tf.client.sync import Client
 
-__all__ = ["AsyncClient", "Client", "Retry", "ServerError", "Tls", "VersionChanged"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Hit",
+    "Retry",
+    "ServerError",
+    "Tls",
+    "VersionChanged",
+]

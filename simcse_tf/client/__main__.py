@@ -15,7 +15,9 @@ from simcse_tf.client.protocol import EMBEDDINGS
 from simcse_tf.core import cli
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.json_files import to_json
 from simcse_tf.core.outputs import output_file, writing_output
+from simcse_tf.core.printing import one_line
 from simcse_tf.core.steady_lines import SteadyLines
 from simcse_tf.core.token_file import read_token
 from simcse_tf.core.vectors import npy_header
@@ -114,6 +116,19 @@ def _similarity(args: argparse.Namespace) -> None:
         print(f"{score:.6f}\t{args.texts[0]}\t{other}")
 
 
+def _search(args: argparse.Namespace) -> None:
+    with _client(args) as client:
+        found = client.search(_as_bytes(args.texts), args.k)
+    for text, hits in zip(args.texts, found, strict=True):
+        if args.json:
+            print(to_json({"query": text, "hits": [hit._asdict() for hit in hits]}))
+            continue
+        if len(args.texts) > 1:
+            print(one_line(text))
+        for hit in hits:
+            print(f"{hit.cosine:.6f}\t{one_line(hit.id)}\t{one_line(hit.text)}")
+
+
 def _status(args: argparse.Namespace) -> None:
     with _client(args) as client:
         for version, state in sorted(client.status().items(), reverse=True):
@@ -148,7 +163,7 @@ def _as_bytes(texts: list[str]) -> list[bytes]:
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         prog="python -m simcse_tf.client",
-        description="Ask a served model for embeddings or similarities.",
+        description="Ask a served model for embeddings, similarities or neighbours.",
     )
     parser.add_argument(
         "--target",
@@ -206,6 +221,17 @@ def _add_commands(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     )
     similarity.add_argument("texts", metavar="TEXT", nargs="+")
     similarity.set_defaults(run=_similarity)
+    search = commands.add_parser(
+        "search", help="the neighbours of each TEXT in the index inside the model"
+    )
+    search.add_argument("texts", metavar="TEXT", nargs="+")
+    search.add_argument(
+        "--k", type=int, default=10, help="neighbours of each text (default: 10)"
+    )
+    search.add_argument(
+        "--json", action="store_true", help="one object a line for each TEXT"
+    )
+    search.set_defaults(run=_search)
     status = commands.add_parser("status", help="the state of each version")
     status.set_defaults(run=_status)
     metadata = commands.add_parser("metadata", help="the model's signatures, as JSON")

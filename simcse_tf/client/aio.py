@@ -13,6 +13,7 @@ import numpy as np
 
 from simcse_tf.client import protocol, responses
 from simcse_tf.client.connection import Connection, Tls
+from simcse_tf.client.hits import Hit
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import Answer, SameVersion, Text
 from simcse_tf.client.retry import Retry, ServerError
@@ -187,6 +188,43 @@ class AsyncClient:
         requests = self.stub.similarity_requests(texts_a, texts_b, deadline)
         scores = [scores async for scores in _arrays(requests, self.concurrency)]
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
+
+    async def search(
+        self, texts: Iterable[Text], k: int = 10, deadline: float | None = None
+    ) -> list[list[Hit]]:
+        """Finds the neighbours of texts in the index that the model was exported with.
+
+        Args:
+            texts: As for `encode`.
+            k: How many neighbours each text gets, at most 1,000. Fewer come back if the
+                index has fewer.
+            deadline: As for `encode`.
+
+        Returns:
+            For each text a list of `Hit`, the nearest first.
+
+        Raises:
+            UserError: `k` is out of range.
+            ServerError: As for `encode`; FAILED_PRECONDITION where the model has no
+                signature `search`.
+            VersionChanged: As for `encode`.
+
+        Example:
+        ```python
+        [hits] = await client.search(["Who plays the guitar?"], k=3)
+        hits[0].text  # "A man is playing a guitar."
+        ```
+        """
+        same = SameVersion()
+        found: list[list[Hit]] = []
+        requests = self.stub.search_requests(texts, k, deadline)
+        calls = ordered_requests(requests, asyncio.ensure_future, self.concurrency)
+        with contextlib.closing(calls):
+            for call in calls:
+                hits = await call
+                same.check_version(hits.version)
+                found += hits.of_texts
+        return found
 
     async def status(self, deadline: float | None = None) -> dict[int, str]:
         """Returns the state of every version that the server knows.

@@ -92,9 +92,7 @@ class SameVersion:
             VersionChanged: An earlier answer came from another version.
             UserError: An earlier answer had rows of another width.
         """
-        if self._version is not None and self._version != answer.version:
-            raise VersionChanged(self._version, answer.version)
-        self._version = answer.version
+        self.check_version(answer.version)
         width = answer.array.shape[1:]
         if self._width not in (None, width):
             raise UserError(
@@ -103,6 +101,19 @@ class SameVersion:
             )
         self._width = width
         return answer.array
+
+    def check_version(self, version: int) -> None:
+        """Takes note of the version of an answer.
+
+        Args:
+            version: That of the next answer of the call.
+
+        Raises:
+            VersionChanged: An earlier answer came from another version.
+        """
+        if self._version is not None and self._version != version:
+            raise VersionChanged(self._version, version)
+        self._version = version
 
 
 def embedding_output(kind: str) -> Output:
@@ -201,11 +212,29 @@ def predict_request(
     request = messages_pb2.PredictRequest(model_spec=spec, output_filter=[output.name])
     request.model_spec.signature_name = output.signature
     for name, texts in inputs.items():
-        tensor = request.inputs.add(key=name).value
-        tensor.dtype = STRING
-        tensor.tensor_shape.dim.add(size=len(texts))
-        tensor.string_val.extend(texts)
+        add_texts(request, name, texts)
     return request
+
+
+def add_texts(
+    request: messages_pb2.PredictRequest, name: str, texts: Sequence[bytes]
+) -> None:
+    """Adds texts to a request, as an input.
+
+    Args:
+        request: The request.
+        name: The input's name.
+        texts: Its strings.
+
+    Example:
+    ```python
+    add_texts(request, "text", [b"A man plays."])
+    ```
+    """
+    tensor = request.inputs.add(key=name).value
+    tensor.dtype = STRING
+    tensor.tensor_shape.dim.add(size=len(texts))
+    tensor.string_val.extend(texts)
 
 
 def _to_bytes(text: Text) -> bytes:

@@ -5,8 +5,9 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from simcse_tf.client import messages_pb2, protocol, responses
+from simcse_tf.client import hits, messages_pb2, protocol, responses
 from simcse_tf.client.connection import Connection
+from simcse_tf.client.hits import Hits
 from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Signatures, Text
 from simcse_tf.client.retry import Retry
 
@@ -107,6 +108,28 @@ class ModelStub:
         end = _end(deadline)
         for a, b in protocol.column_batches([texts_a, texts_b], self._batch_size):
             yield self.predict(SIMILARITY, {"text_a": a, "text_b": b}, end)
+
+    def search_requests(
+        self, texts: Iterable[Text], k: int, deadline: float | None
+    ) -> Iterator[Coroutine[Any, Any, Hits]]:
+        """Yields coroutines that each find the neighbours of one batch of texts.
+
+        Args:
+            texts: Read no further than the batch that is yielded.
+            k: How many neighbours each text gets.
+            deadline: See above.
+
+        Raises:
+            UserError: `k` is out of range.
+        """
+        hits.check_k(k)
+        end = _end(deadline)
+        for batch in protocol.batches(texts, self._batch_size):
+            yield self._search(batch, k, end)
+
+    async def _search(self, texts: Sequence[bytes], k: int, end: float) -> Hits:
+        request = hits.search_request(self._spec, texts, k)
+        return hits.read_hits(await self._predict(request, end), len(texts), k)
 
     async def status(self, deadline: float | None) -> dict[int, str]:
         """Returns the state of each version, by number."""

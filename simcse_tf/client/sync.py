@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simcse_tf.client.aio import AsyncClient
+from simcse_tf.client.hits import Hit
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import SameVersion, Signatures, Text
 
@@ -118,6 +119,18 @@ class Client:
         ```
         """
         return self._wait(self._client.similarity(texts_a, texts_b, deadline))
+
+    def search(
+        self, texts: Iterable[Text], k: int = 10, deadline: float | None = None
+    ) -> list[list[Hit]]:
+        """Finds the neighbours of texts; see `AsyncClient.search`.
+
+        Example:
+        ```python
+        [hits] = client.search(["Who plays the guitar?"], k=3)
+        ```
+        """
+        return self._wait(self._client.search(texts, k, deadline))
 
     def status(self, deadline: float | None = None) -> dict[int, str]:
         """Returns the versions' states; see `AsyncClient.status`.

@@ -79,7 +79,8 @@ def compare_hits(received: Arrays, recorded: Arrays, tolerance: float) -> float:
                 cosines[row], column, 2 * tolerance
             ):
                 raise UserError(
-                    f"search found {there[column][0]!r} where {wanted[0]!r} was recorded"
+                    f"search found {there[column][0]!r} where {wanted[0]!r} was "
+                    "recorded"
                 )
     return float(differences.max(initial=0))
 
