@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
-    form = _form(arguments)
     check_files(arguments.input, arguments.output, arguments.model)
+    form = _form(arguments)
     texts = _texts(arguments, form)
 
     keep_compiled()
