@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from simcse_tf.client.protocol import NO_HIT
 from simcse_tf.core.errors import UserError
 from simcse_tf.exporting.manifest import SignatureTypes, TensorType
-from simcse_tf.exporting.signatures import Arrays
 
 
 def search_types(has_metadata: bool) -> SignatureTypes:
@@ -34,7 +35,11 @@ def search_types(has_metadata: bool) -> SignatureTypes:
     )
 
 
-def compare_hits(received: Arrays, recorded: Arrays, tolerance: float) -> float:
+def compare_hits(
+    received: Mapping[str, np.ndarray],
+    recorded: Mapping[str, np.ndarray],
+    tolerance: float,
+) -> float:
     """The largest difference of a cosine from the recorded one.
 
     Rows whose cosines are nearer to each other than the tolerance may change places,
@@ -74,18 +79,20 @@ def compare_hits(received: Arrays, recorded: Arrays, tolerance: float) -> float:
     strings = [name for name, wanted in recorded.items() if wanted.dtype == object]
     for row in range(len(cosines)):
         there = _rows(received, strings, row)
-        for column, wanted in enumerate(_rows(recorded, strings, row)):
-            if there[column] != wanted and not _may_move(
+        for column, expected in enumerate(_rows(recorded, strings, row)):
+            if there[column] != expected and not _may_move(
                 cosines[row], column, 2 * tolerance
             ):
                 raise UserError(
-                    f"search found {there[column][0]!r} where {wanted[0]!r} was "
+                    f"search found {there[column][0]!r} where {expected[0]!r} was "
                     "recorded"
                 )
     return float(differences.max(initial=0))
 
 
-def _rows(outputs: Arrays, names: list[str], row: int) -> list[tuple[bytes, ...]]:
+def _rows(
+    outputs: Mapping[str, np.ndarray], names: list[str], row: int
+) -> list[tuple[bytes, ...]]:
     return [*zip(*(outputs[name][row].tolist() for name in names), strict=True)]
 
 
