@@ -4,9 +4,9 @@
 
 For each number of rows an index is built, of the sentences and, beyond them, of noisy
 copies of their embeddings, and exported. The Python server, without batching, and a
-TensorFlow 1 session, as in TF Serving, answer requests of 1 and of 64 texts; "embedding"
-is the same texts' `serving_default`. `--queries 10000` compares what so many texts find
-with exact search, once, on the first index.
+TensorFlow 1 session, as in TF Serving, answer requests of 1 and of 64 texts;
+"embedding" is the same texts' `serving_default`. `--queries 10000` compares what so
+many texts find with exact search, once, on the first index.
 """
 
 import argparse
@@ -165,9 +165,9 @@ def compare(version: Path, index, texts: list[str]) -> str:
         same_cosines += int((differences == 0).all(axis=1).sum())
         worst = max(worst, float(differences.max()))
     return (
-        f"{len(texts)} queries in {index.rows} rows: {same_rows} with the same {K} rows "
-        f"in the same order as exact search, {same_cosines} with the same cosines, "
-        f"largest difference {worst:.1g}"
+        f"{len(texts)} queries in {index.rows} rows: {same_rows} find the {K} rows of "
+        f"exact search in its order, {same_cosines} with the same cosines, largest "
+        f"difference {worst:.1g}"
     )
 
 
@@ -193,9 +193,10 @@ def measure(directory: Path, model, index, texts: list[str]) -> dict:
 
 
 def show(rows: int, measured: dict) -> None:
+    graph, variables = (measured[name] / 1e6 for name in ("graph", "variables"))
     print(
-        f"{rows} rows: exported in {measured['export']:.0f} s, graph "
-        f"{measured['graph'] / 1e6:.1f} MB, variables {measured['variables'] / 1e6:.0f} MB"
+        f"{rows} rows: exported in {measured['export']:.0f} s, graph {graph:.1f} MB, "
+        f"variables {variables:.0f} MB"
     )
     for name in ("server", "session"):
         found = dict(measured[name])
