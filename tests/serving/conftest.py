@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.searching import build_index
 from support.servers import START_SECONDS, environment, free_port
 
 ROOT = Path(__file__).parents[2]
+INDEXED = [f"Sentence {n} of an index about {n % 7} things." for n in range(30)]
 
 MODELS_CONFIG = """
 model_config_list {{
@@ -80,7 +82,9 @@ def _own_server(preset: Path, directory: Path) -> Iterator[Target]:
     from simcse_tf.export import export
 
     base = directory / "models"
-    first = export(SimCSE.from_preset(str(preset), max_length=32), str(base))
+    model = SimCSE.from_preset(str(preset), max_length=32)
+    index = build_index(model, directory / "index", INDEXED)
+    first = export(model, str(base), index=index)
     shutil.copytree(first, base / "2")
     models = directory / "models.config"
     models.write_text(MODELS_CONFIG.format(base=base))

@@ -238,6 +238,83 @@ def test_the_projects_client_gets_the_same_answers(target, embed):
         np.testing.assert_allclose(client.encode(TEXTS), embed(TEXTS), atol=ATOL)
 
 
+# Neighbours, where the export holds an index
+
+
+@pytest.fixture(scope="session")
+def search(target, predict):
+    """Texts, and a number for each, to hits."""
+    with Client(target.grpc, model=target.model) as client:
+        if "search" not in client.metadata():
+            pytest.skip("the export holds no index")
+
+    def search(texts, k):
+        response = predict("search", text=texts, k=np.array(k, np.int32))
+        return {name: tf.make_ndarray(it) for name, it in response.outputs.items()}
+
+    return search
+
+
+def test_each_text_gets_its_own_number_of_hits(search):
+    found = search(TEXTS, [1, 3, 2, 1, 3, 0])
+    assert {name: it.shape for name, it in found.items()}.items() >= {
+        ("ids", (6, 3)),
+        ("texts", (6, 3)),
+        ("cosines", (6, 3)),
+    }
+    hits = found["cosines"] > -2
+    assert hits.sum(axis=1).tolist() == [1, 3, 2, 1, 3, 0]
+    assert (found["ids"][~hits] == b"").all()
+    falling = -np.diff(np.where(hits, found["cosines"], -2), axis=1)
+    assert (falling >= 0).all()
+
+
+def test_nothing_is_nearer_to_a_text_of_the_index_than_itself(search):
+    [[text]] = search(["A text."], [1])["texts"]
+    found = search([text, "Another text."], [2, 2])
+    np.testing.assert_allclose(found["cosines"][0, 0], 1, atol=ATOL)
+
+
+def test_cosines_are_those_of_the_embeddings(search, embed):
+    found = search(TEXTS[:2], [3, 3])
+    for query, texts, cosines in zip(
+        embed(TEXTS[:2]), found["texts"], found["cosines"], strict=True
+    ):
+        np.testing.assert_allclose(embed([*texts]) @ query, cosines, atol=ATOL)
+
+
+def test_hits_do_not_depend_on_what_is_merged(search):
+    texts = strings(48)
+    ks = [1 + n % 5 for n in range(len(texts))]
+    with ThreadPoolExecutor(32) as threads:
+        found = list(threads.map(lambda text, k: search([text], [k]), texts, ks))
+    for number in (0, 13, 47):
+        alone = search([texts[number]], [ks[number]])
+        # Wider, if it was merged with a request for more.
+        merged = found[number]["cosines"]
+        np.testing.assert_allclose(merged[:, : ks[number]], alone["cosines"], atol=ATOL)
+        assert (merged[:, ks[number] :] == -2).all()
+
+
+def test_rest_gives_the_hits_of_grpc(search, ask):
+    found = search(TEXTS[:2], [2, 1])
+    rows = [{"text": text, "k": k} for text, k in zip(TEXTS, [2, 1], strict=False)]
+    body = {"signature_name": "search", "instances": rows}
+    status, answer = ask(body)
+    assert status == 200
+    for row, prediction in enumerate(answer["predictions"]):
+        assert [it.encode() for it in prediction["texts"]] == [*found["texts"][row]]
+        np.testing.assert_allclose(
+            prediction["cosines"], found["cosines"][row], atol=ATOL
+        )
+
+
+def test_ks_that_do_not_fit_the_texts_are_refused(target, stubs):
+    for k in (np.array([1], np.int32), np.int32(1), np.array([1, 1], np.int64)):
+        request = predict_request("search", target.model, text=["a", "b"], k=k)
+        assert code_of(stubs.predictions.Predict, request) == INVALID
+
+
 # Which model answers
 
 

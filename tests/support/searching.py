@@ -3,9 +3,13 @@
 import numpy as np
 import tensorflow as tf
 
+from simcse_tf.encoding.records import FileRecords
 from simcse_tf.exporting.index_rows import IndexRows
 from simcse_tf.exporting.manifest import ExportedIndex
 from simcse_tf.exporting.search_signature import SearchSignature
+from simcse_tf.indexing.changes import build
+from simcse_tf.indexing.index import Index
+from simcse_tf.indexing.sources import ModelSource
 from support.servers import DIM, Embedder
 
 TEXTS = [f"sentence number {n}" for n in range(40)] + ["naïve façade 🎸", ""]
@@ -52,3 +56,12 @@ def export_searchable(path, rows=None):
     signatures = {"serving_default": module.encode, "search": module.search}
     tf.saved_model.save(module, str(path), signatures=signatures)
     return path
+
+
+def build_index(model, directory, texts, **options):
+    """An index of texts that a model embeds."""
+    file = directory.with_suffix(".txt")
+    file.write_text("\n".join(texts), "utf-8")
+    source = ModelSource(FileRecords(str(file)), file.name, model, "the model")
+    build(directory, source, **options)
+    return Index.open(directory)
