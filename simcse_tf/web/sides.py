@@ -121,8 +121,8 @@ class Side:
         return {
             "name": self.name,
             "model": manifest.model,
-            "kind": manifest.kind,
-            "rows": int(np.count_nonzero(self.index.live)),
+            "kind": manifest.candidates.kind,
+            "rows": manifest.live_rows,
             "dimension": self.index.dimension,
             "columns": dict(manifest.columns),
             "examples": await self._run(self._examples),
