@@ -1,7 +1,7 @@
 """What each request and each response must be, because a browser brings strangers.
 
-A page of another site may make its reader's browser send requests here, and, with a name
-of its own that it lets point to this machine (DNS rebinding), read the answers.
+A page of another site may make its reader's browser send requests here, and, with a
+name of its own that it lets point to this machine (DNS rebinding), read the answers.
 """
 
 import ipaddress
@@ -15,7 +15,8 @@ HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; "
+        "trusted-types 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -27,19 +27,17 @@ class LocalModel:
     Args:
         model: A `simcse_tf.SimCSE`. Its prompt is taken from it and put before the
             texts here: another prompt in the graph takes a second to trace.
-        max_length: int. Tokens that a text is cut at.
         dimension: int. How many of an embedding's dimensions are kept, the first ones.
 
     Example:
 
     ```python
-    await LocalModel(model, 32, model.embedding_dim).embed(["A man plays."], "query")
+    await LocalModel(model, model.embedding_dim).embed(["A man plays."], "query")
     ```
     """
 
-    def __init__(self, model: SimCSE, max_length: int, dimension: int):
+    def __init__(self, model: SimCSE, dimension: int):
         self._model = model
-        self._max_length = max_length
         self._dimension = dimension
         self._prompts = {
             "query": model.prompts.get("query", model.prompt),
@@ -57,7 +55,7 @@ class LocalModel:
     async def reading(self, text: str) -> Reading:
         """See `TextModel`."""
         text = self._prompts["query"] + text
-        return await self._run(reading_of_text, self._model, text, self._max_length)
+        return await self._run(reading_of_text, self._model, text)
 
     async def close(self) -> None:
         """See `TextModel`."""
@@ -65,7 +63,7 @@ class LocalModel:
 
     def _embed(self, texts: list[str], role: Role) -> np.ndarray:
         texts = [self._prompts[role] + text for text in texts]
-        rows = encode(self._model, texts, max_length=self._max_length)
+        rows = encode(self._model, texts)
         return truncate(rows, self._dimension)
 
     async def _run(

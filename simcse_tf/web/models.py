@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from simcse_tf.web.tokens import Reading
 
 # The two sides of a search stand behind the model's prompts of these names, a sentence
-# of a pair behind the prompt that it uses by itself.
+# of a pair behind the prompt that it puts before texts by itself.
 Role: TypeAlias = Literal["query", "document", "sentence"]
 
 

@@ -21,10 +21,11 @@ Check = Callable[[Callable[[list[str]], np.ndarray]], None]
 
 # Goes along with every request. If its embedding is another one than before, so is the
 # model, or another server answers: versions have numbers that say nothing across
-# servers.
-_PROBE = "The model that answers is the one that was asked before."
-# Batches and processors differ by less; then the check decides.
-_SAME_COSINE = 1 - 1e-6
+# servers. It is longer than any model reads, so that it also tells where texts are cut.
+_PROBE = " ".join(f"number {i} of the probe," for i in range(3000))
+# Batches and processors make less of a difference.
+_SAME_COSINE = 1 - 1e-5
+_ALIKE_COSINE = 1 - 1e-4
 _SECONDS = 20.0
 
 
@@ -38,7 +39,7 @@ class ServedModel:
         client: The connection, which should try once.
         dimension: int. How many of an embedding's dimensions are kept, the first ones.
         check: Raises `UserError` if documents get other embeddings than they should.
-        tokens: Optional. The same model in this process, which knows its tokens.
+        twin: Optional. The same model in this process, which knows its tokens.
 
     Example:
 
@@ -54,12 +55,12 @@ class ServedModel:
         client: AsyncClient,
         dimension: int,
         check: Check,
-        tokens: TextModel | None = None,
+        twin: TextModel | None = None,
     ):
         self._client = client
         self._dimension = dimension
         self._check_documents = check
-        self._tokens = tokens
+        self._twin = twin
         self._outputs: dict[Role, str] = {}
         # The probe's embedding by output, once the model is checked.
         self._probes: dict[str, np.ndarray] = {}
@@ -80,15 +81,16 @@ class ServedModel:
                 "document": "document" if has_roles else "float32",
                 "sentence": "float32",
             }
-            probes = {}
-            probes[self._outputs["document"]] = await self._checked_probe()
-            for output in self._outputs.values():
-                if output not in probes:
-                    [probes[output]] = await self._ask([_PROBE], output)
+            before = await self._checked_probe()
+            probes = {
+                output: (await self._ask([_PROBE], output))[0]
+                for output in self._outputs.values()
+            }
             # Not one model for the first of them and another for the last.
-            [again] = await self._ask([_PROBE], self._outputs["document"])
-            if not _is_same(again, probes[self._outputs["document"]]):
+            if not _is_near(before, probes[self._outputs["document"]], _SAME_COSINE):
                 raise UserError(f"{self._client.target}: the model is being changed")
+            if self._twin:
+                await self._compare(self._twin, probes[self._outputs["query"]])
             self._probes = probes
 
     async def embed(self, texts: list[str], role: Role) -> np.ndarray:
@@ -98,22 +100,22 @@ class ServedModel:
             if rows is None:
                 await self.check()
                 rows = await self._embed_as_before(texts, role)
+            if rows is None:
+                raise UserError(f"{self._client.target}: the model is being changed")
         except UserError as error:
             self._probes = {}
             raise Away(str(error)) from error
-        if rows is None:
-            raise Away(f"{self._client.target}: the model is being changed")
-        return rows
+        return truncate(rows, self._dimension)
 
     async def reading(self, text: str) -> Reading | None:
         """See `TextModel`."""
-        return await self._tokens.reading(text) if self._tokens else None
+        return await self._twin.reading(text) if self._twin else None
 
     async def close(self) -> None:
         """See `TextModel`."""
         await self._client.close()
-        if self._tokens:
-            await self._tokens.close()
+        if self._twin:
+            await self._twin.close()
 
     async def _embed_as_before(self, texts: list[str], role: Role) -> np.ndarray | None:
         """Embeddings, or nothing if the model is not known to be the same."""
@@ -121,7 +123,7 @@ class ServedModel:
             return None
         output = self._outputs[role]
         rows = await self._ask([*texts, _PROBE], output)
-        if not _is_same(rows[-1], self._probes.get(output)):
+        if not _is_near(rows[-1], self._probes.get(output), _SAME_COSINE):
             return None
         return rows[:-1]
 
@@ -129,23 +131,33 @@ class ServedModel:
         """The probe as a document, out of the answer that was checked."""
         loop = asyncio.get_running_loop()
         output = self._outputs["document"]
-        probes: list[np.ndarray] = []
+        probes = await self._ask([_PROBE], output)
 
         def embed(texts: list[str]) -> np.ndarray:
+            nonlocal probes
             asked = self._ask([*texts, _PROBE], output)
             rows = asyncio.run_coroutine_threadsafe(asked, loop).result()
-            probes.append(rows[-1])
+            probes = rows[-1:]
             return rows[:-1]
 
         await asyncio.to_thread(self._check_documents, embed)
-        return probes[-1]
+        return probes[0]
+
+    async def _compare(self, twin: TextModel, probe: np.ndarray) -> None:
+        """Checks that the model in this process reads queries as the server does."""
+        [own] = await twin.embed([_PROBE], "query")
+        [served] = truncate(probe[None], self._dimension)
+        if not _is_near(own, served, _ALIKE_COSINE):
+            raise UserError(
+                f"the model here and the one at {self._client.target} embed a query "
+                "differently: expected the same prompt for queries and max_length"
+            )
 
     async def _ask(self, texts: list[str], output: str) -> np.ndarray:
-        rows = await self._client.encode(texts, output, _SECONDS)
-        return truncate(rows, min(self._dimension, rows.shape[1]))
+        return await self._client.encode(texts, output, _SECONDS)
 
 
-def _is_same(row: np.ndarray, before: np.ndarray | None) -> bool:
-    if before is None or row.shape != before.shape:
+def _is_near(row: np.ndarray, other: np.ndarray | None, least: float) -> bool:
+    if other is None or row.shape != other.shape:
         return False
-    return float(row @ before) >= _SAME_COSINE
+    return float(row @ other) >= least

@@ -44,7 +44,7 @@ class Reading(NamedTuple):
     Example:
 
     ```python
-    reading_of_text(model, "A man plays.", 32).left_out  # 0
+    reading_of_text(model, "A man plays.").left_out  # 0
     ```
     """
 
@@ -58,25 +58,24 @@ class Reading(NamedTuple):
         return {**self._asdict(), "tokens": tokens}
 
 
-def reading_of_text(model: SimCSE, text: str, max_length: int) -> Reading:
+def reading_of_text(model: SimCSE, text: str) -> Reading:
     """What a model reads of a text.
 
     Args:
         model: A `simcse_tf.SimCSE`.
         text: string.
-        max_length: int. Tokens that a text is cut at.
 
     Example:
 
     ```python
-    [token.text for token in reading_of_text(model, "Hello", 32).tokens]
+    [token.text for token in reading_of_text(model, "Hello").tokens]
     # ["[CLS]", "hello", "[SEP]"]
     ```
     """
     raw = [text.encode("utf-8", "surrogatepass")]
-    ids, _ = model.token_ids(raw, max_length)
+    ids, _ = model.token_ids(raw, model.max_length)
     counted = len(ids)
-    if counted == max_length:
+    if counted == model.max_length:
         counted = len(model.token_ids(raw, COUNTED)[0])
     tokenizer = model.tokenizer
     special = {*tokenizer.special_token_ids, tokenizer.mask_token_id}

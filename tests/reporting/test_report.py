@@ -609,6 +609,7 @@ def test_the_command_line_prints_where_the_page_is(bare_run, capsys, no_figures)
 
 # === In a browser ===
 
+
 @pytest.fixture(scope="module")
 def browser():
     with chromium() as browser:

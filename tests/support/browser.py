@@ -27,8 +27,8 @@ CUT = (
     + """
 const clipped = [...document.querySelectorAll('body *')].filter(e => {
   const style = getComputedStyle(e);
-  return e.checkVisibility() && !e.closest('.hidden') && e.scrollWidth > e.clientWidth + 1 && e.clientWidth
-    && ['hidden', 'clip'].includes(style.overflowX);
+  return e.checkVisibility() && !e.closest('.hidden') && e.clientWidth
+    && e.scrollWidth > e.clientWidth + 1 && ['hidden', 'clip'].includes(style.overflowX);
 });
 const outside = seen.filter(e => {
   const range = document.createRange();

@@ -17,7 +17,7 @@ from simcse_tf.web.models import Away
 from simcse_tf.web.sides import Side
 from simcse_tf.web.tokens import Reading, Token
 
-DIM = 16
+DIM = 128
 SECONDS = 30
 
 

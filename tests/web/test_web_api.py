@@ -105,7 +105,7 @@ def test_the_first_page_tells_of_the_index_and_proposes_some_of_its_texts():
         [side] = found["sides"]
         assert found["most_hits"] == requests.MOST_HITS
         assert side["columns"] == {"stars": "int", "kind": "str"}
-        assert side["dimension"] == 16
+        assert side["dimension"] == 128
         assert set(side["examples"]) < set(SENTENCES)
         assert len(side["examples"]) == 3
 
@@ -173,8 +173,9 @@ def test_a_body_beyond_the_limit_is_refused():
 
 def test_other_paths_and_sides_are_not_found():
     async def test(client):
-        for path in ("/api/sides/1/search", "/api/sides/-1/search", "/api/sides/x/search"):
-            assert (await client.post(path, json={"query": "x"})).status == 404
+        for path in ("1/search", "-1/search", "x/search", "0/frobnicate"):
+            url = f"/api/sides/{path}"
+            assert (await client.post(url, json={"query": "x"})).status == 404
         for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/app.py"):
             assert (await client.get(path)).status == 404
         assert (await client.get(SEARCH)).status == 405

@@ -31,7 +31,9 @@ function start() {
     (failure) => ($("search-status").textContent = failure.message),
   );
   for (const [key, id] of Object.entries(FIELDS)) {
-    $(id).addEventListener("input", () => change({ [key]: $(id).value }));
+    // Half a filter is a mistake, half a sentence is none.
+    const event = key === "where" ? "change" : "input";
+    $(id).addEventListener(event, () => change({ [key]: $(id).value }));
   }
   for (const form of document.forms) {
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -130,9 +132,10 @@ function time(seconds) {
 }
 
 function showFilter(sides) {
-  const columns = new Set(sides.flatMap(({ columns }) => Object.keys(columns)));
-  $("filter").hidden = $("columns").hidden = !columns.size;
-  $("columns").textContent = `Columns: ${[...columns].join(", ")}`;
+  const columns = Object.entries(Object.assign({}, ...sides.map(({ columns }) => columns)));
+  $("filter").hidden = $("columns").hidden = !columns.length;
+  const told = columns.map(([name, type]) => `${name} (${type})`).join(", ");
+  $("columns").textContent = `Enter applies the filter. Columns: ${told}.`;
 }
 
 function showExamples(sides) {
