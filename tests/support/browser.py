@@ -26,9 +26,9 @@ CUT = (
     SEEN
     + """
 const clipped = [...document.querySelectorAll('body *')].filter(e => {
-  const style = getComputedStyle(e);
+  const {overflowX} = getComputedStyle(e);
   return e.checkVisibility() && !e.closest('.hidden') && e.clientWidth
-    && e.scrollWidth > e.clientWidth + 1 && ['hidden', 'clip'].includes(style.overflowX);
+    && e.scrollWidth > e.clientWidth + 1 && ['hidden', 'clip'].includes(overflowX);
 });
 const outside = seen.filter(e => {
   const range = document.createRange();

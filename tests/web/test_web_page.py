@@ -199,9 +199,15 @@ def test_everything_is_reached_and_done_by_keyboard(two, open_page):
     assert tab.errors == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
-@pytest.mark.parametrize("which", ["two", "hostile"])
+@pytest.mark.parametrize(
+    ("which", "width", "scheme"),
+    [
+        ("two", 1280, "light"),
+        ("two", 320, "dark"),
+        ("hostile", 320, "light"),
+        ("hostile", 1280, "dark"),
+    ],
+)
 def test_nothing_is_cut_pale_or_fetched_elsewhere(
     request, open_page, which, width, scheme
 ):
@@ -218,25 +224,28 @@ def test_nothing_is_cut_pale_or_fetched_elsewhere(
     assert tab.errors == []
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_texts_are_texts(hostile, open_page, text):
+def test_hostile_texts_are_texts(hostile, open_page):
     tab = open_page(hostile)
     box = tab.get_by_label("Query", exact=True)
-    box.evaluate(
-        "(box, text) => { box.value = text; box.dispatchEvent(new Event('input')); }",
-        text,
-    )
-    settled(tab)
-    assert "alone" not in tab.title()
     first = tab.locator(".side-0 .hit .text").first
-    expected = text if len(text) < 400 else text[:400]
-    expected = re.sub(UNSEEN, lambda it: f"U+{ord(it[0]):04X}", expected)
-    assert first.evaluate("e => e.textContent").startswith(expected)
-    if tab.locator(".side-0 .more").count():
-        first.locator(".more").press("Enter")
-        assert first.evaluate("e => e.textContent") == text
+    for text in HOSTILE:
+        # Typed, where NUL is no key.
+        box.evaluate(
+            "(e, text) => { e.value = text; e.dispatchEvent(new Event('input')); }",
+            text,
+        )
+        expected = re.sub(UNSEEN, lambda it: f"U+{ord(it[0]):04X}", text[:400])
+        start = "e => e.textContent.slice(0, 400)"
+        for _ in range(100):
+            if first.count() and first.evaluate(start) == expected[:400]:
+                break
+            tab.wait_for_timeout(50)
+        assert first.evaluate(start) == expected[:400]
+        assert not re.search(UNSEEN, tab.title())
+    first.locator(".more").press("Enter")
+    assert first.evaluate("e => e.textContent") == HOSTILE[-1]
+    assert first.evaluate("e => e === document.activeElement")
     assert tab.locator("img, script:not([src])").count() == 0
-    assert "broken" not in tab.title() or "<script>" in tab.title()
     assert tab.errors == []
 
 

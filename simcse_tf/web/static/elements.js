@@ -37,6 +37,11 @@ export function foreign(name, text, attributes = {}) {
   return element;
 }
 
+/** A text for where no element can be, such as the title. */
+export function plain(text, longest) {
+  return text.slice(0, longest).replace(UNSEEN, " ");
+}
+
 export function number(value, digits) {
   return value.toFixed(digits).replace("-", "−");
 }

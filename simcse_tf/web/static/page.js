@@ -3,7 +3,7 @@
 import { Side } from "./side.js";
 import { Newest, ask } from "./requests.js";
 import { address, read, write } from "./state.js";
-import { make } from "./elements.js";
+import { make, plain } from "./elements.js";
 
 const $ = (id) => document.getElementById(id);
 // The fields by the names that they have in the address.
@@ -70,7 +70,7 @@ function showState() {
 
 function search() {
   const { q, k, min, where } = state;
-  document.title = q ? `${q.slice(0, 60)} – ${TITLE}` : TITLE;
+  document.title = q ? `${plain(q, 60)} – ${TITLE}` : TITLE;
   $("examples").hidden = q !== "";
   const answers = new Map();
   if (!q) {
