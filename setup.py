@@ -99,6 +99,7 @@ COMMANDS = (
     "retrieve",
     "mine",
     "index",
+    "demo",
 )
 
 setup(
@@ -116,6 +117,7 @@ setup(
         "simcse_tf.reporting": ["*.j2"],
         "simcse_tf.server": ["*.config"],
         "simcse_tf.tokenizers": ["*.npz"],
+        "simcse_tf.web": ["static/*"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

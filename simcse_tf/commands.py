@@ -84,3 +84,10 @@ def index() -> NoReturn:
     from simcse_tf.index import main
 
     run(main)
+
+
+def demo() -> NoReturn:
+    """Runs `simcse-demo`: shows a page that searches an index."""
+    from simcse_tf.demo import main
+
+    run(main)

@@ -145,12 +145,13 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     package = ROOT / "simcse_tf"
     sources = [
         path
-        for kind in ("py", "j2", "config", "npz")
+        for kind in ("py", "j2", "config", "npz", "html", "css", "js", "svg")
         for path in package.rglob(f"*.{kind}")
     ]
     assert package / "reporting/page.html.j2" in sources
     assert package / "server/batching.config" in sources
     assert package / "tokenizers/unicode_tables.npz" in sources
+    assert package / "web/static/index.html" in sources
     assert {path.relative_to(ROOT).as_posix() for path in sources} <= set(names)
     assert "simcse_tf/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"simcse_tf"}

@@ -13,6 +13,7 @@ SLOW = ["tensorflow", "keras", "keras_hub", "tensorflow_datasets", "scipy", "skl
 COMMANDS = (
     "client",
     "datasets.grammar",
+    "demo",
     "encode",
     "evaluate",
     "export",
@@ -30,6 +31,8 @@ EVALUATE = ("evaluate", "--model", "x", "--data", ".")
 MISTAKES = {
     ("client", "--target", "x:1", "frobnicate"): "invalid choice",
     ("datasets.grammar", "--output", "o", "--triplets", "0"): "expected at least 1",
+    ("demo", "--index", "no", "--target", "x:1"): "no: expected an index",
+    ("demo", "--index", "no"): "expected --target",
     ("encode", "--model", "x", "--input", "no", "--output", "o.npy"): "no: No",
     (*EVALUATE, "--pooling", "sum"): "Received: 'sum'",
     (*EVALUATE, "--tasks", "STS99"): "STS99",

@@ -1,0 +1,1 @@
+"""The page that searches an index, one model beside another."""
