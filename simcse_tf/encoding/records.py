@@ -82,7 +82,7 @@ class FileRecords:
             if name and not has_columns(path):
                 raise UserError(f"{flag}: {path} has no columns, each line is a text")
         differ = suffixes_of(path)[0] == ".jsonl"
-        self._columns = _RecordColumns(text, id, metadata, differ)
+        self._columns = RecordColumns(text, id, metadata, differ)
         self._rows = FileRows(path, self._columns, quoting)
         # What the columns are is known once a row was read.
         next(iter(self), None)
@@ -114,7 +114,7 @@ class FileRecords:
             )
 
 
-class _RecordColumns(Layouts):
+class RecordColumns(Layouts):
     """Which columns are the text, the id and metadata.
 
     Args:
@@ -122,6 +122,13 @@ class _RecordColumns(Layouts):
         id: As for `FileRecords`.
         metadata: As for `FileRecords`.
         differ: bool. Whether a row may lack columns that others have.
+
+    Example:
+
+    ```python
+    columns = RecordColumns("body", None, (), differ=False)
+    columns.of(("_id", "body")), columns.id  # "_id"
+    ```
     """
 
     def __init__(
