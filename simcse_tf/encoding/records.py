@@ -208,7 +208,7 @@ class RecordColumns(Layouts):
 
     def description(self) -> str:
         """The columns as they are understood."""
-        metadata = self._metadata_among(self._names)
+        metadata = self._metadata_among(self._names or ())
         return ", ".join(
             [
                 f"text: {self.text}",

@@ -1,4 +1,4 @@
-"""Files of a pipeline, wherever Beam reaches them: on this disk, `gs://`, `s3://`, ..."""
+"""Files, wherever Beam reaches them: on this disk, `gs://`, `s3://` and others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.errors import UserError
+
+# Beam's class has types for some of its methods alone.
+_SYSTEMS: Any = FileSystems
 
 
 class Stamp(NamedTuple):
@@ -44,7 +47,7 @@ def is_local(path: str) -> bool:
     is_local("out/part.parquet")  # True
     ```
     """
-    return FileSystems.get_scheme(path) is None
+    return _SYSTEMS.get_scheme(path) is None
 
 
 def matching(pattern: str) -> list[str]:
@@ -97,7 +100,7 @@ def open_bytes(path: str) -> IO[bytes]:
     ```
     """
     try:
-        file: Any = FileSystems.open(
+        file: IO[bytes] = _SYSTEMS.open(
             path, compression_type=CompressionTypes.UNCOMPRESSED
         )
     except (BeamIOError, OSError, ValueError) as error:
@@ -180,17 +183,15 @@ def whole_file(path: str) -> Iterator[Path]:
         # Some stores have no parts of files; a file system may.
         begun = f"{path}.{uuid.uuid4().hex}.tmp"
         with written.open("rb") as file:
-            out = FileSystems.create(
-                begun, compression_type=CompressionTypes.UNCOMPRESSED
-            )
+            out = _SYSTEMS.create(begun, compression_type=CompressionTypes.UNCOMPRESSED)
             with out:
                 shutil.copyfileobj(file, out, 2**20)
-        FileSystems.rename([begun], [path])
+        _SYSTEMS.rename([begun], [path])
 
 
 def _matching(pattern: str) -> list[FileMetadata]:
     try:
-        [result] = FileSystems.match([pattern])
+        [result] = _SYSTEMS.match([pattern])
     except (BeamIOError, ValueError) as error:
         raise UserError(f"cannot list {pattern}: {error}") from None
     return list(result.metadata_list)

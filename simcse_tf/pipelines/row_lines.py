@@ -86,7 +86,7 @@ class Lines:
         ]
 
 
-class JsonLines(_Lines):
+class JsonLines(Lines):
     """A JSON object a line.
 
     Example:
@@ -221,7 +221,12 @@ def _header(file: IO[bytes], path: str, quoting: str | None) -> tuple[bytes, ...
     for line in islice(file, _HEADER_LINES):
         header.append(line)
         marks += line.count(b'"')
-        is_quoted = quoting in (None, QUOTED) or not path
+        begins = header[0].removeprefix(codecs.BOM_UTF8)
+        commas = suffixes_of(path)[0] == ".csv"
+        is_quoted = quoting == QUOTED or (
+            quoting is None and (commas or begins.startswith(b'"'))
+        )
+        # A name between quotation marks may hold line breaks.
         if marks % 2 == 0 or not is_quoted:
             break
     return tuple(header)
