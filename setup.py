@@ -100,6 +100,7 @@ COMMANDS = (
     "mine",
     "index",
     "demo",
+    "pipeline",
 )
 
 setup(

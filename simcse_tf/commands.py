@@ -91,3 +91,10 @@ def demo() -> NoReturn:
     from simcse_tf.demo import main
 
     run(main)
+
+
+def pipeline() -> NoReturn:
+    """Runs `simcse-pipeline`: embeds files on one machine or many."""
+    from simcse_tf.pipeline import main
+
+    run(main)
