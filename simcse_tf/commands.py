@@ -77,3 +77,10 @@ def mine() -> NoReturn:
     from simcse_tf.mine import main
 
     run(main)
+
+
+def pipeline() -> NoReturn:
+    """Runs `simcse-pipeline`: embeds files on one machine or many."""
+    from simcse_tf.pipeline import main
+
+    run(main)
