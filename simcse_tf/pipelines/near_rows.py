@@ -219,6 +219,8 @@ class _IntoCells(beam.DoFn):
         sample: np.ndarray,
         sample_cells: np.ndarray,
     ) -> None:
+        if not len(sampled):
+            return
         near = rows.vectors @ sample.T >= self._near.threshold
         near &= rows.numbers[:, None] != sampled
         row, other = np.nonzero(near)
