@@ -1,6 +1,6 @@
 """Counters of a pipeline, which every runner adds up over its workers."""
 
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 
 
 def count(name: str, amount: int = 1) -> None:

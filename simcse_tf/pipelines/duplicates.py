@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import apache_beam as beam
 
+from simcse_tf.pipelines.dead_letters import DEAD_LETTERS_FILE, write_dead_letters
 from simcse_tf.pipelines.duplicate_groups import (
     GROUPS_FILE,
     KEPT_FILE,
@@ -14,9 +14,9 @@ from simcse_tf.pipelines.duplicate_groups import (
     write_groups,
     write_kept,
 )
-from simcse_tf.pipelines.embedding_shards import BadRow, Shards, open_shards
+from simcse_tf.pipelines.embedding_shards import Shards, open_shards
 from simcse_tf.pipelines.near_rows import Near, members, near_components, pivots_for
-from simcse_tf.pipelines.part_files import begin, finish, part_name, write_json_lines
+from simcse_tf.pipelines.part_files import begin, finish
 from simcse_tf.pipelines.repeated_texts import (
     TextDigests,
     repeats,
@@ -24,8 +24,6 @@ from simcse_tf.pipelines.repeated_texts import (
     with_rows,
 )
 from simcse_tf.pipelines.running import options_of, run_pipeline
-
-DEAD_LETTERS_FILE = "dead-letters"
 
 _COUNTERS = (
     "rows",
@@ -87,14 +85,12 @@ def find(
     return counters
 
 
-def _build(
-    pipeline: beam.Pipeline, shards: Shards, near: Near, directory: str
-) -> None:
+def _build(pipeline: beam.Pipeline, shards: Shards, near: Near, directory: str) -> None:
     files = shards_of(pipeline, shards, "Shards")
     read = files | "Texts" >> beam.ParDo(TextDigests(shards)).with_outputs(
         "bad", main="digests"
     )
-    _write_bad(read.bad, shards, directory)
+    write_dead_letters(read.bad, [shards], directory)
     repeated = (
         read.digests
         | "Equal texts" >> beam.GroupByKey()
@@ -108,21 +104,3 @@ def _build(
     )
     write_groups(rows, shards, directory)
     write_kept(rows, files, shards, directory)
-
-
-def _write_bad(bad: Any, shards: Shards, directory: str) -> None:
-    numbers = {shard.path: shard.number for shard in shards.files}
-    (
-        bad
-        | "Shard of bad" >> beam.Map(lambda row: (numbers[row[0]], row))
-        | "Bad rows of shards" >> beam.GroupByKey()
-        | "Write bad rows" >> beam.Map(_write_dead_letters, len(numbers), directory)
-    )
-
-
-def _write_dead_letters(
-    found: tuple[int, Iterable[BadRow]], parts: int, directory: str
-) -> None:
-    shard, rows = found
-    path = part_name(directory, DEAD_LETTERS_FILE, shard, parts, ".jsonl")
-    write_json_lines(path, [row._asdict() for row in sorted(rows)])

@@ -1,9 +1,9 @@
-"""Parquet files of embeddings, as pipelines read them: in shards, some rows at a time."""
+"""Parquet files of embeddings, as pipelines read them: in shards, part by part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -102,14 +102,15 @@ class BadRow(NamedTuple):
 
 
 def open_shards(
-    flag: str, patterns: Sequence[str], like: EmbeddingsAbout | None = None
+    flag: str, patterns: Sequence[str], like: Shards | None = None
 ) -> Shards:
     """Looks at all shards that some patterns name, before work that takes long.
 
     Args:
         flag: string. What a message calls them.
         patterns: Files or globs, on any file system that Beam knows.
-        like: Optional. What made other embeddings that these are compared with.
+        like: Optional. Shards of the model that these must be of, perhaps behind
+            another prompt.
 
     Raises:
         UserError: If there are none, one is no file of embeddings, or two are of
@@ -122,21 +123,25 @@ def open_shards(
     ```
     """
     files: list[Shard] = []
-    first, model, named = 0, like, "the others"
-    with_text = True
+    found: list[EmbeddingsAbout] = []
+    first, with_text = 0, True
     for path in _matches(flag, patterns):
         about, rows, has_text = _looked_at(path)
-        if model is not None:
-            _check_same(model, named, about, path)
-        if model is None:
-            model, named = about, path
         files.append(Shard(len(files), path, first, rows))
+        found.append(about)
         first += rows
         with_text &= has_text
+        _check_same(found[0], files[0].path, about, path)
+        if about.prompt != found[0].prompt:
+            raise UserError(
+                f"{path}: embeddings behind the prompt {about.prompt!r}, but "
+                f"{files[0].path}: behind {found[0].prompt!r}; expected one prompt"
+            )
+    if like is not None:
+        _check_same(like.about, like.files[0].path, found[0], files[0].path)
     if not first:
         raise UserError(f"{flag}: expected embeddings, received files without a row")
-    assert model is not None
-    return Shards(about if like is not None else model, tuple(files), with_text)
+    return Shards(found[0], tuple(files), with_text)
 
 
 def read_rows(

@@ -80,7 +80,7 @@ def near_components(distinct: Any, shards: Shards, near: Near) -> Any:
         | "Into cells" >> beam.ParDo(_IntoCells(shards.about, near), drawn)
         | "Cells" >> beam.GroupByKey()
         | "Near pairs" >> beam.FlatMap(_pairs, near.threshold)
-        | "Components" >> beam.CombineGlobally(SpanningForest())
+        | "Components" >> beam.CombineGlobally(SpanningForest())  # type: ignore[no-untyped-call]
         | "Rows of components" >> beam.FlatMap(_labels)
     )
 
@@ -127,9 +127,7 @@ class SpanningForest(beam.CombineFn):
     def create_accumulator(self) -> list[np.ndarray]:
         return []
 
-    def add_input(
-        self, kept: list[np.ndarray], pairs: np.ndarray
-    ) -> list[np.ndarray]:
+    def add_input(self, kept: list[np.ndarray], pairs: np.ndarray) -> list[np.ndarray]:
         return self.merge_accumulators([kept, [pairs]])
 
     def merge_accumulators(
@@ -311,7 +309,5 @@ def _members(
         for place, component in zip(places.tolist(), of_row.tolist(), strict=True):
             yield (
                 component,
-                Member(
-                    int(rows.numbers[place]), rows.ids[place], rows.vectors[place]
-                ),
+                Member(int(rows.numbers[place]), rows.ids[place], rows.vectors[place]),
             )
