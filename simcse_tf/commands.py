@@ -79,6 +79,13 @@ def mine() -> NoReturn:
     run(main)
 
 
+def index() -> NoReturn:
+    """Runs `simcse-index`: builds, changes and searches an index."""
+    from simcse_tf.index import main
+
+    run(main)
+
+
 def pipeline() -> NoReturn:
     """Runs `simcse-pipeline`: embeds files on one machine or many."""
     from simcse_tf.pipeline import main
