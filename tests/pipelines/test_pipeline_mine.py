@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from support.embedding_shards import unit_rows, write_shards
 
-from simcse_tf.core.errors import UserError
 from simcse_tf.pipeline import main
 from simcse_tf.search.mining import Rule, hard_negatives
-from support.embedding_shards import unit_rows, write_shards
 
 
 def _rows(directory):
@@ -54,10 +53,8 @@ def test_shards_are_mined_as_one_file_in_memory(tmp_path, sampling):
     p = write_shards(tmp_path / "p", positives, other, 3)
     flags = ["--negatives=3", "--skip=1", "--depth=12", "--relative-margin=0"]
     out = tmp_path / "out"
-    main(
-        ["mine", "--anchors", a, "--positives", p, "--output", str(out)]
-        + [*flags, "--sampling", sampling]
-    )
+    flags += ["--sampling", sampling, "--output", str(out)]
+    main(["mine", "--anchors", a, "--positives", p, *flags])
 
     pairs = list(zip(anchors, positives, strict=True))
     expected = _in_memory(pairs, one, other, positives, other, rule)
