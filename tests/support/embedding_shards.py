@@ -26,6 +26,7 @@ def write_shards(
     fingerprint: str = "a" * 64,
     model: str = "runs/mine/best",
     prompt: str = "",
+    row_group: int = 7,
 ) -> str:
     """Writes `shards` files; `texts=None` leaves the texts out. Returns their glob."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -37,10 +38,12 @@ def write_shards(
         columns = [pa.array([ids[n] for n in part], pa.string())]
         if texts is not None:
             columns.append(pa.array([texts[n] for n in part], pa.string()))
-        columns.append(embedding_column(about.encoded(vectors[part])))
+        columns.append(
+            embedding_column(about.encoded(vectors[part].astype(np.float32)))
+        )
         pq.write_table(
             pa.Table.from_arrays(columns, schema=schema),
             directory / f"part-{number:05}-of-{shards:05}.parquet",
-            row_group_size=7,
+            row_group_size=row_group,
         )
     return str(directory / "*.parquet")
