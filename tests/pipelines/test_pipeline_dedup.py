@@ -76,12 +76,12 @@ def test_what_stays_is_near_to_nothing_before_it(tmp_path):
 
 
 def test_cells_miss_little_and_say_how_much(tmp_path):
-    vectors = _clustered(400)
+    vectors = _clustered(200)
     pattern = write_shards(tmp_path / "e", None, vectors, 2)
     all_pairs = find([pattern], str(tmp_path / "all"), THRESHOLD, 1, [], pivots=1)
     cells = find([pattern], str(tmp_path / "cells"), THRESHOLD, 3, [], pivots=40)
 
-    # All 400 rows are in the sample, so each pair is there from both sides.
+    # All 200 rows are in the sample, so each pair is there from both sides.
     near = (vectors @ vectors.T >= THRESHOLD).sum() - len(vectors)
     assert all_pairs["sampled_pairs"] == cells["sampled_pairs"] == near
     assert all_pairs["sampled_pairs_missed"] == 0
