@@ -1,5 +1,6 @@
-"""`python -m simcse_tf.encode`: a file's lines as rows of a NumPy array."""
+"""`python -m simcse_tf.encode`: a file's texts to a file of embeddings."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -10,8 +11,12 @@ from simcse_tf.core.steady_lines import SteadyLines
 from simcse_tf.data.file_formats import QUOTED, UNQUOTED
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
 from simcse_tf.encoding.bulk import encode
-from simcse_tf.encoding.file import check_files, encode_file
+from simcse_tf.encoding.embedding_files import BINARY, FLOAT32, INT8, check_metadata
+from simcse_tf.encoding.embedding_writers import FORMATS, NPY, format_of
+from simcse_tf.encoding.file import OutputForm, check_files, encode_file
 from simcse_tf.encoding.process import one_core_an_operation, share_heaps
+from simcse_tf.encoding.records import FileRecords
+from simcse_tf.encoding.steady_records import SteadyRecords
 from simcse_tf.encoding.texts import FileTexts
 
 __all__ = ["encode", "main"]
@@ -34,6 +39,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     main(["--model", "runs/mine/best", "--input", "in.txt", "--output", "out.npy"])
     ```
     """
+    arguments = _parser().parse_args(argv)
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
+    check_files(arguments.input, arguments.output, arguments.model)
+    form = _form(arguments)
+    texts = _texts(arguments, form)
+
+    keep_compiled()
+    one_core_an_operation()
+    share_heaps()
+    from simcse_tf.model.simcse import SimCSE
+
+    model = SimCSE.from_preset(
+        arguments.model, dtype=arguments.precision, **reading_of(arguments)
+    )
+    say_how_read(model, arguments.model)
+    encode_file(
+        model, arguments.input, arguments.output, arguments.batch_size, texts, form
+    )
+    print(
+        f"{arguments.output}: {len(texts)} sentences, "
+        f"{form.truncate_dim or model.embedding_dim} dimensions"
+    )
+
+
+def _parser() -> Parser:
     parser = Parser("simcse_tf.encode", description="Embed a file, one row a line.")
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     parser.add_argument(
@@ -52,32 +83,88 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output", required=True, metavar="OUT.npy")
     parser.add_argument(
+        "--format", choices=FORMATS, help="of the output; default: its name says it"
+    )
+    parser.add_argument(
+        "--quantize", choices=(INT8, BINARY), help="smaller numbers: a byte, or a bit"
+    )
+    parser.add_argument(
+        "--truncate-dim", type=int, metavar="N", help="keep the first N dimensions"
+    )
+    parser.add_argument(
+        "--id-column",
+        metavar="NAME",
+        help="for Parquet and JSONL; default: id or _id, or the row counted from 0",
+    )
+    parser.add_argument(
+        "--with-text", action="store_true", help="for Parquet and JSONL: the texts too"
+    )
+    parser.add_argument(
+        "--metadata",
+        nargs="*",
+        metavar="NAME",
+        help="for Parquet and JSONL: columns that come along; without names, all",
+    )
+    parser.add_argument(
         "--batch-size", type=int, help="at most; by default 64, on a GPU 2048"
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     add_reading_flags(parser)
-    arguments = parser.parse_args(argv)
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise UserError(f"--batch-size: expected 1 or more, got {arguments.batch_size}")
-    check_files(arguments.input, arguments.output, arguments.model)
-    texts = FileTexts(arguments.input, arguments.column, arguments.quoting)
-    lines = SteadyLines(arguments.input, texts)
-    if texts.column is not None:
-        print(f"{arguments.input}: column {texts.column}", file=sys.stderr)
+    return parser
 
-    keep_compiled()
-    one_core_an_operation()
-    share_heaps()
-    from simcse_tf.model.simcse import SimCSE
 
-    model = SimCSE.from_preset(
-        arguments.model, dtype=arguments.precision, **reading_of(arguments)
+def _form(arguments: argparse.Namespace) -> OutputForm:
+    """How the output is to be written."""
+    form = OutputForm(
+        format_of(arguments.output, arguments.format),
+        arguments.quantize or FLOAT32,
+        arguments.truncate_dim,
+        arguments.with_text,
+        arguments.model,
     )
-    say_how_read(model, arguments.model)
-    encode_file(model, arguments.input, arguments.output, arguments.batch_size, lines)
-    print(
-        f"{arguments.output}: {len(lines)} sentences, {model.embedding_dim} dimensions"
+    if form.truncate_dim is not None and form.truncate_dim < 1:
+        raise UserError(f"--truncate-dim: expected 1 or more, got {form.truncate_dim}")
+    for flag in ("--id-column", "--with-text", "--metadata"):
+        asked = getattr(arguments, flag[2:].replace("-", "_"))
+        if form.format == NPY and asked not in (None, False):
+            raise UserError(
+                f"{flag}: {arguments.output} would be a NumPy file, which has rows "
+                "alone: expected --format parquet or jsonl"
+            )
+    return form
+
+
+def _texts(
+    arguments: argparse.Namespace, form: OutputForm
+) -> SteadyLines | SteadyRecords:
+    """The input's texts, with all that the output says of them."""
+    path, column = arguments.input, arguments.column
+    if form.format == NPY:
+        texts = FileTexts(path, column, arguments.quoting)
+        lines = SteadyLines(path, texts)
+        if texts.column is not None:
+            print(f"{path}: column {texts.column}", file=sys.stderr)
+        return lines
+    records = FileRecords(
+        path,
+        text=column,
+        id=arguments.id_column,
+        metadata=_metadata(arguments),
+        quoting=arguments.quoting,
+        flags=("--column", "--id-column"),
     )
+    if records.description:
+        print(f"{path}: {records.description}", file=sys.stderr)
+    steady = SteadyRecords(path, records)
+    check_metadata(field.name for field in steady.fields)
+    return steady
+
+
+def _metadata(arguments: argparse.Namespace) -> list[str] | None:
+    """The columns that come along; `None`: all others."""
+    if arguments.metadata is None:
+        return []
+    return arguments.metadata or None
 
 
 if __name__ == "__main__":

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import to_json
 from simcse_tf.core.printing import one_line
 from simcse_tf.data.file_formats import QUOTED, UNQUOTED
 from simcse_tf.encoding.arguments import add_reading_flags
-from simcse_tf.encoding.texts import FileTexts
+from simcse_tf.encoding.texts import FileTexts, load_sentences
 from simcse_tf.indexing.candidates import KINDS
 from simcse_tf.indexing.changes import add, build, check_new, remove
+from simcse_tf.indexing.index import Hit, Index
 from simcse_tf.indexing.inputs import Inputs, source_of, source_to_add
 from simcse_tf.indexing.manifest import Manifest, read_manifest
+from simcse_tf.indexing.querying import load_query_encoder, search_texts
 from simcse_tf.indexing.vectors import DTYPES
 
 
@@ -74,6 +78,30 @@ def _parser() -> Parser:
     info.add_argument(
         "--check", action="store_true", help="read all files and compare their hashes"
     )
+    searching = _command(commands, "search", _search, "find the rows nearest to texts")
+    searching.add_argument("text", nargs="*", metavar="TEXT")
+    searching.add_argument("--queries", metavar="FILE", help="a text a line or a row")
+    searching.add_argument(
+        "--model", help="where the index' model is now; default: where it was"
+    )
+    searching.add_argument(
+        "--prompt",
+        metavar="NAME",
+        help="the name of the model's prompt before each query; default: query",
+    )
+    searching.add_argument("--k", type=int, default=10, help="rows for each, at most")
+    searching.add_argument(
+        "--threshold", type=float, metavar="COSINE", help="the least of a hit"
+    )
+    searching.add_argument(
+        "--where", metavar="CONDITION", help="on metadata, such as 'year >= 2000'"
+    )
+    searching.add_argument(
+        "--exact", action="store_true", help="compare every row with every query"
+    )
+    searching.add_argument(
+        "--json", action="store_true", help="one object a line for each query"
+    )
     return parser
 
 
@@ -99,13 +127,21 @@ def _add_input(parser: Parser) -> None:
         help=".parquet, as encode writes it, with texts and ids; or one .npy beside "
         "--input",
     )
-    parser.add_argument("--text", metavar="COLUMN", help="of the texts")
-    parser.add_argument("--id", metavar="COLUMN", help="of the ids; default: id or _id")
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="of the texts; default: the only one, or text or sentence",
+    )
+    parser.add_argument(
+        "--id-column",
+        metavar="NAME",
+        help="default: id or _id, or the row counted from 0",
+    )
     parser.add_argument(
         "--metadata",
         nargs="*",
-        metavar="COLUMN",
-        help="those that come back with hits; default: all others",
+        metavar="NAME",
+        help="columns that come back with hits; default: all others",
     )
     parser.add_argument(
         "--quoting", choices=(QUOTED, UNQUOTED), help="of a .csv or .tsv input"
@@ -119,8 +155,8 @@ def _inputs(arguments: argparse.Namespace) -> Inputs:
     return Inputs(
         input=arguments.input,
         embeddings=arguments.embeddings,
-        text=arguments.text,
-        id=arguments.id,
+        text=arguments.column,
+        id=arguments.id_column,
         metadata=arguments.metadata,
         quoting=arguments.quoting,
         batch_size=arguments.batch_size,
@@ -200,6 +236,42 @@ def _info(arguments: argparse.Namespace) -> None:
     }
     for name, value in lines.items():
         print(one_line(f"{name}: {value}"))
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    texts = arguments.text
+    if bool(texts) == bool(arguments.queries):
+        raise UserError("expected TEXT... or --queries FILE, one of them")
+    if arguments.k < 1:
+        raise UserError(f"--k: expected 1 or more, received {arguments.k}")
+    index = Index.open(arguments.index)
+    if arguments.queries:
+        texts = load_sentences(arguments.queries)
+    encoder = load_query_encoder(index, arguments.model, arguments.prompt)
+    found = search_texts(
+        index,
+        encoder,
+        texts,
+        arguments.k,
+        threshold=arguments.threshold,
+        where=arguments.where,
+        exact=arguments.exact,
+    )
+    for text, hits in zip(texts, found, strict=True):
+        if arguments.json:
+            rows = [_row(hit) for hit in hits]
+            print(to_json({"query": text, "hits": rows}))
+            continue
+        print(one_line(text))
+        for hit in hits:
+            print(f"  {hit.cosine:.4f}  {one_line(hit.id)}  {one_line(hit.text)}")
+
+
+def _row(hit: Hit) -> dict[str, Any]:
+    """A hit as the client and the page have it as well."""
+    row = hit._asdict()
+    del row["row"]
+    return row
 
 
 def _size(manifest: Manifest) -> str:

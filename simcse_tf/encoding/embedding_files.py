@@ -13,7 +13,7 @@ The schema's metadata has a key `simcse_tf`: JSON with the fields of `Embeddings
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +138,7 @@ def embedding_schema(
     """
     import pyarrow as pa
 
-    if taken := [f.name for f in metadata if f.name in (ID, TEXT, EMBEDDING)]:
-        raise UserError(
-            f"the column {taken[0]!r} cannot be metadata: embeddings are written with "
-            f"the columns {ID}, {TEXT} and {EMBEDDING} of their own"
-        )
+    check_metadata(field.name for field in metadata)
     dtype, length = about.stored
     vectors = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), False), length)
     own = [pa.field(ID, pa.string(), False), pa.field(EMBEDDING, vectors, False)]
@@ -151,6 +147,29 @@ def embedding_schema(
     return pa.schema(
         [*own, *metadata], {_KEY: json.dumps(asdict(about), ensure_ascii=False)}
     )
+
+
+def check_metadata(names: Iterable[str]) -> None:
+    """Checks the names of metadata's columns.
+
+    Args:
+        names: The columns.
+
+    Raises:
+        UserError: If a column of ours has one of them.
+
+    Example:
+
+    ```python
+    check_metadata(["lang", "stars"])
+    ```
+    """
+    own = (ID, TEXT, EMBEDDING)
+    if taken := [name for name in names if name in own]:
+        raise UserError(
+            f"--metadata: the column {taken[0]!r} cannot come along: {ID}, {TEXT} and "
+            f"{EMBEDDING} are columns of the output itself"
+        )
 
 
 def embeddings_about(schema: pa.Schema, path: str) -> EmbeddingsAbout:

@@ -1,10 +1,11 @@
 """A NumPy file written from the top: a killed process loses little of it."""
 
+import errno
 import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import npy_header
 
 _FLOAT32 = np.dtype(np.float32)
+# Rows that are read at a time.
+_AT_ONCE = 16384
 
 
 class PartialArray:
@@ -30,6 +33,7 @@ class PartialArray:
 
     Attributes:
         rows_done: int. How many rows are written.
+        was_given: bool. Whether `give` has written the file.
 
     Example:
 
@@ -51,7 +55,9 @@ class PartialArray:
         self._file = file
         self._partial, self._journal = working_files(final)
         self._key = key
+        self._rows, self._columns = shape
         header = npy_header(shape, dtype)
+        self._start = len(header)
         row_bytes = shape[1] * dtype.itemsize
         rows = self._rows_recorded()
         begun = os.pread(file.fileno(), len(header), 0)
@@ -64,6 +70,7 @@ class PartialArray:
             self._journal.unlink(missing_ok=True)
             sync(final.parent)
             file.write(header)
+        self.was_given = False
         file.seek(len(header) + self.rows_done * row_bytes)
         file.truncate()
 
@@ -78,6 +85,31 @@ class PartialArray:
         self.rows_done += len(rows)
         with atomic_write(self._journal) as path:
             path.write_text(json.dumps({"key": self._key, "rows": self.rows_done}))
+
+    def give(self, write: Callable[[Iterator[np.ndarray]], None]) -> None:
+        """Lets another file be made of the rows, in place of this one.
+
+        Args:
+            write: Function that writes it, whole or not at all, of float32 arrays
+                `(n, columns)`, one after the other.
+
+        Raises:
+            OSError: If the rows cannot be read.
+            ValueError: If not all rows are there.
+        """
+        self.check_whole()
+        write(self._blocks())
+        self.was_given = True
+        self.discard()
+
+    def check_whole(self) -> None:
+        """Checks that all rows are there.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        if self.rows_done != self._rows:
+            raise ValueError(f"expected {self._rows} rows, received {self.rows_done}")
 
     def sync(self) -> None:
         """Waits until what is written is on the disk.
@@ -96,6 +128,18 @@ class PartialArray:
         """
         self._journal.unlink(missing_ok=True)
         self._partial.unlink(missing_ok=True)
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        row_bytes = self._columns * self._dtype.itemsize
+        for first in range(0, self.rows_done, _AT_ONCE):
+            count = min(_AT_ONCE, self.rows_done - first)
+            # Mapped, a file that is cut would end the process.
+            part = os.pread(
+                self._file.fileno(), count * row_bytes, self._start + first * row_bytes
+            )
+            if len(part) < count * row_bytes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            yield np.frombuffer(part, self._dtype).reshape(count, self._columns)
 
     def _rows_recorded(self) -> int:
         try:
@@ -144,8 +188,9 @@ def partial_array(
     with _locked(partial) as file:
         array = PartialArray(file, final, key, shape, dtype)
         yield array
-        if array.rows_done != shape[0]:
-            raise ValueError(f"expected {shape[0]} rows, received {array.rows_done}")
+        if array.was_given:
+            return
+        array.check_whole()
         array.sync()
         partial.replace(final)
         sync(final.parent)

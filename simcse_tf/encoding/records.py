@@ -54,6 +54,7 @@ class FileRecords:
             numbers, truth values or nothing. Those of `.csv` and `.tsv` are texts.
             Defaults to `None`: all others.
         quoting: Optional string. As for `simcse_tf.data.file_formats.file_format`.
+        flags: The flags that name the text's column and the id's, for messages.
 
     Raises:
         UserError: If it cannot be read, unpacked or understood; where it is iterated,
@@ -75,14 +76,15 @@ class FileRecords:
         id: str | None = None,
         metadata: Sequence[str] | None = None,
         quoting: str | None = None,
+        flags: tuple[str, str] = ("--text", "--id"),
     ):
         self._path = path
-        named = {"--text": text, "--id": id, "--metadata": metadata}
+        named = {flags[0]: text, flags[1]: id, "--metadata": metadata}
         for flag, name in named.items():
             if name and not has_columns(path):
                 raise UserError(f"{flag}: {path} has no columns, each line is a text")
         differ = suffixes_of(path)[0] == ".jsonl"
-        self._columns = _RecordColumns(text, id, metadata, differ)
+        self._columns = _RecordColumns(text, id, metadata, differ, flags)
         self._rows = FileRows(path, self._columns, quoting)
         # What the columns are is known once a row was read.
         next(iter(self), None)
@@ -127,6 +129,7 @@ class _RecordColumns(Layouts):
         id: As for `FileRecords`.
         metadata: As for `FileRecords`.
         differ: bool. Whether a row may lack columns that others have.
+        flags: As for `FileRecords`.
     """
 
     def __init__(
@@ -135,8 +138,10 @@ class _RecordColumns(Layouts):
         id: str | None,
         metadata: Sequence[str] | None,
         differ: bool,
+        flags: tuple[str, str],
     ):
         super().__init__()
+        self._flags = flags
         self.text = text
         self.id = id
         self._metadata = metadata
@@ -214,14 +219,14 @@ class _RecordColumns(Layouts):
             found = [name for name in ID_NAMES if name in names and name != self.text]
             if len(found) > 1:
                 raise ValueError(
-                    f"expected one column of ids, received {' and '.join(found)}: --id "
-                    "says which one is read"
+                    f"expected one column of ids, received {' and '.join(found)}: "
+                    f"{self._flags[1]} says which one is read"
                 )
             self.id = found[0] if found else None
         if self.text is None:
             others = {self.id, *(self._metadata or ())}
             free = [name for name in names if name not in others]
-            self.text = text_column(free, "--text")
+            self.text = text_column(free, self._flags[0])
         self._is_known = True
 
     def _metadata_among(self, names: Sequence[str]) -> tuple[str, ...]:

@@ -13,15 +13,12 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
-
-if TYPE_CHECKING:
-    import faiss
 
 KINDS = ("flat", "hnsw", "ivfpq")
 # From so many rows on the next kind is chosen.
@@ -157,8 +154,7 @@ def build(
     build("candidates.faiss", index.blocks, index.rows, "hnsw", parameters)
     ```
     """
-    import faiss
-
+    faiss = _faiss()
     threads = faiss.omp_get_max_threads()
     if kind == "hnsw":
         faiss.omp_set_num_threads(1)
@@ -249,8 +245,7 @@ class Candidates:
         self, path: str | os.PathLike[str], kind: str, parameters: dict[str, Any]
     ):
         require("faiss", extra="search")
-        import faiss
-
+        faiss = _faiss()
         mapped = {
             "hnsw": faiss.IO_FLAG_MMAP_IFC,
             "ivfpq": faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY,
@@ -289,8 +284,7 @@ class Candidates:
         Returns:
             int64 `(q, proposed)`, in no certain order; -1 where fewer were found.
         """
-        import faiss
-
+        faiss = _faiss()
         proposed = max(_FEWEST_PROPOSED, _PROPOSED[self._kind] * k)
         proposed = min(proposed, self.rows)
         settings: dict[str, Any] = {}
@@ -309,9 +303,17 @@ class Candidates:
         return found
 
 
-def _empty(kind: str, dimension: int, parameters: dict[str, Any]) -> faiss.Index:
+def _faiss() -> Any:
+    # Its threads wait by trying again and again, which on a machine that is shared
+    # takes others' time and its own. Read when faiss is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import faiss
 
+    return faiss
+
+
+def _empty(kind: str, dimension: int, parameters: dict[str, Any]) -> Any:
+    faiss = _faiss()
     product = faiss.METRIC_INNER_PRODUCT
     if kind == "hnsw":
         index = faiss.IndexHNSWSQ(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.records import Scalar
@@ -17,6 +19,8 @@ from simcse_tf.indexing.vectors import decode_vectors, open_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from simcse_tf.indexing.search import Searcher
 
 _Found = TypeVar("_Found")
 
@@ -212,19 +216,28 @@ class Index:
         """
         return self._batches(None)
 
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        threshold: float | None = None,
-        where: Any = None,
-        exact: bool = False,
-    ) -> list[list[Hit]]:
-        """The rows nearest to each query; see `simcse_tf.indexing.search.search`."""
-        from simcse_tf.indexing.search import search
+    def search(self, queries: ArrayLike, k: int, **options: Any) -> list[list[Hit]]:
+        """The rows nearest to each query.
 
-        return search(self, queries, k, threshold=threshold, where=where, exact=exact)
+        Args:
+            queries: `(q, dim)`.
+            k: int. Rows for each, at most.
+            options: `threshold`, `where`, `exact` and `effort`, as for
+                `simcse_tf.indexing.search.Searcher.search`.
+
+        Returns:
+            For each query a list of `Hit`, the nearest first.
+
+        Raises:
+            UserError: If something is not as expected.
+        """
+        return self._searcher.search(queries, k, **options)
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        from simcse_tf.indexing.search import Searcher
+
+        return Searcher(self)
 
     def _batches(
         self, names: Sequence[str] | None

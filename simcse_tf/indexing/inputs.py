@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
 
 _ARRAY = ".npy"
+# Of the columns of texts and ids, as `encode` has them.
+_FLAGS = ("--column", "--id-column")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Inputs:
             id=self.id,
             metadata=self.metadata,
             quoting=self.quoting,
+            flags=_FLAGS,
         )
         if records.description:
             print(f"{self.input}: {records.description}", file=sys.stderr)
@@ -167,10 +170,8 @@ def source_to_add(inputs: Inputs, manifest: Manifest, model: str | None) -> Sour
 
 
 def _parquet(inputs: Inputs, flags: Sequence[str]) -> Source:
-    flags = [
-        *flags,
-        *[f for f, v in (("--text", inputs.text), ("--id", inputs.id)) if v],
-    ]
+    named = zip(_FLAGS, (inputs.text, inputs.id), strict=True)
+    flags = [*flags, *[flag for flag, name in named if name]]
     if flags:
         raise UserError(
             f"{flags[0]}: expected none beside Parquet files of embeddings, which say "

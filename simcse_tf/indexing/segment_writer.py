@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -171,6 +172,9 @@ class SegmentWriter:
             left = (shape[0] - done) * shape[1] * dtype.itemsize
             if left:
                 check_room(self._place, left)
+            if done:
+                total = f"{done} of {self.rows} rows"
+                print(f"index: resuming after {total}", file=sys.stderr)
             with progress_bar(self.rows, True, done) as bar:
                 for embedded in self._source.embeddings(
                     self._texts, done, self.rows, bar.update

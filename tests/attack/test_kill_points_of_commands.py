@@ -74,9 +74,16 @@ def encode(model, embeddings, monkeypatch):
     monkeypatch.setattr(file, "encode_blocks", look_up)
     monkeypatch.setattr(file, "pays_to_compile", lambda model, lines: False)
     monkeypatch.setattr(file, "model_fingerprint", lambda model: fingerprint)
-    return lambda path, name: file.encode_file(
-        model, str(path / name), str(path / "o.npy")
+    return lambda path, name, output="o.npy", **form: file.encode_file(
+        model, str(path / name), str(path / output), **form
     )
+
+
+@pytest.fixture
+def encode_lines(encode):
+    """`encode` to a file that is written when all embeddings are there."""
+    form = file.OutputForm("jsonl", "int8", truncate_dim=2, with_text=True)
+    return lambda path, name: encode(path, name, "o.jsonl", form=form)
 
 
 @pytest.fixture
@@ -196,6 +203,7 @@ def make_data():
 # How it is written, and what must be whole all the time.
 WRITERS = {
     "encode": ["o.npy"],
+    "encode_lines": ["o.jsonl"],
     "serve": ["o.npy"],
     "find": ["found.txt"],
     "score": ["s.json", "d.json"],
@@ -258,7 +266,8 @@ def test_a_command_that_cannot_write_says_so_in_a_line_and_leaves_nothing(
     writer, every, tmp_path
 ):
     write, prepare, outputs = writer
-    resumed = frozenset({"o.npy.partial", "o.npy.partial.json"})
+    working = (".partial", ".partial.json")
+    resumed = frozenset(name + end for name in outputs[:1] for end in working)
     errors = survives_errors(
         tmp_path, prepare, write, outputs, kept=resumed, every=every
     )
