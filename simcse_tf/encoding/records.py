@@ -84,7 +84,7 @@ class FileRecords:
             if name and not has_columns(path):
                 raise UserError(f"{flag}: {path} has no columns, each line is a text")
         differ = suffixes_of(path)[0] == ".jsonl"
-        self._columns = _RecordColumns(text, id, metadata, differ, flags)
+        self._columns = RecordColumns(text, id, metadata, differ, flags)
         self._rows = FileRows(path, self._columns, quoting)
         # What the columns are is known once a row was read.
         next(iter(self), None)
@@ -121,7 +121,7 @@ class FileRecords:
             )
 
 
-class _RecordColumns(Layouts):
+class RecordColumns(Layouts):
     """Which columns are the text, the id and metadata.
 
     Args:
@@ -130,6 +130,14 @@ class _RecordColumns(Layouts):
         metadata: As for `FileRecords`.
         differ: bool. Whether a row may lack columns that others have.
         flags: As for `FileRecords`.
+
+    Example:
+
+    ```python
+    columns = RecordColumns("body", None, (), differ=False)
+    columns.of(("_id", "body"))
+    columns.id  # "_id"
+    ```
     """
 
     def __init__(
@@ -138,7 +146,7 @@ class _RecordColumns(Layouts):
         id: str | None,
         metadata: Sequence[str] | None,
         differ: bool,
-        flags: tuple[str, str],
+        flags: tuple[str, str] = ("--text", "--id"),
     ):
         super().__init__()
         self._flags = flags
@@ -149,7 +157,7 @@ class _RecordColumns(Layouts):
         self._is_known = False
         self._found: set[str] = set()
         self._layout = _ReadWhole(TEXT, TEXT)
-        self._names: tuple[str, ...] = ()
+        self._names: tuple[str, ...] | None = None
 
     def of(self, names: tuple[str, ...]) -> Layout:
         if names == self._names:
@@ -205,7 +213,7 @@ class _RecordColumns(Layouts):
 
     def description(self) -> str:
         """The columns as they are understood."""
-        metadata = self._metadata_among(self._names)
+        metadata = self._metadata_among(self._names or ())
         return ", ".join(
             [
                 f"text: {self.text}",

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from simcse_tf.encoding.embedding_files import ID, TEXT
 from simcse_tf.pipelines.counting import count
 from simcse_tf.pipelines.embedding_shards import Shard, Shards, read_rows
+from simcse_tf.pipelines.files import whole_file
 from simcse_tf.pipelines.near_rows import Member
-from simcse_tf.pipelines.part_files import part_name, written_part
+from simcse_tf.pipelines.part_files import part_name
 from simcse_tf.pipelines.repeated_texts import Repeat, shard_of, with_rows
 from simcse_tf.search.near_duplicates import representatives
 
@@ -159,11 +160,10 @@ def _write_groups(
     named = [row._asdict() for row in ordered if row.group in real]
     for row in named:
         del row["number"]
-    with (
-        written_part(part_name(directory, GROUPS_FILE, shard, parts, ".parquet")) as f,
-        pq.ParquetWriter(f, _GROUPS) as writer,
-    ):
-        writer.write_table(pa.Table.from_pylist(named, _GROUPS))
+    with whole_file(
+        part_name(directory, GROUPS_FILE, shard, parts, ".parquet")
+    ) as path:
+        pq.write_table(pa.Table.from_pylist(named, _GROUPS), path)
 
 
 def _write_kept(found: tuple[Shard, np.ndarray], shards: Shards, directory: str) -> int:
@@ -171,7 +171,7 @@ def _write_kept(found: tuple[Shard, np.ndarray], shards: Shards, directory: str)
     path = part_name(directory, KEPT_FILE, shard.number, len(shards.files), ".parquet")
     names = [ID, *([TEXT] if shards.with_text else [])]
     schema = pa.schema([pa.field(name, pa.string(), False) for name in names])
-    with written_part(path) as file, pq.ParquetWriter(file, schema) as writer:
+    with whole_file(path) as file, pq.ParquetWriter(file, schema) as writer:
         for rows, _ in read_rows(shard, shards.about, shards.with_text, skip=gone):
             columns = [rows.ids, rows.texts][: len(names)]
             arrays = [pa.array(column, pa.string()) for column in columns]

@@ -80,7 +80,7 @@ def near_components(distinct: Any, shards: Shards, near: Near) -> Any:
         | "Into cells" >> beam.ParDo(_IntoCells(shards.about, near), drawn)
         | "Cells" >> beam.GroupByKey()
         | "Near pairs" >> beam.FlatMap(_pairs, near.threshold)
-        | "Components" >> beam.CombineGlobally(SpanningForest())  # type: ignore[no-untyped-call]
+        | "Components" >> beam.CombineGlobally(SpanningForest())
         | "Rows of components" >> beam.FlatMap(_labels)
     )
 

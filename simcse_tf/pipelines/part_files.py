@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.pipelines.files import whole_file
+from simcse_tf.pipelines.job import write_json
 
-_PARTIAL = ".partial"
 # Written last: where it is, all else is whole.
 SUMMARY_FILE = "summary.json"
 
@@ -30,31 +29,6 @@ def part_name(directory: str, name: str, number: int, parts: int, suffix: str) -
     return FileSystems.join(directory, f"{name}-{number:05}-of-{parts:05}{suffix}")
 
 
-@contextmanager
-def written_part(path: str) -> Iterator[IO[bytes]]:
-    """Yields a file that is at `path` once it is whole.
-
-    Who tries again, or at the same time, writes the same to a name of its own, so the
-    last one to end replaces it with itself.
-
-    Args:
-        path: Where it is to be. A file there is replaced.
-
-    Example:
-
-    ```python
-    with written_part("gs://bucket/kept-00000-of-00001.jsonl") as file:
-        file.write(b"{}")
-    ```
-    """
-    temporary = f"{path}.{uuid.uuid4().hex}{_PARTIAL}"
-    with FileSystems.create(
-        temporary, compression_type=CompressionTypes.UNCOMPRESSED
-    ) as file:
-        yield file
-    FileSystems.rename([temporary], [path])
-
-
 def write_json_lines(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes a JSON object a line, whole or not at all.
 
@@ -62,7 +36,7 @@ def write_json_lines(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
         path: The file.
         rows: The objects.
     """
-    with written_part(path) as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
@@ -110,5 +84,4 @@ def finish(directory: str, summary: Mapping[str, Any]) -> None:
         directory: As for `begin`.
         summary: What is written as JSON.
     """
-    with written_part(FileSystems.join(directory, SUMMARY_FILE)) as file:
-        file.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_json(FileSystems.join(directory, SUMMARY_FILE), summary)

@@ -1,0 +1,36 @@
+"""A version as `export` writes it, of a model that needs no training and no tracing."""
+
+from pathlib import Path
+
+from simcse_tf.exporting.manifest import (
+    ExportedModel,
+    SignatureTypes,
+    TensorType,
+    write_manifest,
+)
+from support.servers import DIM, export
+
+
+def export_with_manifest(base_path: Path, version: int = 1) -> Path:
+    """Writes the model of the serving tests, and a manifest beside it."""
+    directory = export(base_path, version)
+    text = TensorType(dtype="string", shape=[None])
+    embedding = TensorType(dtype="float32", shape=[None, DIM])
+    write_manifest(
+        directory,
+        ExportedModel(
+            source="models/tiny",
+            pooling="cls",
+            max_length=32,
+            dimensions=DIM,
+            precision="float32",
+            parameters=1,
+        ),
+        None,
+        {
+            "serving_default": SignatureTypes(
+                inputs={"text": text}, outputs={"embedding": embedding}
+            )
+        },
+    )
+    return directory
