@@ -18,7 +18,8 @@ from simcse_tf.data.named import TFDS_SCHEME
 from simcse_tf.data.sources import open_one
 from simcse_tf.data.written import SUFFIXES, write_rows
 from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
-from simcse_tf.search.mining import SAMPLINGS, Mined, Rule, hard_negatives
+from simcse_tf.search.mining import Mined, Rule, hard_negatives
+from simcse_tf.search.mining_arguments import add_rule_flags, rule_of
 
 if TYPE_CHECKING:
     from simcse_tf.data.base import Source
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ```
     """
     arguments = _parser().parse_args(argv)
-    rule = _rule(arguments)
+    rule = rule_of(arguments)
     output = _output(arguments)
     pairs = _texts(open_one(arguments.pairs), arguments.pairs, columns=2)
     anchors, positives = zip(*pairs, strict=True)
@@ -98,55 +99,11 @@ def _parser() -> Parser:
         help="where negatives come from, a text a line; default: the positives",
     )
     parser.add_argument("--output", required=True, metavar="FILE.jsonl")
-    default = Rule()
-    parser.add_argument(
-        "--negatives", type=int, default=default.negatives, help="an anchor, at most"
-    )
-    parser.add_argument(
-        "--skip", type=int, default=default.skip, help="nearest texts that are left out"
-    )
-    parser.add_argument(
-        "--depth", type=int, default=default.depth, help="rank of the last candidate"
-    )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        default=default.margin,
-        help="a negative's cosine is below the positive's by this much",
-    )
-    parser.add_argument(
-        "--relative-margin",
-        type=float,
-        default=default.relative_margin,
-        help="the same, as a share of the positive's cosine",
-    )
-    parser.add_argument("--sampling", choices=SAMPLINGS, default=default.sampling)
-    parser.add_argument("--seed", type=int, default=default.seed)
+    add_rule_flags(parser)
     return parser
 
 
 _SIDES = {"query": "anchors", "document": "positives and the corpus"}
-
-
-def _rule(arguments: argparse.Namespace) -> Rule:
-    rule = Rule(**{name: getattr(arguments, name) for name in Rule._fields})
-    for name, least in (("negatives", 1), ("skip", 0), ("depth", 1), ("seed", 0)):
-        if getattr(rule, name) < least:
-            raise UserError(
-                f"--{name}: expected {least} or more, received {getattr(rule, name)}"
-            )
-    if rule.skip + rule.negatives > rule.depth:
-        raise UserError(
-            f"--depth: expected at least --skip and --negatives together "
-            f"({rule.skip + rule.negatives}), received {rule.depth}"
-        )
-    if not 0 <= rule.margin <= 2:
-        raise UserError(f"--margin: expected 0 to 2, received {rule.margin}")
-    if not 0 <= rule.relative_margin <= 1:
-        raise UserError(
-            f"--relative-margin: expected 0 to 1, received {rule.relative_margin}"
-        )
-    return rule
 
 
 def _output(arguments: argparse.Namespace) -> Path:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.extras import require
-from simcse_tf.pipelines import embed
+from simcse_tf.pipelines import dedup, embed, index, mine
 from simcse_tf.pipelines.arguments import add_beam_flags, beam_flags, quiet_beam
 
 
@@ -34,7 +34,12 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: Mapping[str, Command] = {"embed": embed}
+COMMANDS: Mapping[str, Command] = {
+    "dedup": dedup,
+    "embed": embed,
+    "index": index,
+    "mine": mine,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

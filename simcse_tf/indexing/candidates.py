@@ -164,12 +164,56 @@ def build(
             if first >= rows:
                 break
             if index is None:
-                index = _empty(kind, block.shape[1], parameters)
-                if not index.is_trained:
-                    index.train(_sample(blocks, rows, parameters["seed"]))
+                index = learned(kind, block.shape[1], blocks, rows, parameters)
             index.add(np.ascontiguousarray(block[: rows - first], np.float32))
     finally:
         faiss.omp_set_num_threads(threads)
+    assert index is not None, "there were no rows"
+    write(index, path)
+
+
+def learned(
+    kind: str, dimension: int, blocks: Blocks, rows: int, parameters: dict[str, Any]
+) -> faiss.Index:
+    """An index of faiss that has learned from a sample, and has no row yet.
+
+    Args:
+        kind: As for `build`.
+        dimension: int. Of the vectors.
+        blocks: As for `build`.
+        rows: As for `build`.
+        parameters: As for `build`.
+
+    Example:
+
+    ```python
+    learned("ivfpq", 384, index.blocks, index.rows, parameters).ntotal  # 0
+    ```
+    """
+    index = _empty(kind, dimension, parameters)
+    if not index.is_trained:
+        index.train(_sample(blocks, rows, parameters["seed"]))
+    return index
+
+
+def write(index: faiss.Index, path: str | os.PathLike[str]) -> None:
+    """Writes an index of faiss to a file.
+
+    Args:
+        index: The index.
+        path: The file.
+
+    Raises:
+        OSError: The file cannot be written.
+
+    Example:
+
+    ```python
+    write(learned("ivfpq", 384, blocks, rows, parameters), "learned.faiss")
+    ```
+    """
+    import faiss
+
     try:
         faiss.write_index(index, os.fspath(path))
     except RuntimeError as error:

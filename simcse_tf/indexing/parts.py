@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.manifest import Candidates, Manifest, Removed, StoredFile
 from simcse_tf.indexing.record_file import ID
 from simcse_tf.indexing.writing import CANDIDATES, REMOVED, sync_file
+
+# As `simcse_tf.indexing.candidates.build`.
+Build: TypeAlias = Callable[[Path, kinds.Blocks, int, str, dict[str, Any]], None]
 
 # The share of rows behind the candidates' that are compared one by one.
 _UNCOVERED = 0.1
@@ -38,12 +42,15 @@ def check_candidates(candidates: Candidates, rows: int) -> None:
     kinds.check_kind(_kind(candidates, rows), rows)
 
 
-def with_candidates(place: Path, manifest: Manifest) -> Manifest:
+def with_candidates(
+    place: Path, manifest: Manifest, build: Build = kinds.build
+) -> Manifest:
     """A manifest with candidates for its rows, built anew where they cover too few.
 
     Args:
         place: The index.
         manifest: What it is to be.
+        build: Function. Defaults to `simcse_tf.indexing.candidates.build`.
 
     Raises:
         OSError: If they cannot be written.
@@ -65,7 +72,7 @@ def with_candidates(place: Path, manifest: Manifest) -> Manifest:
         path = f"{CANDIDATES}/{manifest.generation:06d}.faiss"
         (place / path).parent.mkdir(exist_ok=True)
         blocks = Index(place, manifest.model_copy(update={"candidates": new})).blocks
-        kinds.build(place / path, blocks, rows, kind, parameters)
+        build(place / path, blocks, rows, kind, parameters)
         sync_file(place, path)
         file = StoredFile.of(place, path)
         written = {"parameters": parameters, "rows": rows, "file": file}

@@ -93,27 +93,42 @@ def hard_negatives(
     ```
     """
     mined = []
-    scores = _cosines(anchors, positives)
+    scores = pair_cosines(anchors, positives)
     for start in range(0, len(anchors), _AT_ONCE):
         block = slice(start, start + _AT_ONCE)
         k = rule.depth + max(map(len, excluded[block]))
         found = top_k(anchors[block], corpus, k)
         for number, (rows, cosines) in enumerate(zip(*found, strict=True), start):
             mined.append(
-                _chosen(rows, cosines, excluded[number], scores[number], rule, number)
+                chosen(rows, cosines, excluded[number], scores[number], rule, number)
             )
         advance(len(anchors[block]))
     return mined
 
 
-def _cosines(anchors: np.ndarray, positives: np.ndarray) -> np.ndarray:
+def pair_cosines(anchors: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """The cosine of each anchor with its positive, rounded as `top_k` does.
+
+    Args:
+        anchors: `(n, dim)`, any length of the vectors.
+        positives: The same.
+
+    Returns:
+        float64 `(n,)`.
+
+    Example:
+
+    ```python
+    pair_cosines(np.array([[1, 0]]), np.array([[3, 4]]))  # [0.6]
+    ```
+    """
     anchors, positives = (l2_normalize(x, np.float64) for x in (anchors, positives))
     # As `top_k` tells cosines apart.
     cosines: np.ndarray = np.round(np.sum(anchors * positives, axis=1), DECIMALS)
     return cosines
 
 
-def _chosen(
+def chosen(
     rows: np.ndarray,
     cosines: np.ndarray,
     excluded: Collection[int],
@@ -121,6 +136,22 @@ def _chosen(
     rule: Rule,
     number: int,
 ) -> Mined:
+    """Chooses among the rows nearest to an anchor.
+
+    Args:
+        rows: int64 `(k,)`, the nearest first; with `excluded`, `rule.depth` others.
+        cosines: float64 `(k,)`.
+        excluded: Rows that are no negatives.
+        positive: float. The cosine of anchor and positive.
+        rule: A `Rule`.
+        number: int. The anchor's place, for a random choice.
+
+    Example:
+
+    ```python
+    chosen(np.array([4, 7]), np.array([0.9, 0.6]), {4}, 0.8, Rule(), 0).rows  # [7]
+    ```
+    """
     allowed = ~np.isin(rows, list(excluded))
     rows, cosines = rows[allowed][: rule.depth], cosines[allowed][: rule.depth]
     rows, cosines = rows[rule.skip :], cosines[rule.skip :]
