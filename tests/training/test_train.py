@@ -179,7 +179,7 @@ def test_geometry_is_logged_from_the_first_step_on_and_the_test_can_be_left_out(
     ],
 )
 def test_the_papers_baselines_train_from_a_config(workspace, overrides, examples):
-    done = train(workspace, *overrides, "training.max_steps=2", "evaluation.test=false")
+    done = train(workspace, *overrides, "training.max_steps=2", "data.evaluation=null")
     assert examples in done.stdout
     assert len(metrics(workspace / "run")) == 2
 
@@ -207,7 +207,7 @@ def test_the_log_tells_the_loss_scale_and_the_steps_it_skipped():
 
 @pytest.mark.slow
 def test_replicas_on_logical_devices_give_the_run_of_one_device(workspace):
-    same = ["training.max_steps=4", "model.dropout=0.0"]
+    same = ["training.max_steps=4", "model.dropout=0.0", "data.evaluation=null"]
     train(workspace, *same, "output_dir=one")
     train(
         workspace, *same, "output_dir=two", "training.strategy=mirrored",
