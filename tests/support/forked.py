@@ -112,8 +112,8 @@ def _begin(run, arguments, cwd, environment, outputs):
     for path, descriptor in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     # Those of the server took their files for others.
-    sys.stdout = open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     source, *rest = arguments
     sys.argv = ["-c", *rest]
     run(source)
