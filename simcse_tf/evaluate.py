@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import write_json
 from simcse_tf.core.outputs import output_file, writing_output
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [name for name in (arguments.model, arguments.compare) if name]
     outputs = _outputs(arguments, names)
 
+    keep_compiled()
     from simcse_tf.evaluation import results, score_tables
     from simcse_tf.evaluation.tasks import find_data, load_tasks, named_data
 

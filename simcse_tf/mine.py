@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.data.base import kind_of
@@ -23,6 +24,7 @@ from simcse_tf.search.mining_arguments import add_rule_flags, rule_of
 
 if TYPE_CHECKING:
     from simcse_tf.data.base import Source
+    from simcse_tf.evaluation.caching import CachingEncoder
     from simcse_tf.model.simcse import SimCSE
 
 
@@ -51,12 +53,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = _texts(open_one(arguments.corpus), arguments.corpus, columns=1)
         corpus = list(dict.fromkeys(text for (text,) in found))
 
+    keep_compiled()
     from simcse_tf.model.simcse import SimCSE
 
     model = SimCSE.from_preset(arguments.model, **reading_of(arguments))
     say_how_read(model, arguments.model)
-    queries = _embeddings(model, arguments.query_prompt, anchors)
-    documents = _embeddings(model, arguments.document_prompt, [*corpus, *positives])
+    encode = _encoder(model, arguments)
+    queries = encode.of_role("query")(anchors)
+    documents = encode.of_role("document")([*corpus, *positives])
     mined = _mine(
         queries,
         documents[len(corpus) :],
@@ -84,11 +88,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     add_reading_flags(parser)
-    for side in ("query", "document"):
+    for side in _SIDES:
         parser.add_argument(
             f"--{side}-prompt",
             metavar="NAME",
-            help=f"in place of --prompt, for {_SIDES[side]}",
+            help=f"in place of --prompt, for {_SIDES[side]}; default: the model's "
+            f"prompt {side}, if it has one",
         )
     parser.add_argument(
         "--pairs", required=True, metavar="FILE", help="anchors with positives"
@@ -126,16 +131,19 @@ def _texts(source: Source, name: str, columns: int) -> list[tuple[str, ...]]:
     return [tuple(text.decode("utf-8", "replace") for text in row) for row in rows]
 
 
-def _embeddings(model: SimCSE, prompt: str | None, texts: Sequence[str]) -> np.ndarray:
+def _encoder(model: SimCSE, arguments: argparse.Namespace) -> CachingEncoder:
+    """The model, with a prompt for each side as the flags or itself have one."""
     from simcse_tf.checkpoints.hugging_face import prompt_of
-    from simcse_tf.encoding.bulk import encode
+    from simcse_tf.encoding.model_encoder import ModelEncoder
     from simcse_tf.evaluation.caching import CachingEncoder
 
-    name = str(model.preset)
-    text = None if prompt is None else prompt_of(model.prompts, prompt, name)
-    once = CachingEncoder(lambda distinct: encode(model, distinct, progress=True))
-    with model.behind(text):
-        return once(texts)
+    prompts = model.prompts if arguments.prompt is None else {}
+    for side in _SIDES:
+        name = getattr(arguments, f"{side}_prompt")
+        if name is not None:
+            text = prompt_of(model.prompts, name, str(model.preset))
+            prompts = {**prompts, side: text}
+    return CachingEncoder(ModelEncoder(model, roles=prompts, progress=True))
 
 
 def _known(

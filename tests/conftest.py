@@ -1,5 +1,6 @@
 """What the tests share: real data where it is, real weights, and a small model."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in KERAS_WINGS:
             item.add_marker("keras")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _skip_what_is_there():
+    """Garbage collections look through what a file makes, not through what it finds.
+
+    That is TensorFlow, and the graphs of all files before.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

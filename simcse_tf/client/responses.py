@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 
 from simcse_tf.client import messages_pb2
 from simcse_tf.client.protocol import SIGNATURE_DEF, Answer, Output, Signatures
-from simcse_tf.client.retry import readable
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.printing import LONGEST, printable
 
 # TensorFlow's numbers of the dtypes that a served model can have.
 DTYPES = {
@@ -66,7 +66,7 @@ def read_prediction(
     if output.name not in tensors:
         raise UserError(
             f"expected an output {output.name} from the server, received "
-            f"{readable(', '.join(sorted(tensors)))}"
+            f"{printable(', '.join(sorted(tensors)), LONGEST)}"
         )
     array = to_array(tensors[output.name])
     shape = array.shape
@@ -75,7 +75,7 @@ def read_prediction(
         raise UserError(
             f"{output.name}: expected {output.dtype} with {rows} rows from the server, "
             f"in {output.rank} dimensions, received {array.dtype} of shape "
-            f"{readable(str(shape))}"
+            f"{printable(str(shape), LONGEST)}"
         )
     if array.dtype == np.float32 and not np.isfinite(array).all():
         raise UserError(
@@ -120,8 +120,8 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
         return values.reshape(shape)
     except (ValueError, OverflowError):
         raise UserError(
-            f"expected {dtype} values for shape {readable(str(shape))} from the "
-            f"server, received {values.size}"
+            f"expected {dtype} values for shape {printable(str(shape), LONGEST)} from "
+            f"the server, received {values.size}"
         ) from None
 
 
@@ -191,14 +191,14 @@ def no_rows(signatures: Signatures, kind: str, output: Output) -> np.ndarray:
     if output.signature not in signatures:
         raise UserError(
             f"output {kind}: expected a signature {output.signature} in the "
-            f"model, received {readable(', '.join(sorted(signatures)))}"
+            f"model, received {printable(', '.join(sorted(signatures)), LONGEST)}"
         )
     found = signatures[output.signature]["outputs"].get(output.name, {})
     shape = found.get("shape", [])
     if len(shape) != output.rank or not -1 <= shape[-1] <= WIDEST:
         raise UserError(
             f"output {kind}: expected {output.name} with {output.rank} dimensions in "
-            f"the model, received {readable(str(found or 'no such output'))}"
+            f"the model, received {printable(str(found or 'no such output'), LONGEST)}"
         )
     return np.empty((0, max(shape[-1], 0)), output.dtype)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import grpc
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.printing import LONGEST, printable
 
 # The server is not there (it restarts, its queue is full), or it has no room; gRPC
 # itself cancels what a server in Python has no time to look at. The same request may
@@ -21,9 +22,6 @@ RETRYABLE = (
 )
 # What gRPC says of a message that no attempt makes smaller.
 TOO_LARGE = "message larger than max"
-
-# Of a server's own words.
-_LONGEST_DETAILS = 1000
 
 # Seconds. An attempt with less time would only report that its time was over, and hide
 # what was wrong before.
@@ -43,27 +41,6 @@ def is_retryable(code: grpc.StatusCode, details: str) -> bool:
     ```
     """
     return code in RETRYABLE and TOO_LARGE not in details
-
-
-def readable(text: str) -> str:
-    """Makes what a server sent fit for a terminal.
-
-    Args:
-        text: May be long, and hold control characters.
-
-    Returns:
-        At most 1,000 characters; those that a terminal would obey are escaped.
-
-    Example:
-    ```python
-    readable("\\x1b[2J")  # the text \\x1b[2J
-    ```
-    """
-    if len(text) > _LONGEST_DETAILS:
-        text = text[:_LONGEST_DETAILS] + "..."
-    return "".join(
-        it if it.isprintable() or it == "\n" else ascii(it)[1:-1] for it in text
-    )
 
 
 class ServerError(UserError):
@@ -100,7 +77,7 @@ class ServerError(UserError):
         attempts: int = 1,
         seconds: float = 0.0,
     ):
-        details = readable(details)
+        details = printable(details, LONGEST)
         reached = code is not grpc.StatusCode.UNAVAILABLE
         fault = "error from" if reached else "cannot reach"
         tried = f" ({attempts} attempts in {seconds:.1f} s)" if attempts > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +25,9 @@ class ModelEncoder:
             model's own prompt.
         truncate_dim: Optional int. How many of an embedding's dimensions are kept, the
             first ones. Defaults to `None`: all.
-        roles: bool. Whether the two sides of a search have the model's prompts of
-            their own; see `of_role`. Defaults to `True`.
+        roles: bool or a dictionary. Whether the two sides of a search have prompts of
+            their own, the model's or those of the dictionary; see `of_role`. Defaults
+            to `True`.
         progress: bool. As for `encode`.
         normalize: bool. As for `encode`.
 
@@ -43,7 +45,7 @@ class ModelEncoder:
         *,
         prompt: str | None = None,
         truncate_dim: int | None = None,
-        roles: bool = True,
+        roles: bool | Mapping[str, str] = True,
         progress: bool = False,
         normalize: bool = True,
     ):
@@ -51,7 +53,7 @@ class ModelEncoder:
         self._max_length = max_length
         self._prompt = prompt
         self._truncate_dim = truncate_dim
-        self._roles = roles
+        self._roles = model.prompts if roles is True else roles or {}
         self._progress = progress
         self._normalize = normalize
 
@@ -78,15 +80,15 @@ class ModelEncoder:
             role: string. `"query"` or `"document"`.
 
         Returns:
-            One that puts the model's prompt of that name before each text; this one if
-            the model has no such prompt, or another one was asked for.
+            One that puts the prompt of that name before each text; this one if there
+            is no such prompt.
         """
-        if not self._roles or role not in self._model.prompts:
+        if role not in self._roles:
             return self
         return ModelEncoder(
             self._model,
             self._max_length,
-            prompt=self._model.prompts[role],
+            prompt=self._roles[role],
             truncate_dim=self._truncate_dim,
             roles=False,
             progress=self._progress,

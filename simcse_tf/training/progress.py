@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from simcse_tf.training.run_directory import STATE_FILE, RunDirectory
 _PROGRESS = "progress"
 # In it, how many arrays stand beside it.
 _ARRAYS = "arrays"
+
+_State: TypeAlias = "tuple[Progress, dict[str, np.ndarray]]"
 
 
 @dataclass
@@ -83,7 +85,7 @@ def load_progress(run: str) -> Progress | None:
     directory = RunDirectory(run)
     if directory.newest is None:
         return None
-    return _progress(_read(directory, [_PROGRESS])[_PROGRESS])
+    return _read(directory, arrays=False)[0]
 
 
 def load_state(run: str) -> dict[str, np.ndarray]:
@@ -98,9 +100,7 @@ def load_state(run: str) -> dict[str, np.ndarray]:
     load_state("runs/mine")["optimizer/0/iteration"]
     ```
     """
-    arrays = _read(RunDirectory(run))
-    del arrays[_PROGRESS]
-    return arrays
+    return _read(RunDirectory(run))[1]
 
 
 def save_state(
@@ -139,11 +139,11 @@ def link_last(run: RunDirectory, checkpoint: Path) -> None:
         link.symlink_to(checkpoint.relative_to(run.path))
 
 
-def _read(run: RunDirectory, names: list[str] | None = None) -> dict[str, Any]:
-    """Arrays of the newest checkpoint, by default all."""
+def _read(run: RunDirectory, arrays: bool = True) -> _State:
+    """What the newest checkpoint holds, with its arrays or without."""
     assert run.newest
     try:
-        return _read_arrays(run.newest, names)
+        return _read_checkpoint(run.newest, arrays)
     # Damaged bytes end in a dozen kinds of exception from zipfile, NumPy and zlib.
     except Exception as error:
         path = run.newest / STATE_FILE
@@ -153,20 +153,20 @@ def _read(run: RunDirectory, names: list[str] | None = None) -> dict[str, Any]:
         ) from None
 
 
-def _read_arrays(checkpoint: Path, names: list[str] | None = None) -> dict[str, Any]:
+def _read_checkpoint(checkpoint: Path, arrays: bool = True) -> _State:
     # What is read whole is compared with its checksum in the archive.
     with np.load(checkpoint / STATE_FILE) as saved:
-        arrays = {name: saved[name] for name in names or saved.files}
-    _progress(arrays[_PROGRESS])
+        progress, expected = _progress(json.loads(str(saved[_PROGRESS])))
+        names = [name for name in saved.files if name != _PROGRESS]
+        found = {name: saved[name] for name in names} if arrays else {}
     # A checkpoint of an older version does not say.
-    expected = json.loads(str(arrays[_PROGRESS])).get(_ARRAYS)
-    if names is None and expected not in (None, len(arrays) - 1):
-        raise ValueError(f"it lists {len(arrays) - 1} of {expected} arrays")
-    return arrays
+    if arrays and expected not in (None, len(found)):
+        raise ValueError(f"it lists {len(found)} of {expected} arrays")
+    return progress, found
 
 
-def _progress(saved: np.ndarray) -> Progress:
-    values = json.loads(str(saved))
+def _progress(values: dict[str, Any]) -> tuple[Progress, Any]:
+    """How far a run has come, and how many arrays its checkpoint holds."""
     known = {
         field.name: values[field.name]
         for field in fields(Progress)
@@ -175,7 +175,7 @@ def _progress(saved: np.ndarray) -> Progress:
     progress = Progress(**known)
     if not isinstance(progress.step, int):
         raise ValueError(f"no step: {progress.step!r}")
-    return progress
+    return progress, values.get(_ARRAYS)
 
 
 def _way_out(run: RunDirectory) -> str:
@@ -185,7 +185,7 @@ def _way_out(run: RunDirectory) -> str:
         if checkpoint.resolve() == run.newest.resolve():
             continue
         try:
-            _read_arrays(checkpoint)
+            _read_checkpoint(checkpoint)
         except Exception:
             continue
         return (

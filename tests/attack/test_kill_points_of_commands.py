@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from support.kill_points import survives_errors, survives_kills
-from support.models import MINILM, SENTENCES, benchmark
+from support.models import SENTENCES, benchmark, word_piece
 
 from simcse_tf import evaluate, figures, retrieve
 from simcse_tf.client import __main__ as client
@@ -36,9 +36,8 @@ def model():
     import keras_hub
 
     from simcse_tf import SimCSE
-    from simcse_tf.checkpoints.load import load_tokenizer
 
-    tokenizer = load_tokenizer(MINILM)
+    tokenizer = word_piece(4_000)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=tokenizer.vocabulary_size,
         num_layers=1,

@@ -1,13 +1,11 @@
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.forked import start_script
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
@@ -157,15 +155,12 @@ def test_a_process_that_is_killed_is_resumed_by_the_next(
         "from simcse_tf.encoding import bulk\n"
         "bulk.BLOCK = 100; cli.run(encode.main)"
     )
-    arguments = ["--model", str(tiny_preset), "--input", str(tmp_path / "in.txt")]
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments, "--output", str(out)],
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not journal.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    arguments = ["--model", tiny_preset, "--input", tmp_path / "in.txt"]
+    process = start_script(code, *arguments, "--output", out, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not journal.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
     assert not out.exists()
     done = json.loads(journal.read_text())["rows"]
     assert 100 <= done < 3000

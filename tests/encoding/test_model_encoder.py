@@ -30,6 +30,12 @@ def test_the_sides_of_a_search_have_their_prompts(model):
     # One prompt was asked for, before every text.
     plain = ModelEncoder(model, roles=False)
     assert plain.of_role("query") is plain
+    # Or the sides have others than the model's.
+    given = ModelEncoder(model, roles={"query": PROMPTS["document"]})
+    np.testing.assert_array_equal(
+        given.of_role("query")(SENTENCES), encode.of_role("document")(SENTENCES)
+    )
+    assert given.of_role("document") is given
 
 
 def test_an_encoder_without_sides_is_the_same_for_both():

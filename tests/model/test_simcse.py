@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -9,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file
-from support.models import MINILM, SENTENCES
+from support.forked import run_script
+from support.models import MINILM, ROOT, SENTENCES
 
 from simcse_tf import SimCSE
 from simcse_tf.checkpoints.resolve import resolve
@@ -365,8 +364,7 @@ def test_a_fresh_process_predicts_the_same(tiny_preset, tmp_path):
         "np.save(sys.argv[2], model.predict(sys.argv[3:], verbose=0))"
     )
     out = tmp_path / "out.npy"
-    arguments = [sys.executable, "-c", script, tmp_path / "saved", out, *SENTENCES]
-    subprocess.run(arguments, check=True, cwd=Path(__file__).parents[2])
+    run_script(script, tmp_path / "saved", out, *SENTENCES, cwd=ROOT)
     np.testing.assert_allclose(
         np.load(out), model.predict(SENTENCES, verbose=0), atol=1e-6
     )

@@ -151,9 +151,9 @@ def test_the_head_of_a_hugging_face_checkpoint_is_taken(tmp_path):
     np.testing.assert_allclose(found, words @ x + head["bias"], rtol=1e-3, atol=1e-3)
 
 
-def test_a_vocabulary_without_mask_is_told(tiny_preset):
+def test_a_vocabulary_without_mask_is_told(tiny_preset, monkeypatch):
     model = SimCSE.from_preset(str(tiny_preset))
-    model.tokenizer.mask_token_id = None
+    monkeypatch.setattr(model.tokenizer, "mask_token_id", None)
     with pytest.raises(UserError, match=r"needs a mask token"):
         model.compile("adam", objective=Contrastive() + MaskedLM(0.1))
 

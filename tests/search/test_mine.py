@@ -3,12 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from support.models import SENTENCES
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.data.written import write_rows
+from simcse_tf.encoding import model_encoder
 from simcse_tf.mine import main
 
 PAIRS = [(SENTENCES[i], SENTENCES[i + 1]) for i in range(0, 6, 2)]
@@ -47,6 +49,31 @@ def test_pairs_become_rows_with_hard_negatives(tiny_preset, pairs, tmp_path, cap
         expected = [text for text in near if embed[row["sent0"]] @ embed[text] < score]
         assert row["hard_neg"] == expected[:2]
     assert "4 rows" in capsys.readouterr().out
+
+
+def test_each_side_has_its_prompt_which_a_flag_replaces(
+    tiny_preset, pairs, tmp_path, monkeypatch
+):
+    prompts = {"query": "a man: ", "document": "the ", "other": "a woman: "}
+    model = SimCSE.from_preset(str(tiny_preset), pooling="avg", prompts=prompts)
+    model.save_to_preset(str(tmp_path / "model"))
+    seen = []
+
+    def encode(model, texts, **options):
+        seen.append((model.prompt, {*texts}))
+        return np.eye(1, 4).repeat(len(texts), axis=0)
+
+    monkeypatch.setattr(model_encoder, "encode", encode)
+    anchors, positives = ({*side} for side in zip(*PAIRS, strict=True))
+    for flags, before_anchors, before_positives in (
+        ([], "a man: ", "the "),
+        (["--query-prompt", "other"], "a woman: ", "the "),
+        (["--prompt", "other"], "a woman: ", "a woman: "),
+        (["--prompt", "query", "--document-prompt", "other"], "a man: ", "a woman: "),
+    ):
+        seen.clear()
+        mine(tmp_path / "model", pairs, tmp_path / "out.jsonl", *flags)
+        assert seen == [(before_anchors, anchors), (before_positives, positives)]
 
 
 @pytest.mark.parametrize(

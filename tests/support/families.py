@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.models import MINILM
+from support.models import word_piece
 
 
 def make_family_preset(name: str, path: Path) -> Path:
@@ -52,17 +52,10 @@ def unigram():
     return XLMRobertaTokenizer([*special, *pieces, "<mask>"], scores)
 
 
-def word_piece():
-    """MiniLM's tokenizer."""
-    from simcse_tf.checkpoints.load import load_tokenizer
-
-    return load_tokenizer(MINILM)
-
-
 def _distilbert():
     import keras_hub
 
-    return keras_hub.models.DistilBertBackbone, word_piece
+    return keras_hub.models.DistilBertBackbone, lambda: word_piece(4_000)
 
 
 def _roberta():

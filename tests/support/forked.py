@@ -16,23 +16,31 @@ from simcse_tf.core import cli
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["simcse_tf.train", "simcse_tf.training.run", "scipy.stats"]
+    ["simcse_tf.train", "simcse_tf.training.run", "scipy.stats", "simcse_tf.server.run"]
 )
 SECONDS = 300
 
 
 class Forked:
-    """A process, with the methods of `subprocess.Popen` that tests use."""
+    """A process, with the methods of `subprocess.Popen` that tests use.
 
-    def __init__(self, run, source, arguments, cwd, environment):
+    `stdout` and `stderr` can be read while it runs if `pipes` is true.
+    """
+
+    def __init__(self, run, source, arguments, cwd, environment, pipes=False):
         self._directory = tempfile.TemporaryDirectory()
         self._outputs = [Path(self._directory.name, name) for name in ("out", "err")]
+        if pipes:
+            for path in self._outputs:
+                os.mkfifo(path)
         self.args = [source, *map(str, arguments)]
         self._process = CONTEXT.Process(
             target=_begin, args=(run, self.args, cwd, environment, self._outputs)
         )
         self._process.start()
         self.pid = self._process.pid
+        if pipes:
+            self.stdout, self.stderr = (path.open() for path in self._outputs)
 
     @property
     def returncode(self):
@@ -42,8 +50,20 @@ class Forked:
         self._process.kill()
         self._process.join()
 
+    def poll(self):
+        return self.returncode
+
     def send_signal(self, number):
         os.kill(self.pid, number)
+
+    def terminate(self):
+        self._process.terminate()
+
+    def close(self):
+        """Ends it and closes its pipes."""
+        self.kill()
+        for pipe in (self.stdout, self.stderr):
+            pipe.close()
 
     def wait(self, timeout=SECONDS):
         """Waits for the end; the exit code."""
@@ -59,9 +79,9 @@ class Forked:
         return tuple(path.read_text("utf-8", "replace") for path in self._outputs)
 
 
-def start_command(module, *arguments, cwd, **environment):
+def start_command(module, *arguments, cwd, pipes=False, **environment):
     """Starts `python -m MODULE ARGUMENTS`."""
-    return Forked(_run_module, module, arguments, cwd, environment)
+    return Forked(_run_module, module, arguments, cwd, environment, pipes)
 
 
 def start_script(script, *arguments, cwd, **environment):
@@ -91,6 +111,9 @@ def _begin(run, arguments, cwd, environment, outputs):
     os.environ.update(environment)
     for path, descriptor in zip(outputs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    # Those of the server took their files for others.
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     source, *rest = arguments
     sys.argv = ["-c", *rest]
     run(source)

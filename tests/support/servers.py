@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +26,7 @@ from tensorflow_serving.apis import (
 
 import simcse_tf
 from simcse_tf.core import cli
+from support.forked import start_command
 
 REPOSITORY = Path(simcse_tf.__file__).parents[1]
 DIM = 8
@@ -95,8 +99,14 @@ class Embedder(tf.Module):
 
 def export(base_path: Path, version: int = VERSION) -> Path:
     """Writes the test model and returns its version directory."""
+    return Path(shutil.copytree(_exported().name, base_path / str(version)))
+
+
+@functools.cache
+def _exported() -> tempfile.TemporaryDirectory:
+    """Traced once, for all that is exported in this process."""
     module = Embedder()
-    path = base_path / str(version)
+    directory = tempfile.TemporaryDirectory()
     signatures = {
         "serving_default": module.encode,
         "similarity": module.similarity,
@@ -105,8 +115,8 @@ def export(base_path: Path, version: int = VERSION) -> Path:
         "busy": module.busy,
         "half": module.half,
     }
-    tf.saved_model.save(module, str(path), signatures=signatures)
-    return path
+    tf.saved_model.save(module, directory.name, signatures=signatures)
+    return directory
 
 
 def environment(path: Path | None = None) -> dict[str, str]:
@@ -121,13 +131,11 @@ def environment(path: Path | None = None) -> dict[str, str]:
 @contextlib.contextmanager
 def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
     """Starts `simcse_tf.serve` on a free port; yields its process and address."""
-    command = [sys.executable, "-m", "simcse_tf.serve", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--model_base_path", str(base_path), *flags],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = start_command(
+        *("simcse_tf.serve", "--port", "0", "--model_base_path", base_path, *flags),
+        cwd=os.getcwd(),
+        pipes=True,
+        PATH="",
     )
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
@@ -139,8 +147,7 @@ def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(process=process, announcement=announcement, target=target)
     finally:
         watchdog.cancel()
-        process.kill()
-        process.communicate()
+        process.close()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.forked import start_script
 from support.models import ROOT, make_workspace
 from support.runs import state_of, write_run
 
@@ -202,19 +203,57 @@ class InThisProcess:
         pass
 
 
+# A sweep whose runs are forks: they have imported TensorFlow already.
+FORKING = """
+import os, sys
+from simcse_tf import sweep as command, train
+from simcse_tf.core import cli
+from simcse_tf.training import sweep
+
+class Fork:
+    returncode = None
+
+    def __init__(self, command, stdout, stderr, preexec_fn):
+        assert command[:3] == [sys.executable, "-m", "simcse_tf.train"]
+        self.pid = os.fork()
+        if not self.pid:
+            preexec_fn()
+            os.dup2(stdout.fileno(), 1)
+            os.dup2(stderr.fileno(), 2)
+            sys.argv = command[2:]
+            cli.run(train.main)
+
+    def poll(self, options=os.WNOHANG):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def terminate(self):
+        if self.returncode is None:
+            os.kill(self.pid, 15)
+
+    def wait(self):
+        return self.poll(0)
+
+sweep.subprocess.Popen = Fork
+cli.run(command.main)
+"""
+
+
 @pytest.mark.slow
 def test_a_sweep_is_stopped_and_resumed_without_training_anything_twice(
     workspace, monkeypatch, capsys
 ):
     grid = {"model.dropout": [0.0, 0.1]}
     write_grid(workspace, grid)
-    process = start(workspace)
+    process = start_script(FORKING, *arguments(), cwd=workspace)
     first = workspace / "sweep" / "dropout=0.0" / "seed-42" / "result.json"
     second = workspace / "sweep" / "dropout=0.0" / "seed-43" / "config.json"
     try:
         deadline = time.monotonic() + 240
         while not second.exists() and time.monotonic() < deadline:
-            assert process.poll() is None, process.stderr.read()
+            assert process.returncode is None
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=120)
