@@ -10,6 +10,7 @@ from google.protobuf import message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     predict_pb2,
 )
 
@@ -19,6 +20,7 @@ from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.descriptions import SIGNATURE_DEF
 from simcse_tf.server.rare_lines import RareLines
+from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.scheduler import Arrays
 from simcse_tf.server.security import TokenInterceptor
@@ -41,6 +43,7 @@ def make_server(
     metrics: RequestMetrics | None = None,
     arguments: Arguments | None = None,
     token: str | None = None,
+    reloading: Reloading | None = None,
 ) -> grpc.aio.Server:
     """Makes a server of TF Serving's services, with limits on what clients may cost.
 
@@ -49,6 +52,7 @@ def make_server(
         metrics: Receives each prediction.
         arguments: gRPC's settings; `channel_arguments.with_defaults({})` by default.
         token: The token that clients have to send; None accepts all clients.
+        reloading: Takes over the configs that clients send; None refuses them.
 
     Returns:
         A server that has no port yet and is not started.
@@ -66,22 +70,26 @@ def make_server(
     if arguments is None:
         arguments = channel_arguments.with_defaults({})
     server = grpc.aio.server(options=[*arguments.items()], interceptors=interceptors)
-    add_services(server, catalog, metrics)
+    add_services(server, catalog, metrics, reloading)
     return server
 
 
 def add_services(
-    server: grpc.aio.Server, catalog: Catalog, metrics: RequestMetrics | None = None
+    server: grpc.aio.Server,
+    catalog: Catalog,
+    metrics: RequestMetrics | None = None,
+    reloading: Reloading | None = None,
 ) -> None:
     """Registers TF Serving's services on a server.
 
-    `Predict`, `GetModelMetadata` and `GetModelStatus` are answered; the other
-    methods are UNIMPLEMENTED.
+    `Predict`, `GetModelMetadata`, `GetModelStatus` and `HandleReloadConfigRequest`
+    are answered; the other methods are UNIMPLEMENTED.
 
     Args:
         server: A `grpc.aio` server that is not started yet.
         catalog: The models to answer for.
         metrics: Receives each prediction.
+        reloading: As for `make_server`.
 
     Example:
     ```python
@@ -92,7 +100,7 @@ def add_services(
     logger = logging.getLogger("grpc._cython.cygrpc")
     logger.addFilter(_is_of_interest)
     logger.addFilter(RareLines())
-    service = ModelServer(catalog, metrics)
+    service = ModelServer(catalog, metrics, reloading)
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
@@ -109,7 +117,10 @@ def add_services(
                 {
                     "GetModelStatus": _handler(
                         get_model_status_pb2.GetModelStatusRequest, service.status
-                    )
+                    ),
+                    "HandleReloadConfigRequest": _handler(
+                        model_management_pb2.ReloadConfigRequest, service.reload
+                    ),
                 },
             ),
         ]
@@ -142,16 +153,23 @@ class ModelServer:
     Args:
         catalog: The models to answer for.
         metrics: Receives each prediction.
+        reloading: Takes over the configs that clients send; None refuses them.
 
     Example:
     ```python
-    response = await ModelServer(catalog, metrics=None).status(request, context)
+    response = await ModelServer(catalog).status(request, context)
     ```
     """
 
-    def __init__(self, catalog: Catalog, metrics: RequestMetrics | None):
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: RequestMetrics | None = None,
+        reloading: Reloading | None = None,
+    ):
         self._catalog = catalog
         self._metrics = metrics
+        self._reloading = reloading
 
     async def predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
@@ -184,6 +202,20 @@ class ModelServer:
         """Lists the versions that are loaded, or the one that is asked for."""
         _check_model_spec(request)
         return descriptions.status(self._catalog, request.model_spec)
+
+    async def reload(
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Takes over other versions and labels."""
+        if self._reloading is None:
+            raise status_errors.permission_denied(
+                "strangers reach this server: it takes configs only with --token_file, "
+                "client certificates or a loopback address"
+            )
+        self._reloading.reload(request.config)
+        return model_management_pb2.ReloadConfigResponse()
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:

@@ -99,9 +99,10 @@ def test_models_config_labels_versions_that_it_serves(models):
     assert set(model.version_labels.values()) == served
 
 
-def test_both_servers_batch_alike(batching):
-    ours = ROOT / "simcse_tf" / "server" / "batching.config"
-    assert ours.read_text() == (SERVING / "batching.config").read_text()
+@pytest.mark.parametrize("name", ["batching.config", "monitoring.config"])
+def test_both_servers_have_the_same_defaults(name):
+    ours = ROOT / "simcse_tf" / "server" / name
+    assert ours.read_text() == (SERVING / name).read_text()
 
 
 def test_queue_and_threads_hold_as_many_clients_as_the_server_takes(batching, flags):

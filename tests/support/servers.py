@@ -119,11 +119,15 @@ def environment(path: Path | None = None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
-    """Starts `simcse_tf.serve` on a free port; yields its process and address."""
+def running_server(models: Path, *flags: str) -> Iterator[SimpleNamespace]:
+    """Starts `simcse_tf.serve` on a free port; yields its process and address.
+
+    `models` is a base directory, or a file that names one.
+    """
     command = [sys.executable, "-m", "simcse_tf.serve", "--port", "0"]
+    source = "--model_config_file" if models.is_file() else "--model_base_path"
     process = subprocess.Popen(
-        [*command, "--model_base_path", str(base_path), *flags],
+        [*command, source, str(models), *flags],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
