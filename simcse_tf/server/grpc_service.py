@@ -3,15 +3,19 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf import message
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
 from simcse_tf.server import channel_arguments, descriptions, status_errors, tensors
@@ -28,6 +32,12 @@ from simcse_tf.server.servable import signature_name
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+REFUSED = {
+    "Classify": classification_pb2.ClassificationRequest,
+    "Regress": regression_pb2.RegressionRequest,
+    "MultiInference": inference_pb2.MultiInferenceRequest,
+}
 
 # Details travel in the response's trailers, which clients limit to a few KB.
 LONGEST_DETAILS = 1024
@@ -82,8 +92,8 @@ def add_services(
 ) -> None:
     """Registers TF Serving's services on a server.
 
-    `Predict`, `GetModelMetadata`, `GetModelStatus` and `HandleReloadConfigRequest`
-    are answered; the other methods are UNIMPLEMENTED.
+    `Classify`, `Regress` and `MultiInference` say that an embedding model has no such
+    signature. Methods that TF Serving does not have are UNIMPLEMENTED.
 
     Args:
         server: A `grpc.aio` server that is not started yet.
@@ -110,6 +120,10 @@ def add_services(
                     "GetModelMetadata": _handler(
                         get_model_metadata_pb2.GetModelMetadataRequest, service.metadata
                     ),
+                    **{
+                        method: _handler(kind, partial(service.refuse, method))
+                        for method, kind in REFUSED.items()
+                    },
                 },
             ),
             grpc.method_handlers_generic_handler(
@@ -202,6 +216,16 @@ class ModelServer:
         """Lists the versions that are loaded, or the one that is asked for."""
         _check_model_spec(request)
         return descriptions.status(self._catalog, request.model_spec)
+
+    async def refuse(
+        self, method: str, request: Any, context: grpc.aio.ServicerContext
+    ) -> message.Message:
+        """Says that the model neither classifies nor is a regression."""
+        if method == "MultiInference" and not request.tasks:
+            raise status_errors.invalid("Inference request must have at least one task")
+        asked = request.tasks[0] if method == "MultiInference" else request
+        with self._catalog.lease(asked.model_spec) as servable:
+            raise servable.has_no("regress" if method == "Regress" else "classify")
 
     async def reload(
         self,

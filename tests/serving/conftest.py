@@ -34,6 +34,8 @@ class Target(NamedTuple):
     rest: str | None
     model: str
     labels: tuple[str, ...]
+    # "python" or "tf_serving"; they differ where expectations.json says so.
+    kind: str
     # Texts in a request; 0 where the server does not batch, and so has no limit.
     max_batch_size: int
 
@@ -48,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--labels",
         default="stable,canary",
         help="that the server has (default: stable,canary); '' for none",
+    )
+    group.addoption(
+        "--kind",
+        choices=("tf_serving", "python"),
+        default="tf_serving",
+        help="what --target is (default: tf_serving)",
     )
     group.addoption(
         "--max-batch-size",
@@ -66,6 +74,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
             option("--rest-target"),
             option("--model"),
             tuple(filter(None, option("--labels").split(","))),
+            option("--kind"),
             option("--max-batch-size"),
         )
         return
@@ -107,7 +116,12 @@ def _own_server(preset: Path, directory: Path) -> Iterator[Target]:
         watchdog.cancel()
         grpc_target = announcement.rpartition(" at ")[2]
         yield Target(
-            grpc_target, f"127.0.0.1:{port}", "simcse", ("stable", "canary"), 64
+            grpc_target,
+            f"127.0.0.1:{port}",
+            "simcse",
+            ("stable", "canary"),
+            "python",
+            64,
         )
     finally:
         watchdog.cancel()
