@@ -98,6 +98,7 @@ COMMANDS = (
     "report",
     "retrieve",
     "mine",
+    "index",
 )
 
 setup(

@@ -15,6 +15,7 @@ from simcse_tf.exporting.versions import (
     check_new_directory,
     version_directory,
 )
+from simcse_tf.indexing.index import Index
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -101,6 +102,11 @@ def _parser() -> Parser:
         metavar="int8,binary",
         help="adds the signatures serving_int8, serving_binary",
     )
+    parser.add_argument(
+        "--index",
+        metavar="DIR",
+        help="adds the signature search, and the index that the model built",
+    )
     parser.add_argument("--check", metavar="DIR", help="verify an export that is there")
     return parser
 
@@ -116,11 +122,13 @@ def _numbers(text: str) -> list[int]:
 
 def _export(arguments: argparse.Namespace) -> None:
     check_base_directory(Path(arguments.output), arguments.model)
+    index = _index(arguments) if arguments.index else None
     version = export(
         _load(arguments),
         arguments.output,
         truncate_dims=arguments.truncate_dims,
         quantize=arguments.quantize,
+        index=index,
         source=arguments.model,
         progress=True,
     )
@@ -128,7 +136,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _export_sentence_transformers(arguments: argparse.Namespace) -> None:
-    for flag in ("truncate_dims", "quantize"):
+    for flag in ("truncate_dims", "quantize", "index"):
         if getattr(arguments, flag):
             raise UserError(
                 f"--{flag.replace('_', '-')} is a signature of a SavedModel; who loads "
@@ -151,6 +159,18 @@ def _export_sentence_transformers(arguments: argparse.Namespace) -> None:
     if arguments.push:
         report_stage(True, f"uploading to {arguments.push}")
         print(f"commit {push(directory, arguments.push, arguments.private)}")
+
+
+def _index(arguments: argparse.Namespace) -> Index:
+    if arguments.precision != "float32":
+        raise UserError(
+            f"--precision {arguments.precision}: expected float32 with --index, whose "
+            "embeddings are of the model in float32"
+        )
+    try:
+        return Index.open(arguments.index)
+    except UserError as error:
+        raise UserError(f"--index: {error}") from None
 
 
 def _load(arguments: argparse.Namespace) -> "SimCSE":

@@ -26,6 +26,12 @@ FULL_BYTES = 2 * 2**20
 
 SIGNATURE_DEF = "signature_def"
 
+# The signature that finds neighbours in an index, and the most for a text.
+SEARCH = "search"
+LARGEST_K = 1000
+# The cosine where there is no neighbour, beyond any that there is.
+NO_HIT = -2.0
+
 
 class Output(NamedTuple):
     """An array that a signature of the model gives.

@@ -3,9 +3,10 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, shortened, shown
@@ -32,6 +33,8 @@ class Record(NamedTuple):
         end: int. The byte behind it.
         first_line: int. Its first line, counted from 1.
         example: What it says; `None` for a blank line.
+        values: Its values by column, those among them that the example leaves out;
+            none of a file without columns.
 
     Example:
 
@@ -44,6 +47,7 @@ class Record(NamedTuple):
     end: int
     first_line: int
     example: Example | None
+    values: Mapping[str, Any] = MappingProxyType({})
 
 
 class FileFormat(Protocol):
@@ -127,7 +131,7 @@ class _JsonLines:
 
     def scan(self, lines: LocatedLines) -> Iterator[Record]:
         for line in lines:
-            example = None
+            example, values = None, {}
             if line.strip():
                 values = parse_json(line, lines.place, half_pairs=True)
                 if not isinstance(values, dict):
@@ -136,7 +140,7 @@ class _JsonLines:
                     example = self.layouts.of(tuple(values)).example(values)
                 except ValueError as error:
                     raise lines.error(str(error)) from None
-            yield Record(lines.start, lines.end, lines.number, example)
+            yield Record(lines.start, lines.end, lines.number, example, values)
 
     def parse(self, record: bytes) -> Example:
         values = parse_json(record, "a line", half_pairs=True)
@@ -169,10 +173,12 @@ class _Delimited:
             # before it ended.
             start, first = lines.end, lines.number + 1
             for row in rows:
+                example, values = None, {}
                 if row:
                     self._check(row, lines)
-                example = self._example(row) if row else None
-                yield Record(start, lines.end, first, example)
+                    values = dict(zip(self._names, row, strict=True))
+                    example = self._layout.example(values)
+                yield Record(start, lines.end, first, example, values)
                 start, first = lines.end, lines.number + 1
         except csv.Error as error:
             begins = f" in the row from line {first} on" if first < lines.number else ""
@@ -184,7 +190,8 @@ class _Delimited:
 
     def parse(self, record: bytes) -> Example:
         text = io.StringIO(record.decode("utf-8"), newline="\n")
-        return self._example(next(self._split(text)))
+        row = next(self._split(text))
+        return self._layout.example(dict(zip(self._names, row, strict=True)))
 
     def _split(self, lines: Iterable[str]) -> Iterator[list[str]]:
         if self._quoted:
@@ -218,9 +225,6 @@ class _Delimited:
                 f"expected {len(self._names)} columns, received {len(row)}"
                 + f"; {_QUOTED_BREAKS}" * marks
             )
-
-    def _example(self, row: list[str]) -> Example:
-        return self._layout.example(dict(zip(self._names, row, strict=True)))
 
 
 def _doubt(row: list[str], quoted: bool) -> str:

@@ -79,7 +79,7 @@ def index_rows(form: FileFormat, lines: LocatedLines) -> RowIndex:
     """
     starts, ends, hashes, labels = array("q"), array("q"), array("q"), array("b")
     skipped, negatives, longest = 0, 0, Longest()
-    for start, end, first_line, example in form.scan(lines):
+    for start, end, first_line, example, _ in form.scan(lines):
         if example is None or _is_blank(example, form.layouts):
             skipped += 1
             continue

@@ -15,7 +15,7 @@ from simcse_tf.core.atomic import atomic_write, clean_up, is_open_at, sync
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import npy_header
 
-_DTYPE = np.dtype(np.float32)
+_FLOAT32 = np.dtype(np.float32)
 
 
 class PartialArray:
@@ -26,6 +26,7 @@ class PartialArray:
         final: What it is to become.
         key: string. Identifies what the rows are made from.
         shape: Rows and columns of the whole array.
+        dtype: Of the array.
 
     Attributes:
         rows_done: int. How many rows are written.
@@ -38,12 +39,20 @@ class PartialArray:
     ```
     """
 
-    def __init__(self, file: BinaryIO, final: Path, key: str, shape: tuple[int, int]):
+    def __init__(
+        self,
+        file: BinaryIO,
+        final: Path,
+        key: str,
+        shape: tuple[int, int],
+        dtype: np.dtype,
+    ):
+        self._dtype = dtype
         self._file = file
         self._partial, self._journal = working_files(final)
         self._key = key
-        header = npy_header(shape, _DTYPE)
-        row_bytes = shape[1] * _DTYPE.itemsize
+        header = npy_header(shape, dtype)
+        row_bytes = shape[1] * dtype.itemsize
         rows = self._rows_recorded()
         begun = os.pread(file.fileno(), len(header), 0)
         size = os.fstat(file.fileno()).st_size
@@ -59,12 +68,12 @@ class PartialArray:
         file.truncate()
 
     def append(self, rows: np.ndarray) -> None:
-        """Writes float32 `rows`, `(n, columns)`, below those that are there.
+        """Writes `rows`, `(n, columns)`, below those that are there.
 
         Raises:
             OSError: If they cannot be written.
         """
-        self._file.write(np.ascontiguousarray(rows, _DTYPE).data)
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
         self.sync()
         self.rows_done += len(rows)
         with atomic_write(self._journal) as path:
@@ -98,7 +107,10 @@ class PartialArray:
 
 @contextmanager
 def partial_array(
-    path: str | os.PathLike[str], shape: tuple[int, int], key: str
+    path: str | os.PathLike[str],
+    shape: tuple[int, int],
+    key: str,
+    dtype: np.dtype = _FLOAT32,
 ) -> Iterator[PartialArray]:
     """Yields what becomes the file `path` at the end of the block.
 
@@ -110,6 +122,7 @@ def partial_array(
         path: The `.npy` file. Its parents are made; an older one is replaced.
         shape: Rows and columns of the whole array.
         key: string. Identifies what the rows are made from.
+        dtype: Of the array. Defaults to float32.
 
     Raises:
         OSError: If it cannot be written.
@@ -129,7 +142,7 @@ def partial_array(
     clean_up(final.parent)
     partial, journal = working_files(final)
     with _locked(partial) as file:
-        array = PartialArray(file, final, key, shape)
+        array = PartialArray(file, final, key, shape, dtype)
         yield array
         if array.rows_done != shape[0]:
             raise ValueError(f"expected {shape[0]} rows, received {array.rows_done}")

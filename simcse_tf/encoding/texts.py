@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.regular_files import check_file
-from simcse_tf.core.text_lines import LocatedLines, check_text
-from simcse_tf.data.columns import NUMBERING, TEXT, TEXT_NAMES, Layout, Layouts
-from simcse_tf.data.file_formats import SUFFIXES, file_format
-from simcse_tf.data.files import PARQUET
-from simcse_tf.data.parquet import parquet_unpacker
-from simcse_tf.data.stored_files import StoredFile, decompression, suffixes_of
+from simcse_tf.data.columns import TEXT, Layout, Layouts
+from simcse_tf.encoding.rows import FileRows, has_columns, text_column
 from simcse_tf.evaluation.text_files import words
 
 
@@ -51,30 +46,14 @@ class FileTexts:
         quoting: str | None = None,
         errors: str = "replace",
     ):
-        self._path = path
-        self._errors = errors
-        self._quoting = quoting
         self._choice = _OneText(column)
-        self._suffix, packing = suffixes_of(path)
-        check_file(path)
-        if self._suffix == PARQUET and packing:
-            raise UserError(f"{path}: expected a .parquet file without {packing}")
-        if column is not None and not self._has_columns:
+        if column is not None and not has_columns(path):
             raise UserError(f"--column: {path} has no columns, each line is a text")
-        unpack = decompression(packing)
-        if self._suffix == PARQUET:
-            unpack = parquet_unpacker(path, self._choice)
-        self._unpacked = StoredFile(path, unpack) if unpack else None
-        if unpack is None:
-            check_text(path)
+        self._rows = FileRows(path, self._choice, quoting, errors)
 
     @property
     def column(self) -> str | None:
-        return self._choice.column if self._has_columns else None
-
-    @property
-    def _has_columns(self) -> bool:
-        return self._suffix in (*SUFFIXES, PARQUET) and self._suffix != ".txt"
+        return self._choice.column if self._rows.has_columns else None
 
     def __iter__(self) -> Iterator[bytes]:
         """The texts from the first one on, as UTF-8.
@@ -82,30 +61,8 @@ class FileTexts:
         Raises:
             UserError: If a row is malformed, or may be none.
         """
-        is_parquet = self._suffix == PARQUET
-        lines = LocatedLines(
-            self._path,
-            self._unpacked.lines() if self._unpacked else None,
-            unit="row" if is_parquet else "line",
-            errors=self._errors,
-        )
-        texts = self._column(lines) if self._has_columns else _lines(lines)
-        try:
-            for text in texts:
-                yield text.encode("utf-8", "surrogatepass")
-        except UserError as error:
-            # A config's key, to a command that has none.
-            raise UserError(str(error).replace("data.quoting", "--quoting")) from None
-
-    def _column(self, lines: LocatedLines) -> Iterator[str]:
-        suffix = ".jsonl" if self._suffix == PARQUET else self._suffix
-        form = file_format(suffix, quoting=self._quoting)
-        form.layouts = self._choice
-        for record in form.scan(lines):
-            if record.example is None:
-                # Some programs skip it, some read an empty text: rows would shift.
-                raise lines.error("expected a row, received a blank line")
-            yield record.example.texts[0]
+        for row in self._rows:
+            yield row.text.encode("utf-8", "surrogatepass")
 
 
 class _OneText(Layouts):
@@ -117,7 +74,7 @@ class _OneText(Layouts):
 
     def of(self, names: tuple[str, ...]) -> Layout:
         if self.column is None:
-            self.column = _text_column(names)
+            self.column = text_column(names)
         if names.count(self.column) != 1:
             times = "twice" if self.column in names else "none"
             raise ValueError(
@@ -125,24 +82,6 @@ class _OneText(Layouts):
                 f"{','.join(names)}"
             )
         return Layout(TEXT, (self.column,))
-
-
-def _text_column(names: Sequence[str]) -> str:
-    for candidates in (
-        [name for name in names if name not in NUMBERING],
-        [name for name in names if name in TEXT_NAMES],
-    ):
-        if len(candidates) == 1:
-            return candidates[0]
-    raise ValueError(
-        "expected one column, or one named text or sentence, received "
-        f"{','.join(names)}: --column says which one is read"
-    )
-
-
-def _lines(lines: LocatedLines) -> Iterator[str]:
-    for line in lines:
-        yield line.removesuffix("\n").removesuffix("\r")
 
 
 def load_sentences(path: str) -> list[str]:

@@ -12,10 +12,13 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenize
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from simcse_tf.client.protocol import SEARCH
 from simcse_tf.core.contents import check_hashes, check_kinds, contents_of, listed
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
+from simcse_tf.exporting.check_search import compare_hits, search_types
 from simcse_tf.exporting.manifest import (
+    ExportedIndex,
     Manifest,
     SignatureTypes,
     TensorType,
@@ -117,6 +120,12 @@ def check(directory: Path) -> Soundness:
     for name, inputs, recorded in records:
         with exact_products(), _telling(f"a recorded request to {name[:80]!r}"):
             answers = functions[name](**inputs)
+            if name == SEARCH:
+                received = {output: it.numpy() for output, it in answers.items()}
+                differences[name].append(
+                    compare_hits(received, recorded, tolerance.value)
+                )
+                continue
             differences[name] += [
                 _compare(f"{output} of {name}", answers[output], wanted, tolerance)
                 for output, wanted in recorded.items()
@@ -176,11 +185,19 @@ def summary(directory: Path, soundness: Soundness) -> str:
         if manifest.manifest_hash
         else "of an older export: no hash says whether it was edited",
         "signatures": ", ".join(manifest.signatures),
+        **_about_index(manifest.index),
         "answers": f"{soundness.records} recorded requests, largest difference "
         f"{soundness.difference:.1g}",
     }
     lines = [f"  {name:10}  {text}" for name, text in rows.items()]
     return "\n".join([f"{directory}: sound", *lines])
+
+
+def _about_index(index: ExportedIndex | None) -> dict[str, str]:
+    if index is None:
+        return {}
+    rows = f"{index.rows} rows of {index.dimensions} dimensions, {index.vectors}"
+    return {"index": f"{index.source}, {rows}, SHA-256 {index.digest}"}
 
 
 def signature_types(directory: Path) -> dict[str, SignatureTypes]:
@@ -242,16 +259,20 @@ def _check_weights(manifest: Manifest, directory: Path) -> None:
     """Checks what the stored weights themselves say: their type, and that each is a
     number, also those that no recorded request reads."""
     weights = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+    least = tf.as_dtype(manifest.model.precision).size
+    if manifest.index and manifest.index.vectors == "bfloat16":
+        # They are variables as well.
+        least = tf.bfloat16.size
     for name, dtype in weights.get_variable_to_dtype_map().items():
         if not dtype.is_floating:
             continue
-        if dtype.size < tf.as_dtype(manifest.model.precision).size:
+        if dtype.size < least:
             raise UserError(
                 f"{manifest_path(directory).name}: precision: expected that of the "
                 f"weights, {dtype.name}, received {manifest.model.precision}"
             )
         check_finite(
-            np.atleast_1d(weights.get_tensor(name)).astype(np.float32),
+            np.atleast_1d(weights.get_tensor(name)).astype(np.float32, copy=False),
             f"the weight {name}",
         )
 
@@ -265,11 +286,18 @@ def _check_signatures(manifest: Manifest, directory: Path) -> None:
     text = TensorType(dtype="string", shape=[None])
     embedding = TensorType(dtype="float32", shape=[None, manifest.model.dimensions])
     cosine = TensorType(dtype="float32", shape=[None])
-    for name, inputs, outputs in (
-        ("serving_default", ("text",), {"embedding": embedding}),
-        ("similarity", ("text_a", "text_b"), {"cosine_similarity": cosine}),
-    ):
-        expected = SignatureTypes(inputs=dict.fromkeys(inputs, text), outputs=outputs)
+    of_all = {
+        "serving_default": SignatureTypes(
+            inputs={"text": text}, outputs={"embedding": embedding}
+        ),
+        "similarity": SignatureTypes(
+            inputs={"text_a": text, "text_b": text},
+            outputs={"cosine_similarity": cosine},
+        ),
+    }
+    if manifest.index:
+        of_all[SEARCH] = search_types(manifest.index.has_metadata)
+    for name, expected in of_all.items():
         if found.get(name) != expected:
             raise UserError(
                 f"{name}: expected {expected.model_dump_json()}, received "

@@ -75,6 +75,9 @@ class ExportedModel(ManifestPart):
         dimensions: How many an embedding has.
         precision: The type that the model computes in.
         parameters: How many weights it has.
+        fingerprint: Tells its embeddings from another model's, as
+            `simcse_tf.encoding.fingerprint.model_fingerprint`; `None` in older
+            exports.
 
     Example:
 
@@ -89,6 +92,33 @@ class ExportedModel(ManifestPart):
     dimensions: int
     precision: Literal["float32", "bfloat16"]
     parameters: int
+    fingerprint: str | None = None
+
+
+class ExportedIndex(ManifestPart):
+    """The index that the signature `search` searches.
+
+    Attributes:
+        source: Its directory.
+        digest: SHA-256 of the `manifest.json` in there.
+        rows: How many it finds: of each text the first that was not removed.
+        dimensions: Of an embedding.
+        vectors: The type that they are stored as.
+        has_metadata: Whether hits have metadata.
+
+    Example:
+
+    ```python
+    read_manifest(version).index.rows  # 1000000
+    ```
+    """
+
+    source: str
+    digest: str
+    rows: int
+    dimensions: int
+    vectors: Literal["float32", "bfloat16", "int8"]
+    has_metadata: bool
 
 
 class TrainingRecord(ManifestPart):
@@ -120,6 +150,7 @@ class Manifest(ManifestPart):
         created: The time of the export, ISO 8601 in UTC.
         model: What was exported.
         training: The run that it comes from; `None` for a model of no run.
+        index: The index of its signature `search`; `None` without that.
         signatures: Types of inputs and outputs by the signature's name.
         versions: Versions of the packages that wrote it.
         content_hash: SHA-256 over the list of `files`.
@@ -137,6 +168,7 @@ class Manifest(ManifestPart):
     created: str
     model: ExportedModel
     training: TrainingRecord | None
+    index: ExportedIndex | None = None
     signatures: dict[str, SignatureTypes]
     versions: dict[str, str]
     content_hash: str
@@ -149,6 +181,7 @@ def write_manifest(
     model: ExportedModel,
     training: TrainingRecord | None,
     signatures: dict[str, SignatureTypes],
+    index: ExportedIndex | None = None,
 ) -> None:
     """Writes the manifest of an export that is otherwise complete.
 
@@ -157,6 +190,7 @@ def write_manifest(
         model: What it is.
         training: Optional. The run it comes from.
         signatures: Types by the signature's name.
+        index: Optional. The index that it searches.
 
     Example:
 
@@ -170,6 +204,7 @@ def write_manifest(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=model,
         training=training,
+        index=index,
         signatures=signatures,
         versions={
             "simcse_tf": simcse_tf.__version__,

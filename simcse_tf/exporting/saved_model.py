@@ -5,6 +5,7 @@ TensorFlow is imported by `export`, not by this module.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ from simcse_tf.core.outputs import writing_output
 from simcse_tf.exporting.versions import check_base_directory, publish
 
 if TYPE_CHECKING:
-    from simcse_tf.exporting.manifest import TrainingRecord
-    from simcse_tf.exporting.signatures import Signature
+    from simcse_tf.exporting.index_rows import IndexRows
+    from simcse_tf.exporting.manifest import ExportedIndex, TrainingRecord
+    from simcse_tf.exporting.signatures import Endpoint
+    from simcse_tf.indexing.index import Index
     from simcse_tf.model.sentence_encoder import SentenceEncoder
     from simcse_tf.model.simcse import SimCSE
 
@@ -33,6 +36,7 @@ def export(
     *,
     truncate_dims: Sequence[int] = (),
     quantize: Sequence[str] = (),
+    index: Index | None = None,
     source: str | None = None,
     progress: bool = False,
 ) -> Path:
@@ -50,6 +54,8 @@ def export(
             `serving_N` for each.
         quantize: Some of `"int8"` and `"binary"`. Adds `serving_int8` and
             `serving_binary`; `simcse_tf.quantization` reads what they return.
+        index: Optional `Index` that the model built. Adds `search`
+            (`simcse_tf.exporting.search_signature`), and its rows to the export.
         source: Optional string. The MODEL argument that the model was loaded from,
             for the manifest.
         progress: bool. Whether to report each stage on stderr. Defaults to `False`.
@@ -65,13 +71,15 @@ def export(
         | `serving_int8` | `text`: string `(n,)` | `embedding_int8`: int8 `(n, dim)` |
         | `serving_binary` | `text`: string `(n,)` | `embedding_bits`: uint8 `(n, ceil(dim / 8))` |
         | `serving_query`, `serving_document` | `text`: string `(n,)` | `embedding`: float32 `(n, dim)` |
+        | `search` | `text`: string `(n,)`, `k`: int32 `(n,)` | `ids`, `texts`: string `(n, k)`, `cosines`: float32 `(n, k)` |
 
-        The last two are there if one of the model's prompts has such a name.
+        Those of `query` and `document` are there if one of the model's prompts has such
+        a name.
 
     Raises:
         UserError: If `base_dir` cannot be written or the disk is full, the model's
-            weights or embeddings are not finite, or the export cannot have the
-            model's precision or one of the signatures.
+            weights or embeddings are not finite, another model built the index, or
+            the export cannot have the model's precision or one of the signatures.
         RuntimeError: If the export does not answer as the model does; nothing is
             published then.
 
@@ -83,6 +91,7 @@ def export(
     """  # noqa: E501
     from simcse_tf.exporting.check import exact_products
     from simcse_tf.exporting.manifest import training_record
+    from simcse_tf.exporting.search_signature import SearchSignature
     from simcse_tf.exporting.signatures import signatures
     from simcse_tf.exporting.warmup_requests import answers, write_warmup
 
@@ -91,12 +100,20 @@ def export(
             f"an export computes in {' or '.join(PRECISIONS)}; the model does in "
             f"{model.compute_dtype}"
         )
-    wanted = signatures(model.embedding_dim, truncate_dims, quantize, model.prompts)
+    wanted: list[Endpoint] = [
+        *signatures(model.embedding_dim, truncate_dims, quantize, model.prompts)
+    ]
     base = Path(base_dir)
     check_base_directory(base)
     training = training_record(source) if source else None
-    report_stage(progress, "recording the model's answers")
     size = checked_weights(model)
+    about = None
+    if index is not None:
+        rows = _rows(index, model, source, progress)
+        about, size = rows.about, size + rows.nbytes
+        wanted.append(SearchSignature(rows, model.prompts.get("query")))
+        del rows
+    report_stage(progress, "recording the model's answers")
     with exact_products():
         embeddings = {
             prompt: answers(model, prompt)
@@ -112,7 +129,10 @@ def export(
         report_stage(progress, f"tracing {', '.join(each.name for each in wanted)}")
         _write_graph(model, wanted, directory)
         write_warmup(directory, embeddings, wanted)
-        _write_manifest(model, source, training, directory)
+        # An index may have gigabytes, and they are loaded again now.
+        wanted.clear()
+        gc.collect()
+        _write_manifest(model, source, training, about, directory)
         report_stage(progress, "loading it and comparing")
         _check(directory)
         return publish(directory, base)
@@ -149,6 +169,18 @@ def checked_weights(model: SentenceEncoder) -> int:
     return sum(weight.numpy().nbytes for weight in model.weights)
 
 
+def _rows(index: Index, model: SimCSE, source: str | None, progress: bool) -> IndexRows:
+    from simcse_tf.exporting.index_rows import rows_of
+    from simcse_tf.indexing.querying import check_same_model
+
+    try:
+        check_same_model(index, model, source or "the model")
+        report_stage(progress, f"reading {index.directory}")
+        return rows_of(index)
+    except UserError as error:
+        raise UserError(f"--index: {error}") from None
+
+
 def _check(directory: Path) -> None:
     from simcse_tf.exporting.check import check
 
@@ -158,24 +190,29 @@ def _check(directory: Path) -> None:
         raise RuntimeError(f"the export: {error}; not published") from None
 
 
-def _write_graph(model: SimCSE, wanted: Sequence[Signature], directory: Path) -> None:
+def _write_graph(model: SimCSE, wanted: Sequence[Endpoint], directory: Path) -> None:
     import keras
 
-    from simcse_tf.exporting.signatures import embedder, endpoint
+    from simcse_tf.exporting.signatures import embedder
 
     # A plain `tf.Module` around a Keras 3 model loads in Python and fails in TF
     # Serving ("Could not find variable"); the archive tracks the variables that its
     # endpoints read. To `track` the model as well would store each of them twice.
     archive = keras.export.ExportArchive()
     embed = embedder(model)
-    for signature in wanted:
-        archive.add_endpoint(signature.name, *endpoint(signature, embed))
+    for endpoint in wanted:
+        archive.add_endpoint(endpoint.name, *endpoint.function(embed))
     archive.write_out(str(directory), verbose=False)
 
 
 def _write_manifest(
-    model: SimCSE, source: str | None, training: TrainingRecord | None, directory: Path
+    model: SimCSE,
+    source: str | None,
+    training: TrainingRecord | None,
+    index: ExportedIndex | None,
+    directory: Path,
 ) -> None:
+    from simcse_tf.encoding.fingerprint import model_fingerprint
     from simcse_tf.exporting import manifest
     from simcse_tf.exporting.check import signature_types
 
@@ -186,5 +223,7 @@ def _write_manifest(
         dimensions=model.embedding_dim,
         precision=model.compute_dtype,
         parameters=model.count_params(),
+        fingerprint=model_fingerprint(model),
     )
-    manifest.write_manifest(directory, facts, training, signature_types(directory))
+    types = signature_types(directory)
+    manifest.write_manifest(directory, facts, training, types, index)

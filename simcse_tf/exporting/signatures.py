@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -24,10 +24,62 @@ QUANTIZATIONS = ("int8", "binary")
 # What the texts of a search are: prompts of these names have a signature each.
 ROLES = ("query", "document")
 
+# Embeds texts behind a prompt, as `embedder` returns it.
+Embed: TypeAlias = Callable[[tf.Tensor, str | None], tf.Tensor]
+Arrays: TypeAlias = dict[str, np.ndarray]
+
+
+class Endpoint(Protocol):
+    """One way to ask a served model.
+
+    Attributes:
+        name: string.
+        prompt: What stands before each text; `None` for the model's own.
+
+    Example:
+
+    ```python
+    archive.add_endpoint(endpoint.name, *endpoint.function(embedder(model)))
+    ```
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def prompt(self) -> str | None: ...
+
+    def function(
+        self, embed: Embed
+    ) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
+        """The arguments of `keras.export.ExportArchive.add_endpoint`.
+
+        Args:
+            embed: As `embedder` returns it.
+
+        Returns:
+            The function, and the types of its arguments.
+        """
+        ...
+
+    def example(
+        self, texts: Sequence[bytes], embedded: np.ndarray
+    ) -> tuple[Arrays, Arrays]:
+        """A request and its answer, computed with NumPy.
+
+        Args:
+            texts: What is asked about.
+            embedded: Their embeddings, float32 `(n, dim)`.
+
+        Returns:
+            Inputs and outputs by name.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to ask a served model.
+    """A way to ask for a function of embeddings; an `Endpoint`.
 
     Attributes:
         name: string.
@@ -50,6 +102,29 @@ class Signature:
     in_graph: Callable[..., tf.Tensor]
     reference: Callable[..., np.ndarray]
     prompt: str | None = None
+
+    def function(
+        self, embed: Embed
+    ) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
+        """See `Endpoint.function`."""
+
+        def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+            # All inputs together, so that they share the buckets.
+            together = embed(tf.concat(texts, axis=0), self.prompt)
+            embeddings = tf.split(together, list(map(tf.size, texts)))
+            return {self.output: self.in_graph(*embeddings)}
+
+        return answer, [tf.TensorSpec([None], tf.string, name) for name in self.inputs]
+
+    def example(
+        self, texts: Sequence[bytes], embedded: np.ndarray
+    ) -> tuple[Arrays, Arrays]:
+        """See `Endpoint.example`."""
+        # Each input begins with another text: the cosine of a text with itself is 1.
+        shifts = range(len(self.inputs))
+        rotated = [np.array([*texts[i:], *texts[:i]], object) for i in shifts]
+        answer = self.reference(*(np.roll(embedded, -i, axis=0) for i in shifts))
+        return dict(zip(self.inputs, rotated, strict=True)), {self.output: answer}
 
 
 def signatures(
@@ -117,7 +192,7 @@ def signatures(
     ]
 
 
-def embedder(model: SimCSE) -> Any:
+def embedder(model: SimCSE) -> Embed:
     """A model's `predict` as one graph, in buckets of similar length.
 
     Equal texts are computed once: TF Serving fills a batch up with copies of its first
@@ -158,34 +233,6 @@ def embedder(model: SimCSE) -> Any:
         return traced(tf.strings.join([prompt, text]) if prompt else text)
 
     return embed_behind
-
-
-def endpoint(
-    signature: Signature, embed: Callable[[tf.Tensor, str | None], tf.Tensor]
-) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
-    """The arguments of `keras.export.ExportArchive.add_endpoint` for a signature.
-
-    Args:
-        signature: A `Signature`.
-        embed: As `embedder` returns it.
-
-    Returns:
-        The function, and the types of its arguments.
-
-    Example:
-
-    ```python
-    archive.add_endpoint(signature.name, *endpoint(signature, embedder(model)))
-    ```
-    """
-
-    def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        # All inputs together, so that they share the buckets.
-        together = embed(tf.concat(texts, axis=0), signature.prompt)
-        embeddings = tf.split(together, list(map(tf.size, texts)))
-        return {signature.output: signature.in_graph(*embeddings)}
-
-    return answer, [tf.TensorSpec([None], tf.string, name) for name in signature.inputs]
 
 
 def _of_text(

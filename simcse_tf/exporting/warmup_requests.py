@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from simcse_tf.core.vectors import check_finite
-from simcse_tf.exporting.signatures import Signature
+from simcse_tf.exporting.signatures import Endpoint
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -63,14 +63,14 @@ def answers(model: SimCSE, prompt: str | None = None) -> list[np.ndarray]:
 def write_warmup(
     directory: Path,
     embeddings: Mapping[str | None, Sequence[np.ndarray]],
-    signatures: Sequence[Signature],
+    endpoints: Sequence[Endpoint],
 ) -> None:
     """Records a request of every batch to every signature, with the model's answers.
 
     Args:
         directory: The export.
         embeddings: As `answers` returned them, by the prompt of a signature.
-        signatures: All signatures of the export.
+        endpoints: All signatures of the export.
 
     Example:
 
@@ -81,10 +81,10 @@ def write_warmup(
     path = directory / WARMUP_FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature in signatures:
-            answered = embeddings[signature.prompt]
+        for endpoint in endpoints:
+            answered = embeddings[endpoint.prompt]
             for texts, embedded in zip(BATCHES, answered, strict=True):
-                writer.write(_record(signature, texts, embedded).SerializeToString())
+                writer.write(_record(endpoint, texts, embedded).SerializeToString())
 
 
 def read_warmup(
@@ -118,20 +118,16 @@ def read_warmup(
 
 
 def _record(
-    signature: Signature, texts: Sequence[bytes], embedded: np.ndarray
+    endpoint: Endpoint, texts: Sequence[bytes], embedded: np.ndarray
 ) -> prediction_log_pb2.PredictionLog:
+    inputs, outputs = endpoint.example(texts, embedded)
     request = predict_pb2.PredictRequest()
     request.model_spec.name = SERVED_NAME
-    request.model_spec.signature_name = signature.name
-    arguments = []
-    # Each input begins with another text: the cosine of a text with itself is always 1.
-    for shift, name in enumerate(signature.inputs):
-        shifted = [*texts[shift:], *texts[:shift]]
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(shifted))
-        arguments.append(np.roll(embedded, -shift, axis=0))
+    request.model_spec.signature_name = endpoint.name
     response = predict_pb2.PredictResponse()
-    answer = signature.reference(*arguments)
-    response.outputs[signature.output].CopyFrom(tf.make_tensor_proto(answer))
+    for tensors, arrays in ((request.inputs, inputs), (response.outputs, outputs)):
+        for name, array in arrays.items():
+            tensors[name].CopyFrom(tf.make_tensor_proto(array))
     return prediction_log_pb2.PredictionLog(
         predict_log=prediction_log_pb2.PredictLog(request=request, response=response)
     )
