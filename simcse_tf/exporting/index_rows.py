@@ -43,7 +43,9 @@ class IndexRows:
         """How many bytes all of it has."""
         strings = [self.ids, self.texts]
         strings += [] if self.metadata is None else [self.metadata]
-        return int(self.vectors.nbytes) + sum(len(it) for each in strings for it in each)
+        return int(self.vectors.nbytes) + sum(
+            len(it) for each in strings for it in each
+        )
 
 
 def rows_of(index: Index) -> IndexRows:

@@ -73,9 +73,7 @@ class SearchSignature:
                 for name, values in self._strings.items()
             }
 
-        def nearest(
-            texts: tf.Tensor, k: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
+        def nearest(texts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # Servers fill a batch up with copies of a text.
             distinct, places = tf.unique(texts)
             embeddings = embed(distinct, self.prompt)

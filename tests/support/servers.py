@@ -59,6 +59,10 @@ class Embedder(tf.Module):
         return {"cosine_similarity": tf.cast(cosine, tf.float32)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def ready(self, text):
+        return {"length": tf.norm(self._embed(text), axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def lengths(self, text):
         characters = tf.strings.length(text, unit="UTF8_CHAR")
         return {"bytes": tf.strings.length(text), "characters": characters}
@@ -100,6 +104,7 @@ def export(base_path: Path, version: int = VERSION) -> Path:
     signatures = {
         "serving_default": module.encode,
         "similarity": module.similarity,
+        "ready": module.ready,
         "lengths": module.lengths,
         "read": module.read,
         "busy": module.busy,
