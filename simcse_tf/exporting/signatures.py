@@ -133,7 +133,7 @@ def signatures(
     quantize: Sequence[str] = (),
     prompts: Mapping[str, str] | None = None,
 ) -> list[Signature]:
-    """The signatures of an export: the two that each has, and the optional ones.
+    """The signatures of an export: the three that each has, and the optional ones.
 
     Args:
         dim: int. Dimensions of the model's embeddings.
@@ -154,7 +154,7 @@ def signatures(
 
     ```python
     [each.name for each in signatures(768, [256])]
-    # ["serving_default", "similarity", "serving_256"]
+    # ["serving_default", "similarity", "ready", "serving_256"]
     ```
     """
     for dims in truncate_dims:
@@ -185,6 +185,14 @@ def signatures(
             "cosine_similarity",
             lambda a, b: tf.reduce_sum(a * b, axis=1),
             lambda a, b: (a * b).sum(axis=1),
+        ),
+        # For probes. TF Serving has a queue for each signature, so a probe does not
+        # wait behind everybody's texts.
+        _of_text(
+            "ready",
+            "length",
+            lambda embeddings: tf.norm(embeddings, axis=1),
+            lambda embeddings: np.linalg.norm(embeddings, axis=1),
         ),
         *map(_truncated, dict.fromkeys(truncate_dims)),
         *(optional[kind] for kind in dict.fromkeys(quantize)),

@@ -141,6 +141,7 @@ def _add_network_flags(group: argparse._ArgumentGroup) -> None:
         "--monitoring_config_file",
         metavar="FILE",
         type=Path,
+        default=text_config.DEFAULT_MONITORING,
         help=f"Prometheus page on the REST port (default: "
         f"{text_config.DEFAULT_METRICS_PATH})",
     )

@@ -3,14 +3,19 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf import message
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
 from simcse_tf.server import channel_arguments, descriptions, status_errors, tensors
@@ -19,6 +24,7 @@ from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.descriptions import SIGNATURE_DEF
 from simcse_tf.server.rare_lines import RareLines
+from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.scheduler import Arrays
 from simcse_tf.server.security import TokenInterceptor
@@ -26,6 +32,12 @@ from simcse_tf.server.servable import signature_name
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+REFUSED = {
+    "Classify": classification_pb2.ClassificationRequest,
+    "Regress": regression_pb2.RegressionRequest,
+    "MultiInference": inference_pb2.MultiInferenceRequest,
+}
 
 # Details travel in the response's trailers, which clients limit to a few KB.
 LONGEST_DETAILS = 1024
@@ -41,6 +53,7 @@ def make_server(
     metrics: RequestMetrics | None = None,
     arguments: Arguments | None = None,
     token: str | None = None,
+    reloading: Reloading | None = None,
 ) -> grpc.aio.Server:
     """Makes a server of TF Serving's services, with limits on what clients may cost.
 
@@ -49,6 +62,7 @@ def make_server(
         metrics: Receives each prediction.
         arguments: gRPC's settings; `channel_arguments.with_defaults({})` by default.
         token: The token that clients have to send; None accepts all clients.
+        reloading: Takes over the configs that clients send; None refuses them.
 
     Returns:
         A server that has no port yet and is not started.
@@ -66,22 +80,26 @@ def make_server(
     if arguments is None:
         arguments = channel_arguments.with_defaults({})
     server = grpc.aio.server(options=[*arguments.items()], interceptors=interceptors)
-    add_services(server, catalog, metrics)
+    add_services(server, catalog, metrics, reloading)
     return server
 
 
 def add_services(
-    server: grpc.aio.Server, catalog: Catalog, metrics: RequestMetrics | None = None
+    server: grpc.aio.Server,
+    catalog: Catalog,
+    metrics: RequestMetrics | None = None,
+    reloading: Reloading | None = None,
 ) -> None:
     """Registers TF Serving's services on a server.
 
-    `Predict`, `GetModelMetadata` and `GetModelStatus` are answered; the other
-    methods are UNIMPLEMENTED.
+    `Classify`, `Regress` and `MultiInference` say that an embedding model has no such
+    signature. Methods that TF Serving does not have are UNIMPLEMENTED.
 
     Args:
         server: A `grpc.aio` server that is not started yet.
         catalog: The models to answer for.
         metrics: Receives each prediction.
+        reloading: As for `make_server`.
 
     Example:
     ```python
@@ -92,7 +110,7 @@ def add_services(
     logger = logging.getLogger("grpc._cython.cygrpc")
     logger.addFilter(_is_of_interest)
     logger.addFilter(RareLines())
-    service = ModelServer(catalog, metrics)
+    service = ModelServer(catalog, metrics, reloading)
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
@@ -102,6 +120,10 @@ def add_services(
                     "GetModelMetadata": _handler(
                         get_model_metadata_pb2.GetModelMetadataRequest, service.metadata
                     ),
+                    **{
+                        method: _handler(kind, partial(service.refuse, method))
+                        for method, kind in REFUSED.items()
+                    },
                 },
             ),
             grpc.method_handlers_generic_handler(
@@ -109,7 +131,10 @@ def add_services(
                 {
                     "GetModelStatus": _handler(
                         get_model_status_pb2.GetModelStatusRequest, service.status
-                    )
+                    ),
+                    "HandleReloadConfigRequest": _handler(
+                        model_management_pb2.ReloadConfigRequest, service.reload
+                    ),
                 },
             ),
         ]
@@ -142,16 +167,23 @@ class ModelServer:
     Args:
         catalog: The models to answer for.
         metrics: Receives each prediction.
+        reloading: Takes over the configs that clients send; None refuses them.
 
     Example:
     ```python
-    response = await ModelServer(catalog, metrics=None).status(request, context)
+    response = await ModelServer(catalog).status(request, context)
     ```
     """
 
-    def __init__(self, catalog: Catalog, metrics: RequestMetrics | None):
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: RequestMetrics | None = None,
+        reloading: Reloading | None = None,
+    ):
         self._catalog = catalog
         self._metrics = metrics
+        self._reloading = reloading
 
     async def predict(
         self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
@@ -184,6 +216,30 @@ class ModelServer:
         """Lists the versions that are loaded, or the one that is asked for."""
         _check_model_spec(request)
         return descriptions.status(self._catalog, request.model_spec)
+
+    async def refuse(
+        self, method: str, request: Any, context: grpc.aio.ServicerContext
+    ) -> message.Message:
+        """Says that the model neither classifies nor is a regression."""
+        if method == "MultiInference" and not request.tasks:
+            raise status_errors.invalid("Inference request must have at least one task")
+        asked = request.tasks[0] if method == "MultiInference" else request
+        with self._catalog.lease(asked.model_spec) as servable:
+            raise servable.has_no("regress" if method == "Regress" else "classify")
+
+    async def reload(
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Takes over other versions and labels."""
+        if self._reloading is None:
+            raise status_errors.permission_denied(
+                "strangers reach this server: it takes configs only with --token_file, "
+                "client certificates or a loopback address"
+            )
+        self._reloading.reload(request.config)
+        return model_management_pb2.ReloadConfigResponse()
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:

@@ -194,7 +194,11 @@ def _only_input(key: str, signature: SignatureDef) -> str:
 
 
 def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict) and value.keys() != {BASE64}
+    return isinstance(value, dict) and not _is_base64(value)
+
+
+def _is_base64(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict) and value.keys() == {BASE64}
 
 
 def _to_proto(name: str, values: Any, dtype: tf.DType) -> tensor_pb2.TensorProto:
@@ -238,7 +242,7 @@ def _to_bytes(name: str, value: Any) -> bytes:
     try:
         if isinstance(value, str):
             return value.encode("utf-8", "surrogateescape")
-        if isinstance(value, dict) and isinstance(value.get(BASE64), str):
+        if _is_base64(value) and isinstance(value[BASE64], str):
             # TF Serving accepts base64 without its padding.
             text = value[BASE64] + "=" * (-len(value[BASE64]) % 4)
             return base64.b64decode(text, validate=True)

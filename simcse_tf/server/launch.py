@@ -2,7 +2,6 @@
 
 import argparse
 import gc
-import ipaddress
 import os
 import socket
 import sys
@@ -20,6 +19,8 @@ TF_SERVING = "tensorflow_model_server"
 REST_PORT = 8501
 LOOPBACK = "127.0.0.1"
 EVERY_INTERFACE = "0.0.0.0"
+
+POLLS = ("model_config_file_poll_wait_seconds", "file_system_poll_wait_seconds")
 
 # TF Serving refuses clients beyond its number of gRPC threads, by default four
 # per CPU.
@@ -72,7 +73,7 @@ def _tf_serving_flags(args: argparse.Namespace) -> list[str]:
     """Checks the flags that both servers have; makes relative paths absolute."""
     flags = [f"--grpc_max_threads={GRPC_THREADS}"]
     if args.model_config_file:
-        text_config.read_models(args.model_config_file)
+        _check_labels(args)
         flags.append(f"--model_config_file={args.model_config_file.resolve()}")
     else:
         newest_version(args.model_base_path)
@@ -82,27 +83,41 @@ def _tf_serving_flags(args: argparse.Namespace) -> list[str]:
         text_config.read_batching(args.batching_parameters_file)
         path = args.batching_parameters_file.resolve()
         flags += ["--enable_batching=true", f"--batching_parameters_file={path}"]
-    if args.monitoring_config_file:
-        text_config.read_monitoring(args.monitoring_config_file)
-        flags.append(
-            f"--monitoring_config_file={args.monitoring_config_file.resolve()}"
-        )
+    text_config.read_monitoring(args.monitoring_config_file)
+    flags.append(f"--monitoring_config_file={args.monitoring_config_file.resolve()}")
     if args.ssl_config_file:
         text_config.read_ssl(args.ssl_config_file)
         flags.append(f"--ssl_config_file={args.ssl_config_file.resolve()}")
-    for name in (
-        "model_config_file_poll_wait_seconds",
-        "file_system_poll_wait_seconds",
-        "tensorflow_intra_op_parallelism",
-        "tensorflow_inter_op_parallelism",
-    ):
-        flags.append(f"--{name}={getattr(args, name):g}")
+    flags += [_whole_seconds(name, args) for name in POLLS]
+    for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
+        flags.append(f"--{name}={getattr(args, name)}")
     if args.grpc_channel_arguments:
         channel_arguments.parse(args.grpc_channel_arguments)
         flags.append(f"--grpc_channel_arguments={args.grpc_channel_arguments}")
     if args.allow_version_labels_for_unavailable_models:
         flags.append("--allow_version_labels_for_unavailable_models=true")
     return flags
+
+
+def _check_labels(args: argparse.Namespace) -> None:
+    models = text_config.read_models(args.model_config_file).model_config_list.config
+    labeled = [model.name for model in models if model.version_labels]
+    if labeled and not args.allow_version_labels_for_unavailable_models:
+        raise UserError(
+            f"{args.model_config_file}: {TF_SERVING} starts with labels, as of model "
+            f"{labeled[0]}, only with "
+            f"--allow_version_labels_for_unavailable_models=true"
+        )
+
+
+def _whole_seconds(name: str, args: argparse.Namespace) -> str:
+    """TF Serving reads seconds as int32, and prints its usage for anything else."""
+    seconds = getattr(args, name)
+    if seconds != int(seconds) or seconds >= 2**31:
+        raise UserError(
+            f"--{name}: {TF_SERVING} takes whole seconds below 2^31, received {seconds}"
+        )
+    return f"--{name}={int(seconds)}"
 
 
 def run_python_server(args: argparse.Namespace) -> None:
@@ -179,8 +194,7 @@ def _warn_if_open_to_all(options: Options) -> None:
     """Says so if other machines' users need no secret."""
     if options.ssl or options.token:
         return
-    addresses = socket.getaddrinfo(options.host, None, type=socket.SOCK_STREAM)
-    if not all(ipaddress.ip_address(it[4][0]).is_loopback for it in addresses):
+    if not options.on_loopback:
         print(
             f"note: whoever reaches {options.host} can use this server: there is "
             f"neither --token_file nor --ssl_config_file",
@@ -195,9 +209,7 @@ def _models(args: argparse.Namespace) -> tuple[ModelConfig, ...]:
     return tuple(map(ModelConfig.from_proto, parsed.model_config_list.config))
 
 
-def _metrics_path(path: Path | None) -> str | None:
-    if path is None:
-        return text_config.DEFAULT_METRICS_PATH
+def _metrics_path(path: Path) -> str | None:
     prometheus = text_config.read_monitoring(path).prometheus_config
     if not prometheus.enable:
         return None

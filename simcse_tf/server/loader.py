@@ -9,8 +9,11 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
 
+import tensorflow as tf
+
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.printing import one_line
+from simcse_tf.server import status_errors
 from simcse_tf.server.catalog import ServedModel
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.servable import Servable
@@ -54,10 +57,11 @@ class Loader:
 
     Args:
         model: The model whose versions are kept up to date.
-        config: Which versions to serve; may be replaced while running.
+        config: Which versions to serve; `take` replaces it.
         load: Loads a version and makes it ready for requests; called in a thread.
         executor: One thread to load in, so that versions load one after the other.
-        any_label: Whether a label may name a version that is not available.
+        new_labels: Whether a label that is new may name a version that is not
+            available; one in use moves to available versions only.
 
     Example:
     ```python
@@ -73,13 +77,13 @@ class Loader:
         config: ModelConfig,
         load: Callable[[int, Path], Servable],
         executor: Executor,
-        any_label: bool = False,
+        new_labels: bool = False,
     ):
         self.config = config
         self._model = model
         self._load = load
         self._executor = executor
-        self._any_label = any_label
+        self._new_labels = new_labels
         self._failed: dict[int, _Failure] = {}
         self._told: dict[int, str] = {}
         self._seen: dict[int, Snapshot] = {}
@@ -90,10 +94,38 @@ class Loader:
         """Loads the versions that the base directory holds.
 
         Raises:
-            UserError: There is no version, none that can be served, or a label names
-                a version that is not served.
+            UserError: There is no version, none that can be served, or labels are not
+                allowed at a start.
         """
+        try:
+            self.check_labels(self.config)
+        except tf.errors.FailedPreconditionError as error:
+            raise UserError(
+                f"{error.message}: no version is at a start; see "
+                f"--allow_version_labels_for_unavailable_models"
+            ) from None
+        self.take(self.config)
         await self._update(settled=False)
+
+    def check_labels(self, config: ModelConfig) -> None:
+        """Checks that the labels of a config may be taken over.
+
+        Raises:
+            tf.errors.FailedPreconditionError: A label may not name its version now.
+        """
+        available = self._model.available()
+        for label, number in config.labels.items():
+            is_new = self._model.labels.get(label, number) == number
+            if number not in available and not (is_new and self._new_labels):
+                raise status_errors.failed_precondition(
+                    f"Request to assign label to version {number} of model "
+                    f"{config.name}, which is not currently available for inference"
+                )
+
+    def take(self, config: ModelConfig) -> None:
+        """Takes over a config: its labels now, its versions at the next looks."""
+        self.config = config
+        self._model.labels = config.labels
 
     async def update(self) -> None:
         """Follows the base directory; a version that is still being written waits."""
@@ -123,7 +155,6 @@ class Loader:
             self._tell(logging.ERROR, number, error)
         for number in unwritten:
             self._tell(logging.WARNING, number, "no saved_model.pb in it yet")
-        self._set_labels()
 
     async def _load_missing(
         self,
@@ -203,17 +234,6 @@ class Loader:
         if self._told.get(number) != message:  # once, not at every look
             logger.log(level, "%s version %d: %s", self._model.name, number, message)
         self._told[number] = message
-
-    def _set_labels(self) -> None:
-        available = self._model.available()
-        for label, number in self.config.labels.items():
-            if number not in available and not self._any_label:
-                raise UserError(
-                    f"label {label}: expected an available version of "
-                    f"{self.config.name}, one of {available}, received {number}; see "
-                    f"--allow_version_labels_for_unavailable_models"
-                )
-        self._model.labels = self.config.labels
 
     def _retire_all_but(self, wanted: list[int]) -> None:
         available = self._model.available()

@@ -1,6 +1,8 @@
 """The settings of the Python server. Needs no TensorFlow."""
 
 import dataclasses
+import ipaddress
+import socket
 from pathlib import Path
 
 from simcse_tf.server import configs_pb2
@@ -63,3 +65,19 @@ class Options:
     labels_for_unavailable_models: bool = False
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether other machines cannot reach the ports.
+
+        Raises:
+            socket.gaierror: There is no such host.
+        """
+        addresses = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
+        return all(ipaddress.ip_address(it[4][0]).is_loopback for it in addresses)
+
+    @property
+    def knows_its_clients(self) -> bool:
+        """Whether strangers are kept out: by a token, a certificate or the address."""
+        verified = self.ssl is not None and self.ssl.client_verify
+        return self.token is not None or verified or self.on_loopback

@@ -24,7 +24,7 @@ from simcse_tf.server.http_server import Handler, connection_of, serve
 from simcse_tf.server.options import REST_BODY_BYTES
 from simcse_tf.server.request_body import Bodies, Refused, Room, count_values
 from simcse_tf.server.request_metrics import RequestMetrics, counted
-from simcse_tf.server.servable import Servable
+from simcse_tf.server.servable import OTHER_METHODS, Servable
 
 MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
@@ -160,9 +160,14 @@ class RestApi:
             return _response(HTTP_STATUSES.get(code, 500), _error(details))
 
     async def _answer(self, request: web.BaseRequest) -> str:
-        path = request.rel_url.raw_path  # an encoded slash stays encoded
+        # An encoded slash stays encoded, and a query is a part of the name.
+        path = request.rel_url.raw_path_qs
         if request.method == "POST" and (match := INFERENCE.fullmatch(path)):
-            return await self._predict(match, request)
+            if match["method"] == "predict":
+                return await self._predict(match, request)
+            if match["method"] in OTHER_METHODS:
+                with self._catalog.lease(_model_spec(match)) as servable:
+                    raise servable.has_no(match["method"])
         if request.method == "GET" and (match := DESCRIPTION.fullmatch(path)):
             return self._describe(match)
         if not path.lower().startswith("/v1/"):
@@ -170,8 +175,6 @@ class RestApi:
         raise status_errors.invalid(f"Malformed request: {request.method} {path}")
 
     async def _predict(self, match: re.Match[str], http: web.BaseRequest) -> str:
-        if match["method"].lower() != "predict":
-            raise status_errors.unimplemented("the Python server offers predict only")
         spec = _model_spec(match)
         try:
             connection = connection_of(http)

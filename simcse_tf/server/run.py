@@ -27,8 +27,8 @@ from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
 from simcse_tf.server.metrics import Metrics
-from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.options import Options
+from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.servable import Servable
 
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
@@ -74,7 +74,8 @@ async def _serve(options: Options, most_descriptors: int) -> None:
     for loader in loaders.values():
         await loader.start()
     catalog = Catalog(*loaders)
-    server, port = _grpc_server(options, catalog, metrics, most_descriptors)
+    reloading = Reloading([*loaders.values()])
+    server, port = _grpc_server(options, catalog, metrics, most_descriptors, reloading)
     health = Health(server, [model.name for model in loaders])
     stops = [server.stop]
     announcement = _announcement(options, loaders, port)
@@ -101,7 +102,7 @@ async def _serve(options: Options, most_descriptors: int) -> None:
     await server.start()
     await health.serving()
     announce(announcement)
-    watching = asyncio.create_task(_watch(options, list(loaders.values())))
+    watching = asyncio.create_task(_watch(options, [*loaders.values()], reloading))
     await stopping
     watching.cancel()
     await health.draining()
@@ -135,8 +136,8 @@ def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
     for config in options.models:
         model = ServedModel(config.name)
         load = _loading(options, config.name, inference, long_texts, metrics)
-        any_label = options.labels_for_unavailable_models
-        loaders[model] = Loader(model, config, load, loading, any_label)
+        new_labels = options.labels_for_unavailable_models
+        loaders[model] = Loader(model, config, load, loading, new_labels)
     return loaders
 
 
@@ -158,12 +159,22 @@ def _loading(
 
 
 def _grpc_server(
-    options: Options, catalog: Catalog, metrics: Metrics, most: int
+    options: Options,
+    catalog: Catalog,
+    metrics: Metrics,
+    most: int,
+    reloading: Reloading,
 ) -> tuple[grpc.aio.Server, int]:
     arguments = channel_arguments.with_defaults(
         options.grpc_channel_arguments, descriptors.share_of_a_port(most)
     )
-    server = grpc_service.make_server(catalog, metrics, arguments, options.token)
+    server = grpc_service.make_server(
+        catalog,
+        metrics,
+        arguments,
+        options.token,
+        reloading if options.knows_its_clients else None,
+    )
     address = f"{_in_address(options.host)}:{options.port}"
     try:
         if not options.ssl:
@@ -196,33 +207,34 @@ def _in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-async def _watch(options: Options, loaders: list[Loader]) -> None:
+async def _watch(options: Options, loaders: list[Loader], reloading: Reloading) -> None:
     """Follows the base directories, and the file that names them."""
     loop = asyncio.get_running_loop()
-    config_read = loop.time()
+    config_read, last_error = loop.time(), ""
     while options.poll_seconds:
         await asyncio.sleep(options.poll_seconds)
         config_age = loop.time() - config_read
         if 0 < options.model_config_poll_seconds <= config_age:
             config_read = loop.time()
-            await _read_configs_again(options.model_config_file, loaders)
+            error = await _read_config_again(options.model_config_file, reloading)
+            if error != last_error and error:  # once, not at every look
+                logger.error("%s", error)
+            last_error = error
         for loader in loaders:
             await loader.update()
 
 
-async def _read_configs_again(path: Path | None, loaders: list[Loader]) -> None:
-    """Takes over versions and labels; the models stay those of the start."""
+async def _read_config_again(path: Path | None, reloading: Reloading) -> str:
+    """Takes over versions and labels. Returns why not, or an empty string."""
     assert path
     try:
         # In a thread: its disk may hang.
-        parsed = await asyncio.to_thread(text_config.read_models, path)
-        protos = parsed.model_config_list.config
+        reloading.reload(await asyncio.to_thread(text_config.read_models, path))
     except UserError as error:
-        logger.error("%s", error)
-        return
-    configs = {proto.name: ModelConfig.from_proto(proto) for proto in protos}
-    for loader in loaders:
-        loader.config = configs.get(loader.config.name, loader.config)
+        return str(error)
+    except tf.errors.OpError as error:
+        return f"{path}: {error.message}"
+    return ""
 
 
 def _stop_signal() -> asyncio.Future[None]:

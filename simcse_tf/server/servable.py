@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenize
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
@@ -31,6 +32,8 @@ from simcse_tf.server.versions import GRAPH_FILE
 MOST_NAMES = 100  # that a message lists
 DEFAULT_SIGNATURE = "serving_default"
 LARGEST_GRAPH = 2**31 - 1
+# TF Serving's methods beside Predict, which no embedding model has.
+OTHER_METHODS = {"classify": "classification", "regress": "regression"}
 
 
 class Servable:
@@ -159,13 +162,31 @@ class Servable:
 
         Raises:
             tf.errors.FailedPreconditionError: There is no such signature.
+            tf.errors.InvalidArgumentError: It is TensorFlow's own, for the start.
         """
         if name not in self._functions:
+            if name in self.signature_defs:
+                raise status_errors.invalid(f"signature {name} takes no requests")
             raise status_errors.failed_precondition(
                 f'Serving signature key "{name}" not found, expected one of '
                 f"{_listed(self._functions)}.",
             )
         return self.signature_defs[name]
+
+    def has_no(self, method: str) -> tf.errors.OpError:
+        """The error of a request to classify or to regress.
+
+        Args:
+            method: One of `OTHER_METHODS`.
+        """
+        signature = self.signature_defs.get(DEFAULT_SIGNATURE, SignatureDef())
+        wanted = f"tensorflow/serving/{method}"
+        if signature.method_name == wanted:
+            return status_errors.unimplemented("the Python server offers Predict only")
+        return status_errors.invalid(
+            f"Expected {OTHER_METHODS[method]} signature method_name to be {wanted}. "
+            f"Was: {signature.method_name}"
+        )
 
     def _parse(
         self, request: predict_pb2.PredictRequest
@@ -268,6 +289,8 @@ def _parse_inputs(
 
 
 def _parse_input(name: str, info: TensorInfo, proto: TensorProto) -> np.ndarray:
+    if proto.dtype == types_pb2.DT_RESOURCE:
+        raise status_errors.internal(f'input "{name}": a resource cannot be sent')
     if proto.dtype != info.dtype:
         raise _misfit(name, info, _dtype_name(proto.dtype))
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)

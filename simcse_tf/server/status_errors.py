@@ -30,8 +30,13 @@ def not_found(message: str) -> tf.errors.NotFoundError:
 
 
 def failed_precondition(message: str) -> tf.errors.FailedPreconditionError:
-    """The request names a signature that the model does not have."""
+    """The request does not fit the model, or the state that the server is in."""
     return tf.errors.FailedPreconditionError(None, None, message)
+
+
+def permission_denied(message: str) -> tf.errors.PermissionDeniedError:
+    """The request is not for strangers."""
+    return tf.errors.PermissionDeniedError(None, None, message)
 
 
 def unavailable(message: str) -> tf.errors.UnavailableError:

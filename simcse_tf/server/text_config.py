@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=message.Message)
 
-# The package's own copy of `serving/batching.config`.
+# The package's own copies of `serving/batching.config` and `monitoring.config`.
 DEFAULT_BATCHING = Path(__file__).with_name("batching.config")
+DEFAULT_MONITORING = Path(__file__).with_name("monitoring.config")
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
 MOST_BYTES = 2**20  # thousands of models

@@ -1,5 +1,6 @@
 """What an operator touches in serving/: each file is right, and they fit together."""
 
+import json
 import re
 import shutil
 import socket
@@ -9,9 +10,16 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from support.servers import free_port
+from support.servers import (
+    export,
+    free_port,
+    open_stubs,
+    predict_request,
+    running_server,
+)
 
 from simcse_tf.server import text_config
 
@@ -99,9 +107,10 @@ def test_models_config_labels_versions_that_it_serves(models):
     assert set(model.version_labels.values()) == served
 
 
-def test_both_servers_batch_alike(batching):
-    ours = ROOT / "simcse_tf" / "server" / "batching.config"
-    assert ours.read_text() == (SERVING / "batching.config").read_text()
+@pytest.mark.parametrize("name", ["batching.config", "monitoring.config"])
+def test_both_servers_have_the_same_defaults(name):
+    ours = ROOT / "simcse_tf" / "server" / name
+    assert ours.read_text() == (SERVING / name).read_text()
 
 
 def test_queue_and_threads_hold_as_many_clients_as_the_server_takes(batching, flags):
@@ -317,17 +326,21 @@ def test_kubectl_builds_all_objects():
 
 @pytest.fixture
 def answering():
-    """A server on loopback that answers any POST with a status; its port."""
+    """A server on loopback that answers predictions with a status; its port.
+
+    The signature for probes may have another one.
+    """
     servers = []
 
-    def answering(status):
+    def answering(status, ready=None):
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                right = self.path == "/v1/models/simcse:predict" and yaml.safe_load(
-                    body
-                ).keys() == {"instances"}
-                self.send_response(status if right else 418)
+                asked = json.loads(body)
+                right = self.path == "/v1/models/simcse:predict" and asked["instances"]
+                is_probe = asked.get("signature_name") == "ready"
+                answer = ready if ready and is_probe else status
+                self.send_response(answer if right else 418)
                 self.end_headers()
 
             def log_message(self, *args):
@@ -364,6 +377,31 @@ def test_probe_fails_where_the_model_does_not_answer(answering, status):
     done = probe(answering(status))
     assert done.returncode != 0
     assert str(status) in done.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 0), (404, 1), (400, 1)])
+def test_probe_asks_exports_of_older_releases_too(answering, status, code):
+    assert probe(answering(status, ready=400)).returncode == code
+
+
+@pytest.mark.slow
+def test_probe_does_not_wait_behind_a_full_queue(tmp_path):
+    export(tmp_path)
+    rest = free_port()
+    with (
+        running_server(tmp_path, "--rest_api_port", str(rest)) as server,
+        open_stubs(server.target) as stubs,
+    ):
+        # Fourteen batches of half a second, one behind the other.
+        load = predict_request("busy", seconds=np.full(64, 0.5))
+        calls = [stubs.predictions.Predict.future(load) for _ in range(14)]
+        start = time.monotonic()
+        for _ in range(3):
+            assert probe(rest).returncode == 0
+        assert not all(call.done() for call in calls), "nothing to wait behind"
+        assert time.monotonic() - start < 6
+        for call in calls:
+            call.cancel()
 
 
 @pytest.mark.slow

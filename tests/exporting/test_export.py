@@ -144,7 +144,7 @@ def test_a_version_holds_warmup_requests_of_several_sizes_for_every_signature(ex
         rows |= {len(tf.make_ndarray(it)) for it in log.response.outputs.values()}
         assert len(rows) == 1
         sizes.setdefault(log.request.model_spec.signature_name, []).extend(rows)
-    names = {"serving_default", "similarity", "serving_5"}
+    names = {"serving_default", "similarity", "ready", "serving_5"}
     assert sizes.keys() == names | {"serving_int8", "serving_binary"}
     assert all(found == [len(texts) for texts in BATCHES] for found in sizes.values())
 
@@ -229,7 +229,7 @@ def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, cap
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"version {out}/1\n"
-    assert "export: tracing serving_default, similarity, serving_4, " in done.stderr
+    assert "export: tracing serving_default, similarity, ready, serving_4, " in done.stderr
     serve = tf.saved_model.load(f"{out}/1").signatures["serving_default"]
     long, short = serve(text=tf.constant(["a b c d e f", "a b c"]))["embedding"]
     np.testing.assert_allclose(long, short, atol=1e-6)
@@ -237,7 +237,7 @@ def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, cap
     main(["--check", out])
     printed = capsys.readouterr().out
     assert printed.startswith(f"{out}/1: sound\n")
-    assert "serving_4, serving_8, serving_default, similarity" in printed
+    assert "ready, serving_4, serving_8, serving_default, similarity" in printed
 
     assert "max_length must be between 2 and 64" in mistake(*arguments, "65")
     assert os.listdir(out) == ["1"]
@@ -322,7 +322,7 @@ def test_an_export_that_answers_as_another_model_is_not_sound(copied, tiny_prese
 def test_an_export_without_warmup_is_not_sound(copied):
     (copied / WARMUP_FILE).write_bytes(b"")
     _accept_files(copied)
-    with pytest.raises(UserError, match="no warmup request for serving_5, serving_bi"):
+    with pytest.raises(UserError, match="no warmup request for ready, serving_5"):
         check(copied)
 
 

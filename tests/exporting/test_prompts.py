@@ -18,7 +18,7 @@ PROMPTS = {"query": "a man: ", "document": "a "}
 
 def test_only_a_search_has_signatures_of_its_own():
     names = [each.name for each in signatures(8, prompts={"topic": "about: "})]
-    assert names == ["serving_default", "similarity"]
+    assert names == ["serving_default", "similarity", "ready"]
     [*_, query, document] = signatures(8, prompts={"query": "q: "})
     assert (query.name, query.prompt) == ("serving_query", "q: ")
     # Documents have no prompt of their own here.
@@ -31,7 +31,7 @@ def test_an_export_has_a_signature_for_each_side(tiny_preset, tmp_path):
         str(tiny_preset), max_length=16, prompts=PROMPTS, prompt="the "
     )
     version = export(model, str(tmp_path))
-    assert check(version).records == 16  # 4 batches to 4 signatures
+    assert check(version).records == 20  # 4 batches to 5 signatures
     served = tf.saved_model.load(str(version)).signatures
     texts = tf.constant(SENTENCES)
     for name, prompt in {

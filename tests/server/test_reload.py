@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from support.servers import export, predict_request, running_server
 from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
 from simcse_tf.client import Client
 from simcse_tf.core.errors import UserError
@@ -22,6 +23,7 @@ from simcse_tf.server import loader as loader_module
 from simcse_tf.server.catalog import NOT_LOADED, Catalog, ServedModel
 from simcse_tf.server.loader import Loader
 from simcse_tf.server.model_config import ModelConfig
+from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.servable import Servable
 
 SECONDS = 30
@@ -65,14 +67,14 @@ def no_garbage_collection(monkeypatch):
     monkeypatch.setattr(loader_module, "gc", Mock())
 
 
-def following(base_path, scenario, any_label=False, **config):
+def following(base_path, scenario, new_labels=False, **config):
     """Runs `scenario(model, loader)` with a loader that has started."""
 
     async def main():
         model = ServedModel("m")
         with ThreadPoolExecutor(1) as executor:
             config_ = ModelConfig("m", base_path, **config)
-            loader = Loader(model, config_, Loaded, executor, any_label)
+            loader = Loader(model, config_, Loaded, executor, new_labels)
             await loader.start()
             await scenario(model, loader)
 
@@ -188,42 +190,90 @@ def test_an_unreadable_base_directory_changes_nothing(tmp_path, caplog):
     following(base_path, scenario)
 
 
-def test_policies_and_labels_can_change(tmp_path, caplog):
-    put(tmp_path, 1, 2, 3)
+def reloaded(loader, *versions, base_path=None, name="m", **labels):
+    """Sends a config as a client or the file would."""
+    config = model_server_config_pb2.ModelServerConfig()
+    model = config.model_config_list.config.add(name=name, model_platform="tensorflow")
+    model.base_path = str(base_path or loader.config.base_path)
+    model.model_version_policy.specific.versions.extend(versions)
+    model.version_labels.update(labels)
+    Reloading([loader]).reload(config)
+
+
+def answering(model, label):
+    with Catalog(model).lease(spec(label=label)) as servable:
+        return servable.version
+
+
+def test_a_label_moves_once_its_version_is_available(tmp_path):
+    put(tmp_path, 1, 2)
 
     async def scenario(model, loader):
-        catalog = Catalog(model)
-        assert model.available() == [2, 1]
-        with catalog.lease(spec(label="stable")) as stable:
-            assert stable.version == 1
-        loader.config = ModelConfig("m", tmp_path, 1, (2, 3), {"stable": 3})
+        # One edit that lists a version and moves a label to it is refused whole.
+        for _ in range(2):
+            with pytest.raises(tf.errors.FailedPreconditionError) as error:
+                reloaded(loader, 1, 2, stable=2)
+            assert error.value.message == (
+                "Request to assign label to version 2 of model m, which is not "
+                "currently available for inference"
+            )
+            await updates(loader)
+            assert (model.available(), answering(model, "stable")) == ([1], 1)
+        reloaded(loader, 1, 2, stable=1)
         await updates(loader)
-        assert model.available() == [3, 2]
-        with catalog.lease(spec(label="stable")) as stable:
-            assert stable.version == 3
-        # A label of what is not there is refused, and changes nothing.
-        loader.config = ModelConfig("m", tmp_path, 1, (2, 3), {"stable": 9})
-        await updates(loader, 3)
-        assert caplog.text.count("label stable") == 1
-        with catalog.lease(spec(label="stable")) as stable:
-            assert stable.version == 3
+        assert (model.available(), answering(model, "stable")) == ([2, 1], 1)
+        reloaded(loader, 1, 2, stable=2)
+        assert answering(model, "stable") == 2, "at once"
+        reloaded(loader, 2, stable=2)
+        await updates(loader)
+        assert model.available() == [2]
 
-    following(tmp_path, scenario, specific=(1, 2), labels={"stable": 1})
+    following(tmp_path, scenario, new_labels=True, specific=(1,), labels={"stable": 1})
 
 
-def test_labels_of_unavailable_versions_have_to_be_allowed(tmp_path):
+def test_a_new_label_may_wait_for_its_version_where_that_is_allowed(tmp_path):
     put(tmp_path, 1)
-    with pytest.raises(UserError, match=r"label new: .* one of \[1\], received 2"):
-        following(tmp_path, None, labels={"new": 2})
 
     async def scenario(model, loader):
-        with (
-            pytest.raises(tf.errors.NotFoundError),
-            Catalog(model).lease(spec(label="new")),
-        ):
-            pass
+        reloaded(loader, 1, 2, stable=1, canary=2)
+        with pytest.raises(tf.errors.NotFoundError):
+            answering(model, "canary")
+        put(tmp_path, 2)
+        await updates(loader)
+        assert answering(model, "canary") == 2
+        reloaded(loader, 1, 2, stable=1)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="canary"):
+            answering(model, "canary")
 
-    following(tmp_path, scenario, any_label=True, labels={"new": 2})
+    following(tmp_path, scenario, new_labels=True, specific=(1,), labels={"stable": 1})
+
+
+def test_labels_are_no_part_of_a_start_unless_they_are_allowed(tmp_path):
+    put(tmp_path, 1)
+    with pytest.raises(UserError, match=r"version 1 of model m.*unavailable_models"):
+        following(tmp_path, None, labels={"stable": 1})
+
+    async def scenario(model, loader):
+        with pytest.raises(tf.errors.FailedPreconditionError, match="version 2"):
+            reloaded(loader, 1, new=2)
+        reloaded(loader, 1, new=1)
+        assert answering(model, "new") == 1
+
+    following(tmp_path, scenario, specific=(1,))
+
+
+def test_models_and_base_paths_stay_those_of_the_start(tmp_path):
+    put(tmp_path, 1)
+
+    async def scenario(model, loader):
+        for other in ({"name": "other"}, {"base_path": "/elsewhere"}):
+            with pytest.raises(tf.errors.FailedPreconditionError, match=r"th. start"):
+                reloaded(loader, 1, **other)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="ModelConfigList"):
+            Reloading([loader]).reload(model_server_config_pb2.ModelServerConfig())
+        assert loader.config.base_path == tmp_path
+
+    following(tmp_path, scenario)
 
 
 @pytest.mark.parametrize(

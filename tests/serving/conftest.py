@@ -36,6 +36,8 @@ class Target(NamedTuple):
     rest: str | None
     model: str
     labels: tuple[str, ...]
+    # "python" or "tf_serving"; they differ where expectations.json says so.
+    kind: str
     # Texts in a request; 0 where the server does not batch, and so has no limit.
     max_batch_size: int
 
@@ -50,6 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--labels",
         default="stable,canary",
         help="that the server has (default: stable,canary); '' for none",
+    )
+    group.addoption(
+        "--kind",
+        choices=("tf_serving", "python"),
+        default="tf_serving",
+        help="what --target is (default: tf_serving)",
     )
     group.addoption(
         "--max-batch-size",
@@ -68,6 +76,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
             option("--rest-target"),
             option("--model"),
             tuple(filter(None, option("--labels").split(","))),
+            option("--kind"),
             option("--max-batch-size"),
         )
         return
@@ -111,7 +120,12 @@ def _own_server(preset: Path, directory: Path) -> Iterator[Target]:
         watchdog.cancel()
         grpc_target = announcement.rpartition(" at ")[2]
         yield Target(
-            grpc_target, f"127.0.0.1:{port}", "simcse", ("stable", "canary"), 64
+            grpc_target,
+            f"127.0.0.1:{port}",
+            "simcse",
+            ("stable", "canary"),
+            "python",
+            64,
         )
     finally:
         watchdog.cancel()

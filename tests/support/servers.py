@@ -63,6 +63,10 @@ class Embedder(tf.Module):
         return {"cosine_similarity": tf.cast(cosine, tf.float32)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def ready(self, text):
+        return {"length": tf.norm(self._embed(text), axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def lengths(self, text):
         characters = tf.strings.length(text, unit="UTF8_CHAR")
         return {"bytes": tf.strings.length(text), "characters": characters}
@@ -110,6 +114,7 @@ def _exported() -> tempfile.TemporaryDirectory:
     signatures = {
         "serving_default": module.encode,
         "similarity": module.similarity,
+        "ready": module.ready,
         "lengths": module.lengths,
         "read": module.read,
         "busy": module.busy,
@@ -129,10 +134,14 @@ def environment(path: Path | None = None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_server(base_path: Path, *flags: str) -> Iterator[SimpleNamespace]:
-    """Starts `simcse_tf.serve` on a free port; yields its process and address."""
+def running_server(models: Path, *flags: str) -> Iterator[SimpleNamespace]:
+    """Starts `simcse_tf.serve` on a free port; yields its process and address.
+
+    `models` is a base directory, or a file that names one.
+    """
+    source = "--model_config_file" if models.is_file() else "--model_base_path"
     process = start_command(
-        *("simcse_tf.serve", "--port", "0", "--model_base_path", base_path, *flags),
+        *("simcse_tf.serve", "--port", "0", source, models, *flags),
         cwd=os.getcwd(),
         pipes=True,
         PATH="",
