@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Rows that are written, and checked when one of them is read, together.
 BATCH = 4096
+# So few rows are read one by one.
+_FEW = 64
 ID, TEXT = "id", "text"
 # So that a column of the user's may have any name.
 _METADATA = "metadata."
@@ -113,6 +115,8 @@ class RecordFile:
 
         self._file = file
         self._rows = rows
+        # Where they are in the mapped file, no copies.
+        self._checked: dict[int, pa.RecordBatch] = {}
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(file)))
         except (pa.ArrowException, OSError) as error:
@@ -164,9 +168,12 @@ class RecordFile:
         import pyarrow as pa
 
         rows = np.asarray(rows, np.int64)
+        numbers, places = np.divmod(rows, BATCH)
+        if len(rows) <= _FEW:
+            each = zip(numbers.tolist(), places.tolist(), strict=True)
+            return [part(self._batch(number))[place].as_py() for number, place in each]
         found: list[Any] = [None] * len(rows)
         # Each batch once.
-        numbers, places = np.divmod(rows, BATCH)
         for number in np.unique(numbers):
             wanted = np.flatnonzero(numbers == number)
             values = part(self._batch(int(number))).take(pa.array(places[wanted]))
@@ -177,6 +184,8 @@ class RecordFile:
     def _batch(self, number: int) -> pa.RecordBatch:
         import pyarrow as pa
 
+        if number in self._checked:
+            return self._checked[number]
         try:
             batch = self._reader.get_batch(number)
             # A wrong offset would be read from anywhere.
@@ -186,6 +195,7 @@ class RecordFile:
         expected = min(BATCH, self._rows - number * BATCH)
         if batch.num_rows != expected:
             raise self._damaged(f"expected {expected} rows, received {batch.num_rows}")
+        self._checked[number] = batch
         return batch
 
     def _damaged(self, reason: object) -> UserError:

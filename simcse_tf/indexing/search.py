@@ -23,7 +23,7 @@ from simcse_tf.search.exact import Nearest
 
 # Comparing so few rows takes no longer than asking faiss, and misses none; and so does
 # faiss where it has to pass over most of what it sees.
-_FEW_ROWS = 20_000
+_FEW_ROWS = 5_000
 _FEW = 0.1
 # Queries whose candidates are compared at a time.
 _AT_ONCE = 256
@@ -154,7 +154,8 @@ class Searcher:
         for first, block in self._index.blocks(start=start):
             chosen = np.flatnonzero(allowed[first : first + len(block)])
             whole = len(chosen) == len(block)
-            nearest.add(block if whole else block[chosen], first + chosen)
+            block = block if whole else block[chosen]
+            nearest.add(block, first + chosen, unit=True)
 
     def _hits(self, found: Nearest, threshold: float) -> list[list[Hit]]:
         which, places = np.nonzero((found.rows >= 0) & (found.cosines >= threshold))
