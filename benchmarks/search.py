@@ -3,8 +3,8 @@
     python benchmarks/search.py kinds --embeddings real.npy --output runs/search
     python benchmarks/search.py exact --embeddings real.npy --rows 400000
 
-`real.npy` holds embeddings of real sentences, as `encode` writes them. The last thousand
-are the queries. The others come first in an index, and then again and again, each time
+`real.npy` holds embeddings of real sentences, as `encode` writes them: a thousand
+queries; the others come first in an index, and then again and again, each time
 moved a little: to a cosine of about 0.86 with where they were.
 
 Everything runs on one thread and is measured in its CPU time, so that others on the
@@ -26,7 +26,7 @@ from typing import Any
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[threads] = "1"
 
-import numpy as np
+import numpy as np  # noqa: E402
 
 QUERIES = 1000
 K = 10
@@ -249,7 +249,7 @@ def once(arguments: argparse.Namespace) -> None:
         seconds.append(time.process_time() - begin)
     more = (peak_kib() - before) / 1024
     print(
-        f"{np.median(seconds):.2f} s of one core, {more:.0f} MiB more than the vectors, "
+        f"{np.median(seconds):.2f} s of one core, {more:.0f} MiB beside the vectors, "
         f"rows add up to {found.sum()}"
     )
 
