@@ -12,6 +12,7 @@ many texts find with exact search, once, on the first index.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -185,6 +186,7 @@ def measure(directory: Path, model, index, texts: list[str]) -> dict:
     )
     return {
         "export": seconds,
+        "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "graph": sizes["saved_model.pb"],
         "variables": max(sizes.values()),
         "server": in_server(version.parent, texts),
@@ -195,8 +197,9 @@ def measure(directory: Path, model, index, texts: list[str]) -> dict:
 def show(rows: int, measured: dict) -> None:
     graph, variables = (measured[name] / 1e6 for name in ("graph", "variables"))
     print(
-        f"{rows} rows: exported in {measured['export']:.0f} s, graph {graph:.1f} MB, "
-        f"variables {variables:.0f} MB"
+        f"{rows} rows: exported in {measured['export']:.0f} s with up to "
+        f"{measured['peak'] / 1e6:.0f} MB, graph {graph:.1f} MB, variables "
+        f"{variables:.0f} MB"
     )
     for name in ("server", "session"):
         found = dict(measured[name])

@@ -123,10 +123,9 @@ def _search(args: argparse.Namespace) -> None:
         if args.json:
             print(to_json({"query": text, "hits": [hit._asdict() for hit in hits]}))
             continue
-        if len(args.texts) > 1:
-            print(one_line(text))
+        print(one_line(text))
         for hit in hits:
-            print(f"{hit.cosine:.6f}\t{one_line(hit.id)}\t{one_line(hit.text)}")
+            print(f"  {hit.cosine:.4f}  {one_line(hit.id)}  {one_line(hit.text)}")
 
 
 def _status(args: argparse.Namespace) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 
 from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.regular_files import shown_path
 from simcse_tf.exporting.manifest import ExportedIndex
 from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.manifest import MANIFEST_FILE, read_manifest
+from simcse_tf.indexing.repeats import Repeats
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,12 @@ def rows_of(index: Index) -> IndexRows:
     ```
     """
     digest = sha256(index.directory / MANIFEST_FILE)
+    shown = shown_path(index.directory)
     if read_manifest(index.directory) != index.manifest:
-        raise UserError(f"{index.directory} has changed meanwhile: try again")
-    rows = np.flatnonzero(index.live)
-    texts = index.texts(rows)
-    if index.manifest.has_texts:
-        first = {text: place for place, text in reversed([*enumerate(texts)])}
-        kept = np.sort(np.fromiter(first.values(), np.int64, len(first)))
-        rows, texts = rows[kept], [texts[place] for place in kept]
+        raise UserError(f"{shown} has changed meanwhile: try again")
+    rows = np.flatnonzero(Repeats(index).first_of_each(index.live))
     if not len(rows):
-        raise UserError(f"{index.directory} has no rows: expected one or more")
+        raise UserError(f"{shown} has no rows: expected one or more")
     metadata = None
     if index.manifest.columns:
         found = index.metadata(rows)
@@ -81,7 +79,7 @@ def rows_of(index: Index) -> IndexRows:
     return IndexRows(
         vectors=_stored_vectors(index, rows),
         ids=_as_bytes(index.ids(rows)),
-        texts=_as_bytes(texts),
+        texts=_as_bytes(index.texts(rows)),
         metadata=metadata,
         about=ExportedIndex(
             source=str(index.directory),

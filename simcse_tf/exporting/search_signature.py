@@ -109,8 +109,7 @@ class SearchSignature:
         k = np.resize(np.array(_EXAMPLE_KS, np.int32), len(texts))
         width = int(k.max())
         queries = truncate(embedded, self._rows.about.dimensions)
-        vectors = self._rows.vectors.astype(np.float32, copy=False)
-        indices, cosines = top_k(queries, vectors, width)
+        indices, cosines = top_k(queries, self._rows.vectors, width)
         shape = (len(texts), width)
         missing = width - indices.shape[1]
         is_hit = np.arange(width) < np.minimum(k, indices.shape[1])[:, np.newaxis]

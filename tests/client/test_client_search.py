@@ -121,8 +121,8 @@ def test_the_command_prints_hits(server, capsys):
     command = ["--target", server.target, "search"]
     main([*command, "a", "--k", "2"])
     [hits, others] = expected_hits(["a", "b"], 2)
-    lines = [f"{hit.cosine:.6f}\t{hit.id}\t{hit.text}" for hit in hits]
-    assert capsys.readouterr().out.splitlines() == lines
+    lines = [f"  {hit.cosine:.4f}  {hit.id}  {hit.text}" for hit in hits]
+    assert capsys.readouterr().out.splitlines() == ["a", *lines]
     main([*command, "a", "b", "--k", "2", "--json"])
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert printed == [

@@ -1,16 +1,25 @@
 """Prompts for the two sides of a search: in training, and in an export."""
 
+import hashlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.models import SENTENCES
+from support.searching import build_index
+from support.servers import assert_one_line_mistake, run_here
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
-from simcse_tf.exporting.check import check
+from simcse_tf.encoding.fingerprint import model_fingerprint
+from simcse_tf.encoding.model_encoder import ModelEncoder
+from simcse_tf.export import main
+from simcse_tf.exporting.check import check, summary
+from simcse_tf.exporting.manifest import ExportedIndex, read_manifest
 from simcse_tf.exporting.saved_model import export
 from simcse_tf.exporting.signatures import signatures
+from simcse_tf.indexing.querying import search_texts
 from simcse_tf.training.config import parse_config
 
 PROMPTS = {"query": "a man: ", "document": "a "}
@@ -25,14 +34,29 @@ def test_only_a_search_has_signatures_of_its_own():
     assert (document.name, document.prompt) == ("serving_document", None)
 
 
-@pytest.mark.slow
-def test_an_export_has_a_signature_for_each_side(tiny_preset, tmp_path):
-    model = SimCSE.from_preset(
+@pytest.fixture(scope="module")
+def model(tiny_preset):
+    return SimCSE.from_preset(
         str(tiny_preset), max_length=16, prompts=PROMPTS, prompt="the "
     )
-    version = export(model, str(tmp_path))
-    assert check(version).records == 20  # 4 batches to 5 signatures
-    served = tf.saved_model.load(str(version)).signatures
+
+
+@pytest.fixture(scope="module")
+def index(model, tmp_path_factory):
+    texts = [f"{text} {n}" for n in range(3) for text in SENTENCES]
+    directory = tmp_path_factory.mktemp("index") / "index"
+    return build_index(model, directory, texts, dtype="int8")
+
+
+@pytest.fixture(scope="module")
+def exported(model, index, tmp_path_factory):
+    return export(model, str(tmp_path_factory.mktemp("export")), index=index)
+
+
+@pytest.mark.slow
+def test_an_export_has_a_signature_for_each_side(model, exported, tiny_preset):
+    assert check(exported).records == 20  # 4 batches to 5 signatures
+    served = tf.saved_model.load(str(exported)).signatures
     texts = tf.constant(SENTENCES)
     for name, prompt in {
         "serving_query": PROMPTS["query"],
@@ -44,6 +68,71 @@ def test_an_export_has_a_signature_for_each_side(tiny_preset, tmp_path):
         received = served[name](text=texts)["embedding"]
         np.testing.assert_allclose(received, expected, atol=1e-6)
     assert model.prompt == "the "
+
+
+@pytest.mark.slow
+def test_an_index_inside_is_searched_behind_the_prompt_for_queries(
+    model, index, exported
+):
+    found = tf.saved_model.load(str(exported)).signatures["search"](
+        text=tf.constant(SENTENCES), k=tf.fill([len(SENTENCES)], 5)
+    )
+    expected = search_texts(index, ModelEncoder(model), SENTENCES, 5)
+    cosines = [[hit.cosine for hit in hits] for hits in expected]
+    np.testing.assert_allclose(found["cosines"], cosines, atol=3e-6)
+    texts = {text.encode() for text in index.texts(np.arange(index.rows))}
+    assert texts >= {*found["texts"].numpy().ravel().tolist()}
+
+
+@pytest.mark.slow
+def test_the_manifest_says_which_index_and_which_model(model, index, exported):
+    manifest = read_manifest(exported)
+    fingerprint = model_fingerprint(model)
+    assert manifest.model.fingerprint == index.manifest.fingerprint == fingerprint
+    file = (index.directory / "manifest.json").read_bytes()
+    assert manifest.index == ExportedIndex(
+        source=str(index.directory),
+        digest=hashlib.sha256(file).hexdigest(),
+        rows=3 * len(SENTENCES),
+        dimensions=16,
+        vectors="int8",
+        has_metadata=False,
+    )
+    assert f"{index.directory}, 24 rows" in summary(exported, check(exported))
+
+
+def test_another_models_index_is_refused_before_anything_is_written(
+    tiny_preset, index, tmp_path
+):
+    other = SimCSE.from_preset(str(tiny_preset), max_length=8)
+    with pytest.raises(UserError) as refused:
+        export(other, str(tmp_path / "served"), index=index, source="other")
+    ours, others = index.manifest.fingerprint[:12], model_fingerprint(other)[:12]
+    for part in ("--index: ", "built with the model", ours, "received other", others):
+        assert part in str(refused.value)
+    assert not (tmp_path / "served").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--index", "{here}"], "--index: {here}: expected an index"),
+        (["--index", "{index}", "--precision", "bfloat16"], "expected float32 with"),
+        (
+            ["--index", "{index}", "--format", "sentence-transformers"],
+            "--index is a signature of a SavedModel",
+        ),
+    ],
+    ids=["no index", "bfloat16", "sentence-transformers"],
+)
+def test_an_index_that_cannot_be_inside_is_one_line(
+    flags, message, index, tmp_path, capsys
+):
+    places = {"here": tmp_path, "index": index.directory}
+    flags = [flag.format(**places) for flag in flags]
+    output = tmp_path / "served"
+    done = run_here(main, capsys, "--model", "none", "--output", output, *flags)
+    assert_one_line_mistake(done, message.format(**places))
 
 
 def test_training_puts_each_sides_prompt_before_its_texts(tiny_preset):
