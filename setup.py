@@ -57,7 +57,7 @@ EXTRAS_REQUIRE = {
         "nltk>=3.9,<4",
     ],
     # `index`, and searching one.
-    "search": ["faiss-cpu>=1.10,<2"],
+    "search": ["faiss-cpu>=1.11,<2"],
     # `pipeline`.
     "beam": ["apache-beam>=2.77,<3"],
     # `simcse_tf.integrations.mteb`. It brings PyTorch, so it is not in the lock.
@@ -98,6 +98,7 @@ COMMANDS = (
     "report",
     "retrieve",
     "mine",
+    "index",
 )
 
 setup(

@@ -77,3 +77,10 @@ def mine() -> NoReturn:
     from simcse_tf.mine import main
 
     run(main)
+
+
+def index() -> NoReturn:
+    """Runs `simcse-index`: builds, changes and searches an index."""
+    from simcse_tf.index import main
+
+    run(main)

@@ -221,13 +221,21 @@ def blocks_of(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield block
 
 
-def progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
+def progress_bar(
+    total: int | None,
+    progress: bool,
+    done: int = 0,
+    what: str = "encoding",
+    unit: str = "sentence",
+) -> Any:
     """A bar on stderr that counts sentences.
 
     Args:
-        sentences: int. How many there are in all.
+        total: Optional int. How many there are in all; `None` if nobody knows.
         progress: bool. Whether the bar is shown.
-        done: int. How many are encoded already. Defaults to `0`.
+        done: int. How many are done already. Defaults to `0`.
+        what: string. What is done. Defaults to `"encoding"`.
+        unit: string. What is counted. Defaults to `"sentence"`.
 
     Returns:
         `tqdm.tqdm`, a context manager.
@@ -242,10 +250,10 @@ def progress_bar(sentences: int, progress: bool, done: int = 0) -> Any:
     from tqdm import tqdm
 
     return tqdm(
-        total=sentences,
+        total=total,
         initial=done,
-        unit="sentence",
-        desc="encoding",
+        unit=unit,
+        desc=what,
         disable=not progress,
     )
 

@@ -16,7 +16,7 @@ from simcse_tf.core.atomic import atomic_write, clean_up, is_open_at, sync
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import npy_header
 
-_DTYPE = np.dtype(np.float32)
+_FLOAT32 = np.dtype(np.float32)
 # Rows that are read at a time.
 _AT_ONCE = 16384
 
@@ -29,6 +29,7 @@ class PartialArray:
         final: What it is to become.
         key: string. Identifies what the rows are made from.
         shape: Rows and columns of the whole array.
+        dtype: Of the array.
 
     Attributes:
         rows_done: int. How many rows are written.
@@ -42,14 +43,22 @@ class PartialArray:
     ```
     """
 
-    def __init__(self, file: BinaryIO, final: Path, key: str, shape: tuple[int, int]):
+    def __init__(
+        self,
+        file: BinaryIO,
+        final: Path,
+        key: str,
+        shape: tuple[int, int],
+        dtype: np.dtype,
+    ):
+        self._dtype = dtype
         self._file = file
         self._partial, self._journal = working_files(final)
         self._key = key
         self._rows, self._columns = shape
-        header = npy_header(shape, _DTYPE)
+        header = npy_header(shape, dtype)
         self._start = len(header)
-        row_bytes = shape[1] * _DTYPE.itemsize
+        row_bytes = shape[1] * dtype.itemsize
         rows = self._rows_recorded()
         begun = os.pread(file.fileno(), len(header), 0)
         size = os.fstat(file.fileno()).st_size
@@ -66,12 +75,12 @@ class PartialArray:
         file.truncate()
 
     def append(self, rows: np.ndarray) -> None:
-        """Writes float32 `rows`, `(n, columns)`, below those that are there.
+        """Writes `rows`, `(n, columns)`, below those that are there.
 
         Raises:
             OSError: If they cannot be written.
         """
-        self._file.write(np.ascontiguousarray(rows, _DTYPE).data)
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
         self.sync()
         self.rows_done += len(rows)
         with atomic_write(self._journal) as path:
@@ -121,7 +130,7 @@ class PartialArray:
         self._partial.unlink(missing_ok=True)
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        row_bytes = self._columns * _DTYPE.itemsize
+        row_bytes = self._columns * self._dtype.itemsize
         for first in range(0, self.rows_done, _AT_ONCE):
             count = min(_AT_ONCE, self.rows_done - first)
             # Mapped, a file that is cut would end the process.
@@ -130,7 +139,7 @@ class PartialArray:
             )
             if len(part) < count * row_bytes:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            yield np.frombuffer(part, _DTYPE).reshape(count, self._columns)
+            yield np.frombuffer(part, self._dtype).reshape(count, self._columns)
 
     def _rows_recorded(self) -> int:
         try:
@@ -142,7 +151,10 @@ class PartialArray:
 
 @contextmanager
 def partial_array(
-    path: str | os.PathLike[str], shape: tuple[int, int], key: str
+    path: str | os.PathLike[str],
+    shape: tuple[int, int],
+    key: str,
+    dtype: np.dtype = _FLOAT32,
 ) -> Iterator[PartialArray]:
     """Yields what becomes the file `path` at the end of the block.
 
@@ -154,6 +166,7 @@ def partial_array(
         path: The `.npy` file. Its parents are made; an older one is replaced.
         shape: Rows and columns of the whole array.
         key: string. Identifies what the rows are made from.
+        dtype: Of the array. Defaults to float32.
 
     Raises:
         OSError: If it cannot be written.
@@ -173,7 +186,7 @@ def partial_array(
     clean_up(final.parent)
     partial, journal = working_files(final)
     with _locked(partial) as file:
-        array = PartialArray(file, final, key, shape)
+        array = PartialArray(file, final, key, shape, dtype)
         yield array
         if array.was_given:
             return

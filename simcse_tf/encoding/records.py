@@ -95,6 +95,11 @@ class FileRecords:
         return self._columns.id is not None
 
     @property
+    def untyped(self) -> bool:
+        """Whether the file's values are all texts, as in a `.csv` file."""
+        return suffixes_of(self._path)[0] in (".csv", ".tsv")
+
+    @property
     def description(self) -> str:
         """The columns as they are understood; empty for a file without columns."""
         return self._columns.description() if self._rows.has_columns else ""

@@ -1,0 +1,1 @@
+"""An index: a directory of embeddings with their ids, texts and metadata."""
