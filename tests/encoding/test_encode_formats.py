@@ -62,7 +62,7 @@ def encode(place, model, monkeypatch):
 @pytest.fixture
 def rows(encode):
     """The embeddings as they always were: a NumPy file."""
-    return encode("rows.npy", "--column", "text")
+    return encode("rows.npy")
 
 
 def read(output):
@@ -111,8 +111,7 @@ def test_all_formats_hold_the_rows_of_the_numpy_file_bit_for_bit(encode, rows):
 def test_smaller_embeddings_are_those_of_quantization(
     encode, rows, suffix, flags, expected
 ):
-    column = ["--column", "text"] if suffix == "npy" else []
-    found = embeddings(encode(f"o.{suffix}", *column, *flags))
+    found = embeddings(encode(f"o.{suffix}", *flags))
     if suffix != "jsonl":
         assert found.dtype == expected(rows).dtype
     np.testing.assert_array_equal(found.astype(np.float32), expected(rows))
@@ -252,15 +251,14 @@ def test_ids_whose_hashes_are_the_same_are_no_duplicates(place):
 
 def test_more_dimensions_than_the_model_has_are_refused(encode):
     with pytest.raises(UserError, match="--truncate-dim: expected 1 to 16, .* 17"):
-        encode("o.npy", "--column", "text", "--truncate-dim", "17")
+        encode("o.npy", "--truncate-dim", "17")
 
 
 @pytest.mark.parametrize("suffix", ["npy", "parquet", "jsonl"])
 def test_a_failure_while_the_output_is_written_costs_no_embedding(
     encode, rows, place, monkeypatch, capsys, suffix
 ):
-    column = ["--column", "text"] if suffix == "npy" else []
-    flags = [*column, "--quantize", "int8"]
+    flags = ["--quantize", "int8"]
     encode(f"o.{suffix}", *flags)
     before = (place / f"o.{suffix}").read_bytes()
     there = set(os.listdir())
