@@ -153,10 +153,9 @@ def test_documents_and_queries_have_prompts_of_their_own(place, preset, capsys):
     model = prompted(preset, place, query="find the ", document="read a ", other="x ")
     index_command("build", "--model", model, "--input", "rows.txt")
     loaded = SimCSE.from_preset(model, pooling=None, max_length=64)
-    with loaded.behind("read a "):
-        documents = encode(loaded, SENTENCES)
-    with loaded.behind("find the "):
-        (query,) = encode(loaded, ["train"])
+    # The same weights without prompts.
+    documents = encode(own_model(), [f"read a {text}" for text in SENTENCES])
+    (query,) = encode(own_model(), ["find the train"])
     index = Index.open("i")
     assert index.manifest.prompt == "read a "
     np.testing.assert_allclose(index.vectors(np.arange(8)), documents, atol=1e-6)
