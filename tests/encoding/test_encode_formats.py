@@ -172,6 +172,20 @@ def test_every_float32_is_read_again_from_jsonl(tmp_path):
     assert found.tobytes() == rows.tobytes()
 
 
+def test_numbers_of_a_csv_file_are_numbers(encode, place):
+    (place / "in.csv").write_text("text,stars,zip,note\na,5,01067,\nb,,4.5,\n")
+    table = encode("o.parquet", "--metadata", input="in.csv")
+    assert table.drop(["id", "embedding"]).to_pydict() == {
+        "stars": [5, None],
+        "zip": ["01067", "4.5"],
+        "note": [None, None],
+    }
+    [first, second] = encode("o.jsonl", "--metadata", input="in.csv")
+    assert first["restricts"] == [{"namespace": "zip", "allow": ["01067"]}]
+    assert first["numeric_restricts"] == [{"namespace": "stars", "value_int": 5}]
+    assert "numeric_restricts" not in second
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
 def test_lines_of_text_have_their_number_as_id(encode, place, suffix):
     (place / "in.txt").write_bytes(b"one\n\xff two\n\nthree")
@@ -196,9 +210,9 @@ def test_no_texts_give_a_file_without_rows(encode, place, suffix):
         ([{"id": 1, "text": "a"}, {"id": "1", "text": "b"}], [], "o.jsonl",
          'in.jsonl: .* received "1" in row 1 and in row 2'),
         ([{"text": "a", "n": 1}, {"text": "b", "n": "x"}], ["--metadata"], "o.jsonl",
-         '--metadata: .* the column "n", .* a whole number in row 1 and a text in row'),
+         'in.jsonl, row 2: expected int in n, as in the rows before, received "x"'),
         ([{"text": "a", "n": 2**60}, {"text": "b", "n": 0.5}], ["--metadata"],
-         "o.parquet", "a whole number in row 1 and a number with a fraction in row 2"),
+         "o.parquet", "in.jsonl, row 2: expected int in n, .* received 0.5"),
         ([{"body": "a", "text": 1}], ["--column", "body", "--metadata"], "o.parquet",
          "--metadata: the column 'text' cannot come along"),
         ([{"body": "a"}], ["--id-column", "sku"], "o.jsonl",
@@ -236,7 +250,7 @@ def test_ids_whose_hashes_are_the_same_are_no_duplicates(place):
             return 7
 
     class Records:
-        ids_given = True
+        ids_given, untyped = True, False
 
         def __init__(self, ids):
             self._ids = ids
