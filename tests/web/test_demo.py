@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import json
 import signal
 import time
 import urllib.request
@@ -17,20 +16,16 @@ from support.models import SENTENCES
 from support.servers import VERSION, free_port, run_here, server_in_thread
 from support.web import DIM, embed
 
-import simcse_tf.index
 from simcse_tf import SimCSE, demo
 from simcse_tf.client import Client
 from simcse_tf.client.protocol import Answer
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.model_encoder import ModelEncoder
 from simcse_tf.encoding.records import Record
 from simcse_tf.indexing.changes import build
 from simcse_tf.indexing.index import Index
-from simcse_tf.indexing.querying import (
-    check_same_embeddings,
-    load_query_encoder,
-    search_texts,
-)
-from simcse_tf.indexing.sources import Origin
+from simcse_tf.indexing.querying import check_same_embeddings, search_texts
+from simcse_tf.indexing.sources import Origin, origin_of
 from simcse_tf.web import local_model
 from simcse_tf.web.models import Away
 from simcse_tf.web.opening import Source, open_indexes, open_sides
@@ -48,10 +43,10 @@ class Embedded:
     name, key = "test", "test"
     ids_given, has_texts, untyped = True, True, False
 
-    def __init__(self, embeddings, has_texts=True):
+    def __init__(self, embeddings, origin=None, has_texts=True):
         self.rows = embeddings
         self.has_texts = has_texts
-        self.origin = Origin("elsewhere/model", None, embeddings.shape[1])
+        self.origin = origin or Origin("elsewhere/model", None, embeddings.shape[1])
 
     def records(self):
         for i, text in enumerate(SENTENCES):
@@ -62,16 +57,17 @@ class Embedded:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory, tiny_preset):
+def model(tiny_preset):
+    return SimCSE.from_preset(str(tiny_preset), max_length=16)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, tiny_preset, model):
     """The directory of an index that the tiny model built."""
-    directory = tmp_path_factory.mktemp("demo")
-    lines = [json.dumps({"id": f"s{i}", "text": t}) for i, t in enumerate(SENTENCES)]
-    (directory / "rows.jsonl").write_text("\n".join(lines))
-    simcse_tf.index.main(
-        ["build", "--index", str(directory / "wiki"), "--model", str(tiny_preset),
-         "--input", str(directory / "rows.jsonl"), "--max-length", "16"]
-    )  # fmt: skip
-    return str(directory / "wiki")
+    directory = tmp_path_factory.mktemp("demo") / "wiki"
+    origin = origin_of(model, str(tiny_preset))
+    build(directory, Embedded(ModelEncoder(model)(SENTENCES), origin))
+    return str(directory)
 
 
 def with_sides(test, *sources, **connection):
@@ -88,11 +84,9 @@ def with_sides(test, *sources, **connection):
     return asyncio.run(run())
 
 
-def test_a_model_in_process_finds_what_index_search_finds(index, tiny_preset):
-    opened = Index.open(index)
-    encoder = load_query_encoder(opened, str(tiny_preset))
-    expected = search_texts(opened, encoder, [LONG, ""], 3)
-    model = SimCSE.from_preset(str(tiny_preset), max_length=16)
+def test_a_model_in_process_finds_what_index_search_finds(index, tiny_preset, model):
+    encoder = ModelEncoder(model)
+    expected = search_texts(Index.open(index), encoder, [LONG, ""], 3)
 
     async def test(side):
         assert side.name == "wiki"
@@ -110,7 +104,7 @@ def test_a_model_in_process_finds_what_index_search_finds(index, tiny_preset):
         cut = (await side.search(LONG, 1))["reading"]
         assert (len(cut["tokens"]), cut["left_out"]) == (16, whole - 16)
         pair = await side.similarity(SENTENCES[0], SENTENCES[1])
-        a, b = model.predict(SENTENCES[:2]).astype(np.float64)
+        a, b = encoder(SENTENCES[:2]).astype(np.float64)
         assert pair["cosine"] == pytest.approx(float(a @ b), abs=1e-5)
 
     with_sides(test, Source(index, None, str(tiny_preset)))

@@ -131,7 +131,7 @@ function showReading(reading) {
   const list = make(
     "ol",
     { class: "tokens", tabindex: "0", "aria-label": "Tokens of the query" },
-    ...tokens.map(({ text, id, kind }) => foreign("li", text, { class: kind, title: `id ${id}` })),
+    ...tokens.map(({ text, id, kind }) => foreign("li", text, { class: kind, dir: "ltr", title: `id ${id}` })),
   );
   let told = `The model reads ${tokens.length} tokens.`;
   if (leftOut) {
