@@ -95,6 +95,7 @@ async def open_sides(
             if source.target is None:
                 assert local is not None
                 sides.append(Side(index, local, name))
+                await sides[-1].warm_up()
                 continue
             target, _, served = source.target.partition("/")
             check = functools.partial(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simcse_tf.client import AsyncClient
+from simcse_tf.client import AsyncClient, protocol
 from simcse_tf.core.errors import UserError
 from simcse_tf.quantization import truncate
 from simcse_tf.web.models import Away, Role, TextModel
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 Check = Callable[[Callable[[list[str]], np.ndarray]], None]
 
 # Goes along with every request. If its embedding is another one than before, so is the
-# model, or another server answers: versions have numbers that say nothing across
-# servers. It is longer than any model reads, so that it also tells where texts are cut.
-_PROBE = " ".join(f"number {i} of the probe," for i in range(3000))
+# model: a version's number says nothing where another server answers.
+_PROBE = "Two dogs run through the snow."
+# Longer than models read: where they cut it shows.
+_LONG = " ".join(f"dog {i} and" for i in range(3000))
 # Batches and processors make less of a difference.
 _SAME_COSINE = 1 - 1e-5
 _ALIKE_COSINE = 1 - 1e-4
@@ -64,6 +66,7 @@ class ServedModel:
         self._outputs: dict[Role, str] = {}
         # The probe's embedding by output, once the model is checked.
         self._probes: dict[str, np.ndarray] = {}
+        self._version = 0
         self._checking = asyncio.Lock()
 
     async def check(self) -> None:
@@ -82,16 +85,19 @@ class ServedModel:
                 "sentence": "float32",
             }
             before = await self._checked_probe()
-            probes = {
-                output: (await self._ask([_PROBE], output))[0]
-                for output in self._outputs.values()
-            }
-            # Not one model for the first of them and another for the last.
-            if not _is_near(before, probes[self._outputs["document"]], _SAME_COSINE):
-                raise UserError(f"{self._client.target}: the model is being changed")
             if self._twin:
-                await self._compare(self._twin, probes[self._outputs["query"]])
+                await self._compare(self._twin)
+            probes, versions = {}, set()
+            for output in self._outputs.values():
+                answer = await self._ask([_PROBE], output)
+                probes[output] = answer.array[0]
+                versions.add(answer.version)
+            # Not one model for the first of these requests and another for the last.
+            after = probes[self._outputs["document"]]
+            if not _is_near(before, after, _SAME_COSINE) or len(versions) > 1:
+                raise self._changing()
             self._probes = probes
+            [self._version] = versions
 
     async def embed(self, texts: list[str], role: Role) -> np.ndarray:
         """See `TextModel`."""
@@ -101,7 +107,7 @@ class ServedModel:
                 await self.check()
                 rows = await self._embed_as_before(texts, role)
             if rows is None:
-                raise UserError(f"{self._client.target}: the model is being changed")
+                raise self._changing()
         except UserError as error:
             self._probes = {}
             raise Away(str(error)) from error
@@ -122,39 +128,46 @@ class ServedModel:
         if not self._probes:
             return None
         output = self._outputs[role]
-        rows = await self._ask([*texts, _PROBE], output)
-        if not _is_near(rows[-1], self._probes.get(output), _SAME_COSINE):
-            return None
-        return rows[:-1]
+        *rows, probe = (answer := await self._ask([*texts, _PROBE], output)).array
+        is_same = _is_near(probe, self._probes.get(output), _SAME_COSINE)
+        return np.stack(rows) if is_same and answer.version == self._version else None
 
     async def _checked_probe(self) -> np.ndarray:
         """The probe as a document, out of the answer that was checked."""
         loop = asyncio.get_running_loop()
         output = self._outputs["document"]
-        probes = await self._ask([_PROBE], output)
+        probes = (await self._ask([_PROBE], output)).array
 
         def embed(texts: list[str]) -> np.ndarray:
             nonlocal probes
             asked = self._ask([*texts, _PROBE], output)
-            rows = asyncio.run_coroutine_threadsafe(asked, loop).result()
+            rows = asyncio.run_coroutine_threadsafe(asked, loop).result().array
             probes = rows[-1:]
             return rows[:-1]
 
         await asyncio.to_thread(self._check_documents, embed)
         return probes[0]
 
-    async def _compare(self, twin: TextModel, probe: np.ndarray) -> None:
+    async def _compare(self, twin: TextModel) -> None:
         """Checks that the model in this process reads queries as the server does."""
-        [own] = await twin.embed([_PROBE], "query")
-        [served] = truncate(probe[None], self._dimension)
+        [own] = await twin.embed([_LONG], "query")
+        answer = await self._ask([_LONG], self._outputs["query"])
+        [served] = truncate(answer.array, self._dimension)
         if not _is_near(own, served, _ALIKE_COSINE):
             raise UserError(
                 f"the model here and the one at {self._client.target} embed a query "
                 "differently: expected the same prompt for queries and max_length"
             )
 
-    async def _ask(self, texts: list[str], output: str) -> np.ndarray:
-        return await self._client.encode(texts, output, _SECONDS)
+    async def _ask(self, texts: list[str], output: str) -> protocol.Answer:
+        # As the client's own `encode`, which does not say which version answered.
+        raw = [text.encode("utf-8", "surrogatepass") for text in texts]
+        wanted = protocol.embedding_output(output)
+        end = time.monotonic() + _SECONDS
+        return await self._client.stub.predict(wanted, {"text": raw}, end)
+
+    def _changing(self) -> UserError:
+        return UserError(f"the model at {self._client.target} is being changed")
 
 
 def _is_near(row: np.ndarray, other: np.ndarray | None, least: float) -> bool:

@@ -128,6 +128,14 @@ class Side:
             "examples": await self._run(self._examples),
         }
 
+    async def warm_up(self) -> None:
+        """Searches once: the first time takes seconds.
+
+        Raises:
+            Away: If the model does not answer.
+        """
+        await self.search("The first search takes longer.", 1)
+
     async def close(self) -> None:
         """Closes the model's connection, or ends its thread."""
         self._thread.shutdown(cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import re
 import threading
@@ -34,10 +35,14 @@ def embed(texts, salt=""):
     rows = np.zeros((len(texts), DIM), np.float32)
     for row, text in zip(rows, texts, strict=True):
         for word in re.findall(r"\w+", text.lower()) or [""]:
-            raw = (salt + word).encode("utf-8", "surrogatepass")
-            seed = int.from_bytes(hashlib.sha256(raw).digest()[:4], "big")
-            row += np.random.default_rng(seed).normal(size=DIM)
+            row += _of_word(salt + word)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@functools.cache
+def _of_word(word):
+    raw = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+    return np.random.default_rng(int.from_bytes(raw[:4], "big")).normal(size=DIM)
 
 
 class MemoryIndex:

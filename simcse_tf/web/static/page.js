@@ -9,10 +9,13 @@ const $ = (id) => document.getElementById(id);
 // The fields by the names that they have in the address.
 const FIELDS = { q: "query", k: "k", min: "threshold", where: "where", a: "a", b: "b" };
 const TITLE = document.title;
+const EXAMPLES = { string: ' = "..."', bool: " = true" };
+const SLOW = 700;
 
 let state = read();
 let searching = [];
 let comparing = [];
+let waiting;
 
 function start() {
   const newest = new Newest();
@@ -84,6 +87,7 @@ function search() {
     threshold: min === "" ? null : Number(min),
     where: where.trim() || null,
   };
+  tellWhenSlow("search-status");
   for (const side of searching) {
     side.ask(body, (answer) => {
       answers.set(side, answer);
@@ -110,6 +114,7 @@ function compare() {
     $("pair-status").textContent = "Type two sentences to see their cosine.";
     return;
   }
+  tellWhenSlow("pair-status");
   for (const side of comparing) {
     side.ask({ a, b }, (answer) => {
       answers.set(side, answer);
@@ -117,6 +122,13 @@ function compare() {
       tell("pair-status", answers, ({ cosine, seconds }) => `cosine ${cosine.toFixed(3)} in ${time(seconds)}`);
     });
   }
+}
+
+function tellWhenSlow(id) {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    if (document.querySelector('[aria-busy="true"]')) $(id).textContent = "Waiting for the model …";
+  }, SLOW);
 }
 
 function tell(id, answers, sentence) {
@@ -136,6 +148,8 @@ function showFilter(sides) {
   $("filter").hidden = $("columns").hidden = !columns.length;
   const told = columns.map(([name, type]) => `${name} (${type})`).join(", ");
   $("columns").textContent = `Enter applies the filter. Columns: ${told}.`;
+  const example = ([name, type]) => name + (EXAMPLES[type] ?? " >= 1");
+  $("where").placeholder = columns.slice(0, 2).map(example).join(" and ");
 }
 
 function showExamples(sides) {

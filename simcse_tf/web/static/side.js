@@ -20,6 +20,7 @@ export class Side {
     const title = foreign("h2", about.name);
     title.id = `${kind}-${number}`;
     const facts = [
+      about.model,
       `${about.rows.toLocaleString("en")} texts`,
       `${about.dimension} dimensions`,
       about.kind,
@@ -60,7 +61,7 @@ export class Side {
     this.hits = hits;
     this.#found.append(showReading(reading));
     if (!hits.length) {
-      this.#found.append(make("p", { class: "none" }, "Nothing is found that is near enough."));
+      this.#found.append(make("p", { class: "none" }, "Nothing is found: no text passes the filter and the least cosine."));
     } else {
       const list = make("ol", { class: "hits" }, ...hits.map(showHit));
       const figure = drawPlane(plane, hits);
@@ -130,7 +131,7 @@ function showReading(reading) {
   const list = make(
     "ol",
     { class: "tokens", tabindex: "0", "aria-label": "Tokens of the query" },
-    ...tokens.map(({ text, id, kind }) => foreign("li", text, { class: kind, title: `id ${id}` })),
+    ...tokens.map(({ text, id, kind }) => foreign("li", text, { class: kind, dir: "ltr", title: `id ${id}` })),
   );
   let told = `The model reads ${tokens.length} tokens.`;
   if (leftOut) {
