@@ -237,14 +237,18 @@ class _Elsewhere(LocalFileSystem):
         super().rename([*map(self._here, sources)], [*map(self._here, targets)])
 
 
-def test_models_inputs_and_outputs_may_stand_elsewhere(model_path, inputs, tmp_path):
-    embed(model_path, inputs, tmp_path / "here")
-    there = [f"elsewhere:/{path}" for path in (model_path, inputs, tmp_path / "there")]
-    embed(*there)
-    assert files(tmp_path / "there") == files(tmp_path / "here")
-    wanted, found = rows_of(tmp_path / "here"), rows_of(tmp_path / "there")
-    assert wanted.keys() == found.keys()
-    embed(*there)
+def test_models_inputs_and_outputs_may_stand_elsewhere(
+    model_path, inputs, expected, tmp_path, capsys
+):
+    paths = [f"elsewhere:/{path}" for path in (model_path, inputs, tmp_path / "out")]
+    embed(*paths, "--with-text")
+    assert len(files(tmp_path / "out")) == 7
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 32
+    for text, embedding in rows.values():
+        np.testing.assert_allclose(embedding, expected[text], atol=1e-6)
+    embed(*paths, "--with-text")
+    assert "finished before" in capsys.readouterr().out
 
 
 def test_a_pipeline_of_ones_own_embeds_rows(model_path, expected):
