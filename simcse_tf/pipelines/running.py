@@ -25,9 +25,11 @@ from simcse_tf.core.cli import STOPPED
 from simcse_tf.core.errors import UserError
 from simcse_tf.pipelines.arguments import LOCAL_RUNNER
 
-# How Beam reports the exception of a process: by the text of its traceback.
-_RAISED = "simcse_tf.core.errors.UserError: "
-_WHERE = r"(?: \[while running '.*)?"
+# How Beam reports an exception of ours: by the text of a process's traceback, or with
+# more behind its message.
+_RAISED = re.compile(
+    r"^simcse_tf(?:\.\w+)+: (.*?)(?: \[while running '.*)?$", re.MULTILINE
+)
 _SEVERAL = "multi_processing"
 
 
@@ -115,11 +117,11 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
         # Else Beam would put its own processes in their place.
         direct.direct_running_mode = "in_memory"
         cores = os.cpu_count() or 1
-        processes = direct.direct_num_workers or cores
+        threads = max(1, cores // (direct.direct_num_workers or cores))
+        work = f"from simcse_tf.pipelines.worker import work; work({threads})"
         # `exec`, so that no shell stands between. A traceback is in the answer as well.
         environment = SubprocessSDKEnvironment.from_command_string(
-            f"exec {shlex.quote(sys.executable)} -m simcse_tf.pipelines.worker "
-            f"{max(1, cores // processes)} 2>/dev/null"
+            f"exec {shlex.join([sys.executable, '-c', work])} 2>/dev/null"
         )
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     return fn_runner.FnApiRunner(
@@ -163,10 +165,10 @@ def _ending_with_workers() -> Iterator[None]:
 def _user_error_in(error: Exception) -> str | None:
     """The message of a `UserError` of a worker, wherever that was."""
     text = str(error)
-    # In this process it is what was raised, with more behind its message.
     if isinstance(error, UserError):
-        text = f"{_RAISED}{text}"
-    found = re.search(f"^{re.escape(_RAISED)}(.*?){_WHERE}$", text, re.MULTILINE)
+        # In this process it is what was raised.
+        text = f"{UserError.__module__}.{UserError.__name__}: {text}"
+    found = _RAISED.search(text)
     return found and found[1]
 
 

@@ -23,6 +23,7 @@ from support.servers import DIM, environment, server_in_thread
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.embedding_files import embeddings_about, stored_rows
 from simcse_tf.pipeline import main
+from simcse_tf.pipelines import running
 from simcse_tf.pipelines.embedding import EmbedTexts
 from simcse_tf.pipelines.handlers import SavedModelHandler
 from simcse_tf.server.servable import Servable
@@ -237,14 +238,18 @@ class _Elsewhere(LocalFileSystem):
         super().rename([*map(self._here, sources)], [*map(self._here, targets)])
 
 
-def test_models_inputs_and_outputs_may_stand_elsewhere(model_path, inputs, tmp_path):
-    embed(model_path, inputs, tmp_path / "here")
-    there = [f"elsewhere:/{path}" for path in (model_path, inputs, tmp_path / "there")]
-    embed(*there)
-    assert files(tmp_path / "there") == files(tmp_path / "here")
-    wanted, found = rows_of(tmp_path / "here"), rows_of(tmp_path / "there")
-    assert wanted.keys() == found.keys()
-    embed(*there)
+def test_models_inputs_and_outputs_may_stand_elsewhere(
+    model_path, inputs, expected, tmp_path, capsys
+):
+    paths = [f"elsewhere:/{path}" for path in (model_path, inputs, tmp_path / "out")]
+    embed(*paths, "--with-text")
+    assert len(files(tmp_path / "out")) == 7
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 32
+    for text, embedding in rows.values():
+        np.testing.assert_allclose(embedding, expected[text], atol=1e-6)
+    embed(*paths, "--with-text")
+    assert "finished before" in capsys.readouterr().out
 
 
 def test_a_pipeline_of_ones_own_embeds_rows(model_path, expected):
@@ -366,3 +371,17 @@ def _wait_for_the_end(pid):
         if not Path(f"/proc/{pid}/stat").exists():
             return
         time.sleep(0.02)
+
+
+def test_a_file_that_changes_meanwhile_is_named(
+    model_path, inputs, tmp_path, monkeypatch
+):
+    def add_a_line(*arguments):
+        with (inputs / "a.txt").open("a") as file:
+            file.write("\none more")
+        return run_pipeline(*arguments)
+
+    run_pipeline = running.run_pipeline
+    monkeypatch.setattr(running, "run_pipeline", add_a_line)
+    with pytest.raises(UserError, match=r"a\.txt changed while it was read: wait"):
+        embed(model_path, inputs, tmp_path / "out")
