@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from simcse_tf.encoding.embedding_files import (
 
 # Rows read at a time.
 _AT_ONCE = 8192
+# Files that are looked at, at a time: elsewhere, most of it is waiting.
+_FILES_AT_ONCE = 8
 
 
 class Shard(NamedTuple):
@@ -125,8 +128,10 @@ def open_shards(
     files: list[Shard] = []
     found: list[EmbeddingsAbout] = []
     first, with_text = 0, True
-    for path in _matches(flag, patterns):
-        about, rows, has_text = _looked_at(path)
+    paths = _matches(flag, patterns)
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        looked_at = list(pool.map(_looked_at, paths))
+    for path, (about, rows, has_text) in zip(paths, looked_at, strict=True):
         files.append(Shard(len(files), path, first, rows))
         found.append(about)
         first += rows
