@@ -95,7 +95,7 @@ def print_cost(vectors: np.ndarray, about: object, rows: int, processes: int) ->
         directory.mkdir()
         write(vectors, about, rows, directory)
         began, before = time.perf_counter(), processor()
-        counted = find([f"{directory}/*"], f"{place}/out", 0.95, 6, flags)
+        counted = find([f"{directory}/*"], f"{place}/out", 0.95, 8, flags)
         seconds, spent = time.perf_counter() - began, processor() - before
     pivots = pivots_for(rows)
     compared = rows * pivots + counted["pairs_compared"]
@@ -111,7 +111,7 @@ def print_products(vectors: np.ndarray) -> None:
     pivots = vectors[:4000]
     rows = vectors[:8192]
     before = time.process_time()
-    nearest_cells(rows, pivots, 6)
+    nearest_cells(rows, pivots, 8)
     spent = time.process_time() - before
     print(
         f"cells alone: {len(rows) * len(pivots) / spent / 1e6:.0f} million cosines of "
