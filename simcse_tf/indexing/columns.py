@@ -78,6 +78,9 @@ class ColumnTypes:
 
         Args:
             metadata: Values that were observed.
+
+        Raises:
+            ValueError: If they were not.
         """
         return {name: self._value(name, v) for name, v in metadata.items()}
 
@@ -111,4 +114,4 @@ class ColumnTypes:
             return value
         if kind is None or value == "":
             return None
-        return value if kind == "bool" else {"int": int, "float": float}[kind](value)
+        return value if kind == "bool" else (int if kind == "int" else float)(value)

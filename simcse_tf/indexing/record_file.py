@@ -19,13 +19,14 @@ from simcse_tf.indexing.manifest import ColumnType
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows that are written, and checked when one of them is read, together.
+# Rows that are written together.
 BATCH = 4096
 ID, TEXT = "id", "text"
 # So that a column of the user's may have any name.
 _METADATA = "metadata."
 
-_Result = TypeVar("_Result")
+# An array or a batch.
+_Part = TypeVar("_Part", bound=Any)
 
 
 class RecordWriter:
@@ -152,26 +153,23 @@ class RecordFile:
             batch = self._batch(number)
             if names is None:
                 own = [name for name in (ID, TEXT) if name in batch.schema.names]
-                yield batch.select(own)
+                yield self._checked(batch.select(own))
             else:
-                yield _metadata_of(batch).select(
-                    [name for name in names if name in self.columns]
-                )
+                own = [name for name in names if name in self.columns]
+                yield self._checked(_metadata_of(batch).select(own))
 
     def _look_up(
         self, rows: np.ndarray, part: Callable[[pa.RecordBatch], Any]
     ) -> list[Any]:
-        import pyarrow as pa
-
         rows = np.asarray(rows, np.int64)
         found: list[Any] = [None] * len(rows)
         # Each batch once.
         numbers, places = np.divmod(rows, BATCH)
         for number in np.unique(numbers):
-            wanted = np.flatnonzero(numbers == number)
-            values = part(self._batch(int(number))).take(pa.array(places[wanted]))
-            for place, value in zip(wanted, values.to_pylist(), strict=True):
-                found[place] = value
+            column = part(self._batch(int(number)))
+            for place in np.flatnonzero(numbers == number):
+                row = column.slice(places[place], 1)
+                found[place] = self._checked(row).to_pylist()[0]
         return found
 
     def _batch(self, number: int) -> pa.RecordBatch:
@@ -179,14 +177,23 @@ class RecordFile:
 
         try:
             batch = self._reader.get_batch(number)
-            # A wrong offset would be read from anywhere.
-            batch.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
         expected = min(BATCH, self._rows - number * BATCH)
         if batch.num_rows != expected:
             raise self._damaged(f"expected {expected} rows, received {batch.num_rows}")
         return batch
+
+    def _checked(self, part: _Part) -> _Part:
+        """Part of the file as it is, once it was looked at."""
+        import pyarrow as pa
+
+        try:
+            # A wrong offset would be read from anywhere.
+            part.validate(full=True)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from None
+        return part
 
     def _damaged(self, reason: object) -> UserError:
         return UserError(f"{self._file} is damaged: {reason}")

@@ -135,7 +135,9 @@ def test_cosines_are_those_of_the_stored_vectors(tmp_path, dtype):
     index = Index.open(place)
     query = vectors_of(["text 9"])
     hits = index.search(query, 50)[0]
-    cosines = index.vectors(np.array([hit.row for hit in hits])).astype(float) @ query[0]
+    cosines = (
+        index.vectors(np.array([hit.row for hit in hits])).astype(float) @ query[0]
+    )
     np.testing.assert_allclose([hit.cosine for hit in hits], cosines, atol=6e-7)
     assert hits[0].row == 9
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.indexes import DIMENSION, Texts, vectors_of
 
 from simcse_tf.core.errors import NotFinite, UserError
-from simcse_tf.indexing import parts
+from simcse_tf.indexing import changes, parts
 from simcse_tf.indexing.changes import add, build, remove
 from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.manifest import read_manifest
@@ -261,6 +261,72 @@ def test_an_embedding_that_is_not_finite_ends_the_build(place):
     with pytest.raises(NotFinite):
         build("i", Broken(["a"]))
     assert not (place / "i").exists()
+
+
+class Stopping(Texts):
+    """A source that ends like a process that is killed."""
+
+    def embeddings(self, texts, start, rows, advance):
+        self.started_at = start
+        yield from super().embeddings(texts, start, rows, advance)
+
+
+def killed_before_the_manifest(monkeypatch, source):
+    class Killed(BaseException):
+        pass
+
+    def kill(place, manifest):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(changes, "write_manifest", kill)
+        build("i", source)
+
+
+def test_whole_embeddings_are_kept_for_the_same_build_alone(place, monkeypatch):
+    one = [("a", "x"), ("b", "y")]
+    other = [("a", "x"), ("b", "z")]
+    for rows in (one, other, one):
+        killed_before_the_manifest(monkeypatch, Stopping(rows))
+        # A kill between the second one's embeddings and what says whose they are.
+        if rows is other:
+            key = place / "i.partial/segments/000001/key.txt"
+            assert key.exists()
+            key.unlink()
+    source = Stopping(one)
+    build("i", source)
+    assert not hasattr(source, "started_at")
+    assert Index.open("i").texts([0, 1]) == ["x", "y"]
+    np.testing.assert_array_equal(Index.open("i").vectors([1]), vectors_of(["y"]))
+    assert not (place / "i.partial").exists()
+
+
+@pytest.mark.parametrize("change", ["text", "id", "metadata", "rows", "type"])
+def test_a_source_that_changes_while_it_is_read_is_told(place, change):
+    before = ("a", "x", {"n": "1"})
+    after = {
+        "text": [("a", "y", {"n": "1"})],
+        "id": [("b", "x", {"n": "1"})],
+        "metadata": [("a", "x", {"n": "2"})],
+        "rows": [before, ("b", "x", {})],
+        "type": [("a", "x", {"n": "one"})],
+    }[change]
+    source = Texts([before])
+    source.untyped = True
+    reads = iter([source.records(), Texts(after).records()])
+    source.records = lambda: next(reads)
+    with pytest.raises(UserError, match="rows changed while it was read: wait"):
+        build("i", source)
+    assert [*place.iterdir()] == []
+
+
+def test_embeddings_that_are_too_few_are_told(place):
+    class Short(Texts):
+        def embeddings(self, texts, start, rows, advance):
+            yield vectors_of(["a"])
+
+    with pytest.raises(UserError, match="rows changed while it was read"):
+        build("i", Short(["a", "b"]))
 
 
 def test_an_empty_directory_becomes_an_index(place):
