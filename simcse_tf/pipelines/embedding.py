@@ -75,7 +75,8 @@ class EmbedTexts(beam.PTransform[Any, Any]):
         )
         embedded = (
             checked.rows
-            | "Batch" >> beam.BatchElements(1, _BATCH_BYTES, element_size_fn=_size_of)
+            | "Batch"
+            >> beam.BatchElements(_BATCH_BYTES, _BATCH_BYTES, element_size_fn=_size_of)
             | "Texts" >> beam.Map(_with_texts)
             | "Embed" >> RunInference(KeyedModelHandler(self._handler))
             | "Rows" >> beam.FlatMap(_with_embeddings)

@@ -116,11 +116,11 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
         # Else Beam would put its own processes in their place.
         direct.direct_running_mode = "in_memory"
         cores = os.cpu_count() or 1
-        processes = direct.direct_num_workers or cores
+        threads = max(1, cores // (direct.direct_num_workers or cores))
+        work = f"from simcse_tf.pipelines.worker import work; work({threads})"
         # `exec`, so that no shell stands between. A traceback is in the answer as well.
         environment = SubprocessSDKEnvironment.from_command_string(
-            f"exec {shlex.quote(sys.executable)} -m simcse_tf.pipelines.worker "
-            f"{max(1, cores // processes)} 2>/dev/null"
+            f"exec {shlex.join([sys.executable, '-c', work])} 2>/dev/null"
         )
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     return fn_runner.FnApiRunner(

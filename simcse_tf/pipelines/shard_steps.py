@@ -141,7 +141,9 @@ class WriteShard(beam.DoFn):
         stored = self._about.encoded(embeddings)
         schema = embedding_schema(self._about, self._with_text)
         write = _WRITERS[self._format]
-        write(path, [(stored, records)], schema, len(records))
+        # A block without rows is none.
+        blocks = [(stored, records)] if records else []
+        write(path, blocks, schema, len(records))
 
 
 def _write_bad(path: Path, shard: Shard, bad: Sequence[BadRow]) -> None:

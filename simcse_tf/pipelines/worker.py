@@ -1,7 +1,4 @@
-"""One of several processes on this machine: `python -m simcse_tf.pipelines.worker`.
-
-Beam's own worker, with threads and an end of its own.
-"""
+"""One of several processes on this machine: Beam's worker, with an end of its own."""
 
 import ctypes
 import logging
@@ -14,29 +11,26 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    """Works until Beam has no more to do, or the process that started it ends.
+def work(threads: int) -> None:
+    """Works until Beam has no more to do, or the process that started this one ends.
 
-    The one argument says how many threads TensorFlow may use.
+    Args:
+        threads: int. Operations of TensorFlow that run side by side, each on one core.
 
     Example:
 
     ```bash
-    python -m simcse_tf.pipelines.worker 1
+    python -c "from simcse_tf.pipelines.worker import work; work(1)"
     ```
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", sys.argv[1])
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
     # What goes wrong is in the answer to Beam's runner as well.
     logging.disable(logging.CRITICAL)
     from apache_beam.runners.worker import sdk_worker_main
 
-    work: Any = sdk_worker_main.main
-    work(sys.argv)
-
-
-if __name__ == "__main__":
-    main()
+    main: Any = sdk_worker_main.main
+    main(sys.argv)

@@ -10,6 +10,7 @@ from support.models import ROOT
 
 # Each takes from half a second to several.
 SLOW = ["tensorflow", "keras", "keras_hub", "tensorflow_datasets", "scipy", "sklearn"]
+SLOW += ["apache_beam"]
 COMMANDS = (
     "client",
     "datasets.grammar",
@@ -20,12 +21,14 @@ COMMANDS = (
     "retrieve",
     "index",
     "mine",
+    "pipeline",
     "serve",
     "sweep",
     "train",
 )
 HELP = [(command, "--help") for command in COMMANDS]
 TRAIN = ("train", "--config", "config.json")
+EMBED = ("pipeline", "embed", "--saved-model", "x", "--input", "no", "--output", "o")
 EVALUATE = ("evaluate", "--model", "x", "--data", ".")
 MISTAKES = {
     ("client", "--target", "x:1", "frobnicate"): "invalid choice",
@@ -51,6 +54,7 @@ MISTAKES = {
     ("index", "add", "--index", "i", "--input", "train.txt"): "no such directory",
     ("index", "search", "--index", "i", "--k", "0", "x"): "--k: expected 1 or more",
     ("mine", "--model", "x", "--pairs", "no.csv", "--output", "o.csv"): "no.csv: No",
+    (*EMBED, "--processes", "0"): "--processes: expected 1 or more",
     ("retrieve", "--model", "x", "--queries", "no", "--corpus", "no"): "no: No such",
     ("serve", "--model_base_path", "no"): "no",
     ("sweep", "--config", "no.json", "--grid", "no.json"): "no.json",
