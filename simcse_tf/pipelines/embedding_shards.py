@@ -154,6 +154,7 @@ def read_rows(
     about: EmbeddingsAbout,
     texts: bool = False,
     skip: np.ndarray | None = None,
+    at_once: int = _AT_ONCE,
 ) -> Iterator[tuple[Rows, list[BadRow]]]:
     """Reads a shard, some thousands of rows at a time.
 
@@ -162,6 +163,7 @@ def read_rows(
         about: What made it.
         texts: bool. Whether the texts are read. Defaults to `False`.
         skip: Optional int64 array, ascending: the numbers of rows to leave out.
+        at_once: int. Rows read at a time, at most. Defaults to `8192`.
 
     Returns:
         Iterator of the good rows and the bad ones.
@@ -178,7 +180,7 @@ def read_rows(
     """
     columns = [ID, EMBEDDING, *([TEXT] if texts else [])]
     first = shard.first
-    for batch in _batches(shard, columns):
+    for batch in _batches(shard, columns, at_once):
         numbers = np.arange(first, first + len(batch))
         first += len(batch)
         rows, reasons = _decoded(batch, numbers, about, texts)
@@ -237,7 +239,9 @@ def _named(about: EmbeddingsAbout) -> str:
     return f"{about.model} ({mark}, {about.dimension} dimensions, {about.values})"
 
 
-def _batches(shard: Shard, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    shard: Shard, columns: list[str], at_once: int
+) -> Iterator[pa.RecordBatch]:
     try:
         with FileSystems.open(shard.path) as file:
             # Without `pre_buffer`, no more than a row group is held.
@@ -247,7 +251,7 @@ def _batches(shard: Shard, columns: list[str]) -> Iterator[pa.RecordBatch]:
                     f"{shard.path}: expected {shard.rows} rows as at the start, "
                     f"received {parquet.metadata.num_rows}"
                 )
-            yield from parquet.iter_batches(_AT_ONCE, columns=columns)
+            yield from parquet.iter_batches(at_once, columns=columns)
     except (pa.ArrowException, BeamIOError, OSError) as error:
         raise _unreadable(shard.path, error) from None
 
