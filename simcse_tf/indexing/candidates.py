@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
+from simcse_tf.indexing.faiss_files import faiss_module, write_faiss
 
 KINDS = ("flat", "hnsw", "ivfpq")
 # From so many rows on the next kind is chosen.
@@ -154,7 +154,7 @@ def build(
     build("candidates.faiss", index.blocks, index.rows, "hnsw", parameters)
     ```
     """
-    faiss = _faiss()
+    faiss = faiss_module()
     threads = faiss.omp_get_max_threads()
     if kind == "hnsw":
         faiss.omp_set_num_threads(1)
@@ -169,12 +169,12 @@ def build(
     finally:
         faiss.omp_set_num_threads(threads)
     assert index is not None, "there were no rows"
-    write(index, path)
+    write_faiss(index, path)
 
 
 def learned(
     kind: str, dimension: int, blocks: Blocks, rows: int, parameters: dict[str, Any]
-) -> faiss.Index:
+) -> Any:
     """An index of faiss that has learned from a sample, and has no row yet.
 
     Args:
@@ -194,30 +194,6 @@ def learned(
     if not index.is_trained:
         index.train(_sample(blocks, rows, parameters["seed"]))
     return index
-
-
-def write(index: faiss.Index, path: str | os.PathLike[str]) -> None:
-    """Writes an index of faiss to a file.
-
-    Args:
-        index: The index.
-        path: The file.
-
-    Raises:
-        OSError: The file cannot be written.
-
-    Example:
-
-    ```python
-    write(learned("ivfpq", 384, blocks, rows, parameters), "learned.faiss")
-    ```
-    """
-    import faiss
-
-    try:
-        faiss.write_index(index, os.fspath(path))
-    except RuntimeError as error:
-        raise OSError(errno.EIO, f"faiss: {error}", os.fspath(path)) from None
 
 
 class Candidates:
@@ -245,7 +221,7 @@ class Candidates:
         self, path: str | os.PathLike[str], kind: str, parameters: dict[str, Any]
     ):
         require("faiss", extra="search")
-        faiss = _faiss()
+        faiss = faiss_module()
         mapped = {
             "hnsw": faiss.IO_FLAG_MMAP_IFC,
             "ivfpq": faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY,
@@ -289,7 +265,7 @@ class Candidates:
         Returns:
             int64 `(q, proposed)`, in no certain order; -1 where fewer were found.
         """
-        faiss = _faiss()
+        faiss = faiss_module()
         proposed = max(_FEWEST_PROPOSED, _PROPOSED[self._kind] * k)
         proposed = min(proposed, self.rows)
         settings: dict[str, Any] = {}
@@ -308,17 +284,8 @@ class Candidates:
         return found
 
 
-def _faiss() -> Any:
-    # Its threads wait by trying again and again, which on a machine that is shared
-    # takes others' time and its own. Read when faiss is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import faiss
-
-    return faiss
-
-
 def _empty(kind: str, dimension: int, parameters: dict[str, Any]) -> Any:
-    faiss = _faiss()
+    faiss = faiss_module()
     product = faiss.METRIC_INNER_PRODUCT
     if kind == "hnsw":
         index = faiss.IndexHNSWSQ(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from simcse_tf.indexing.candidates import Blocks, learned, write
-
-if TYPE_CHECKING:
-    import faiss
+from simcse_tf.indexing.candidates import Blocks, learned
+from simcse_tf.indexing.faiss_files import read_faiss, write_faiss
 
 _Path = str | os.PathLike[str]
 
@@ -38,17 +35,17 @@ def learn_lists(
     learn_lists("learned.faiss", index.blocks, index.rows, 384, parameters)
     ```
     """
-    write(learned("ivfpq", dimension, blocks, rows, parameters), path)
+    write_faiss(learned("ivfpq", dimension, blocks, rows, parameters), path)
 
 
 def fill_lists(
-    path: _Path, learned: _Path, vectors: Iterable[np.ndarray], first: int
+    path: _Path, empty: _Path, vectors: Iterable[np.ndarray], first: int
 ) -> None:
     """Writes the lists of some rows.
 
     Args:
         path: The file to write.
-        learned: As `learn_lists` wrote it.
+        empty: As `learn_lists` wrote it.
         vectors: Blocks, float32 `(m, dim)`, of unit length.
         first: int. The number of the first row.
 
@@ -61,12 +58,12 @@ def fill_lists(
     fill_lists("part_1.faiss", "learned.faiss", blocks_of_part, first=100_000)
     ```
     """
-    index = _read(learned)
+    index = read_faiss(empty)
     for block in vectors:
         numbers = np.arange(first, first + len(block))
         index.add_with_ids(np.ascontiguousarray(block, np.float32), numbers)
         first += len(block)
-    write(index, path)
+    write_faiss(index, path)
 
 
 def join_lists(path: _Path, parts: Sequence[_Path]) -> None:
@@ -85,16 +82,7 @@ def join_lists(path: _Path, parts: Sequence[_Path]) -> None:
     join_lists("candidates.faiss", ["part_0.faiss", "part_1.faiss"])
     ```
     """
-    index = _read(parts[0])
+    index = read_faiss(parts[0])
     for part in parts[1:]:
-        index.merge_from(_read(part), 0)
-    write(index, path)
-
-
-def _read(path: _Path) -> faiss.Index:
-    import faiss
-
-    try:
-        return faiss.read_index(os.fspath(path))
-    except RuntimeError as error:
-        raise OSError(errno.EIO, f"faiss: {error}", os.fspath(path)) from None
+        index.merge_from(read_faiss(part), 0)
+    write_faiss(index, path)

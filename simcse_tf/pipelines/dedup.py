@@ -44,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cells",
         type=int,
-        default=6,
+        default=8,
         help="in how many cells each text is compared: more of them miss less",
     )
 

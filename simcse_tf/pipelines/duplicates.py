@@ -79,7 +79,7 @@ def find(
         _build(pipeline, shards, near, directory)
 
     counted = run_pipeline(build, options)
-    counters = {name: counted.get(name) or 0 for name in _COUNTERS}
+    counters = {name: counted.get(name, 0) for name in _COUNTERS}
     about = {"model": shards.about.model, "fingerprint": shards.about.fingerprint}
     finish(directory, {**about, **near._asdict(), **counters})
     return counters

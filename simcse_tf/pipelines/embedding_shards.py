@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from simcse_tf.encoding.embedding_files import (
 
 # Rows read at a time.
 _AT_ONCE = 8192
+# Files that are looked at, at a time: elsewhere, most of it is waiting.
+_FILES_AT_ONCE = 8
 
 
 class Shard(NamedTuple):
@@ -125,8 +128,10 @@ def open_shards(
     files: list[Shard] = []
     found: list[EmbeddingsAbout] = []
     first, with_text = 0, True
-    for path in _matches(flag, patterns):
-        about, rows, has_text = _looked_at(path)
+    paths = _matches(flag, patterns)
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        looked_at = list(pool.map(_looked_at, paths))
+    for path, (about, rows, has_text) in zip(paths, looked_at, strict=True):
         files.append(Shard(len(files), path, first, rows))
         found.append(about)
         first += rows
@@ -149,6 +154,7 @@ def read_rows(
     about: EmbeddingsAbout,
     texts: bool = False,
     skip: np.ndarray | None = None,
+    at_once: int = _AT_ONCE,
 ) -> Iterator[tuple[Rows, list[BadRow]]]:
     """Reads a shard, some thousands of rows at a time.
 
@@ -157,6 +163,7 @@ def read_rows(
         about: What made it.
         texts: bool. Whether the texts are read. Defaults to `False`.
         skip: Optional int64 array, ascending: the numbers of rows to leave out.
+        at_once: int. Rows read at a time, at most. Defaults to `8192`.
 
     Returns:
         Iterator of the good rows and the bad ones.
@@ -173,7 +180,7 @@ def read_rows(
     """
     columns = [ID, EMBEDDING, *([TEXT] if texts else [])]
     first = shard.first
-    for batch in _batches(shard, columns):
+    for batch in _batches(shard, columns, at_once):
         numbers = np.arange(first, first + len(batch))
         first += len(batch)
         rows, reasons = _decoded(batch, numbers, about, texts)
@@ -232,7 +239,9 @@ def _named(about: EmbeddingsAbout) -> str:
     return f"{about.model} ({mark}, {about.dimension} dimensions, {about.values})"
 
 
-def _batches(shard: Shard, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    shard: Shard, columns: list[str], at_once: int
+) -> Iterator[pa.RecordBatch]:
     try:
         with FileSystems.open(shard.path) as file:
             # Without `pre_buffer`, no more than a row group is held.
@@ -242,7 +251,7 @@ def _batches(shard: Shard, columns: list[str]) -> Iterator[pa.RecordBatch]:
                     f"{shard.path}: expected {shard.rows} rows as at the start, "
                     f"received {parquet.metadata.num_rows}"
                 )
-            yield from parquet.iter_batches(_AT_ONCE, columns=columns)
+            yield from parquet.iter_batches(at_once, columns=columns)
     except (pa.ArrowException, BeamIOError, OSError) as error:
         raise _unreadable(shard.path, error) from None
 

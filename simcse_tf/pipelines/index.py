@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from simcse_tf.core.errors import UserError
 from simcse_tf.indexing.candidates import KINDS
 from simcse_tf.indexing.changes import check_new
 from simcse_tf.indexing.vectors import DTYPES
@@ -70,6 +71,16 @@ def run(arguments: argparse.Namespace, beam: Sequence[str]) -> None:
     run(parser.parse_args(argv), ["--runner=FnApiRunner"])
     ```
     """
+    # An index is mapped to memory, and so are its files while it is built.
+    for flag, path in (
+        ("--index", arguments.index),
+        *(("--embeddings", pattern) for pattern in arguments.embeddings),
+    ):
+        if "://" in path:
+            raise UserError(
+                f"{flag}: expected a path on a disk that all workers have, received "
+                f"{path}"
+            )
     check_new(arguments.index, arguments.replace)
 
     from simcse_tf.pipelines.index_building import build_in_segments

@@ -111,4 +111,4 @@ def build_in_segments(
         if place != final:
             publish(place, final)
             (final / LOCK_FILE).unlink(missing_ok=True)
-    return manifest, counters.get("segments_again") or 0
+    return manifest, counters.get("segments_again", 0)

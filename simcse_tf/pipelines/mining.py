@@ -75,7 +75,7 @@ def mine(
         _build(pipeline, anchors, positives, candidates, rule, directory)
 
     counted = run_pipeline(build, options)
-    counters = {name: counted.get(name) or 0 for name in _COUNTERS}
+    counters = {name: counted.get(name, 0) for name in _COUNTERS}
     about = {"model": anchors.about.model, "fingerprint": anchors.about.fingerprint}
     finish(directory, {**about, **rule._asdict(), **counters})
     return counters

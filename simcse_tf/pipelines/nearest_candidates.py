@@ -16,6 +16,8 @@ from simcse_tf.search.exact import top_k
 
 # Anchors that are searched for at a time. Their numbers begin at a multiple of it.
 BLOCK = 1024
+# Candidates that are read at a time: choosing among few of them costs more.
+_CANDIDATES = 32768
 # In place of a cosine: there is no candidate.
 NONE = -2.0
 
@@ -122,7 +124,9 @@ def _search(
         if not len(rows.numbers):
             continue
         blocks = {int(n): _empty(depth) for n in np.unique(rows.numbers // BLOCK)}
-        for part, _ in read_rows(candidates, candidates_about, skip=repeated):
+        for part, _ in read_rows(
+            candidates, candidates_about, skip=repeated, at_once=_CANDIDATES
+        ):
             if not len(part.numbers):
                 continue
             for number in blocks:

@@ -106,7 +106,8 @@ def run_pipeline(
             raise
         raise UserError(message) from None
     counters = result.metrics().query()["counters"]
-    return {counter.key.metric.name: counter.result for counter in counters}
+    # Some runners have no result for a counter that nothing was added to.
+    return {counter.key.metric.name: counter.result or 0 for counter in counters}
 
 
 def _local_runner(options: PipelineOptions) -> PipelineRunner:
