@@ -17,10 +17,14 @@ KERAS_WINGS = {"encoders", "objectives", "model", "training", "distributed"}
 # to the worker's memory, which grows by gigabytes with the models that tests make.
 FORKING = ["test_kill_points.py", "test_kill_points_of_commands.py", "test_exports.py"]
 # Then the longest files, lest one is left for the end, when a core is idle.
-LONG = ["test_faults.py", "test_train.py", "test_simcse.py", "test_sweep.py"]
-LONG += ["test_compilation.py", "test_strategies.py", "test_export.py"]
-LONG += ["test_multi_worker.py", "test_bert_tokenizer.py", "test_gradient_caching.py"]
-LONG += ["test_matrix.py", "test_quickstart.py", "test_conformance.py"]
+LONG = ["test_faults.py", "test_simcse.py", "test_matrix.py", "test_train.py"]
+LONG += ["test_compilation.py", "test_quickstart.py", "test_multi_worker.py"]
+LONG += ["test_export.py", "test_report.py", "test_tokenizer_files.py"]
+LONG += ["test_bert_tokenizer.py", "test_settings.py", "test_bert_encoder.py"]
+LONG += ["test_sentence_transformers.py", "test_examples.py", "test_unigram.py"]
+LONG += ["test_windows.py", "test_families.py", "test_evaluate.py"]
+LONG += ["test_divergence.py", "test_sweep.py", "test_gradient_caching.py"]
+LONG += ["test_strategies.py", "test_conformance.py"]
 FIRST = {name: place for place, name in enumerate([*FORKING, *LONG])}
 
 

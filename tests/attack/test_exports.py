@@ -91,8 +91,8 @@ def largest_file():
 
 TOO_LARGE = "^--output: cannot write .*: File too large$"
 # From the first byte to what the weights and the graph need.
-SIZES = [0, 1, 50, 500, 5_000, 20_000, 40_000, 50_000, 100_000, 300_000, 700_000]
-SIZES += [1_000_000, 1_500_000, 1_900_000, 1_970_000, 2_000_000, 2_070_000]
+SIZES = [0, 1, 50, 500, 5_000, 20_000, 40_000, 50_000, 100_000, 200_000, 250_000]
+SIZES += [270_000, 275_000, 500_000, 900_000]
 
 
 @pytest.mark.parametrize("write", [export, export_sentence_transformers])
@@ -107,7 +107,7 @@ def test_a_disk_without_room_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "sizes", [[50, 1_900_000], pytest.param(SIZES, marks=pytest.mark.attack)]
+    "sizes", [[50, 270_000], pytest.param(SIZES, marks=pytest.mark.attack)]
 )
 def test_a_disk_that_fills_up_while_an_export_writes_is_one_line(
     model, tmp_path, largest_file, no_reservation, answered, sizes
@@ -513,7 +513,7 @@ def test_a_model_whose_weights_are_not_finite_is_not_exported(
     table = broken.backbone.token_embedding.embeddings
     # One token that no recorded request has.
     numbers = table.numpy()
-    numbers[29_999, 3] = value
+    numbers[-1, 3] = value
     table.assign(numbers)
     with pytest.raises(
         UserError, match="weights: .*embeddings.* holds NaN or infinity"
@@ -529,12 +529,12 @@ def test_an_export_with_weights_that_are_not_finite_is_not_sound(
     broken = SimCSE.from_preset(str(tiny_preset), max_length=16)
     table = broken.backbone.token_embedding.embeddings
     numbers = table.numpy()
-    numbers[29_999, 3] = np.nan
+    numbers[-1, 3] = np.nan
     table.assign(numbers)
     monkeypatch.setattr(saved_model, "checked_weights", lambda model: 1)
     monkeypatch.setattr(saved_model, "_check", lambda directory: None)
     version = export(broken, str(tmp_path))
-    with pytest.raises(UserError, match="the weight .*, row 30000: .* received nan"):
+    with pytest.raises(UserError, match="the weight .*, row 4000: .* received nan"):
         check(version)
 
 
