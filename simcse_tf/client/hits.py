@@ -12,8 +12,8 @@ import numpy as np
 from simcse_tf.client import messages_pb2
 from simcse_tf.client.protocol import LARGEST_K, NO_HIT, SEARCH, STRING, add_texts
 from simcse_tf.client.responses import DTYPES, to_array
-from simcse_tf.client.retry import readable
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.printing import LONGEST, printable
 
 _INT32 = 3
 _VARINT_BITS = 28  # before the last group of 32
@@ -111,14 +111,15 @@ def read_hits(response: messages_pb2.PredictResponse, rows: int, k: int) -> Hits
     if missing := {"ids", "texts", "cosines"} - tensors.keys():
         raise UserError(
             f"search: expected outputs {', '.join(sorted(missing))} from the server, "
-            f"received {readable(', '.join(sorted(tensors)))}"
+            f"received {printable(', '.join(sorted(tensors)), LONGEST)}"
         )
     cosines = to_array(tensors["cosines"])
     fits = cosines.ndim == 2 and len(cosines) == rows and cosines.shape[1] >= k
     if cosines.dtype != np.float32 or not fits:
         raise UserError(
             f"cosines: expected float32 of shape ({rows}, {k} or more) from the "
-            f"server, received {cosines.dtype} of shape {readable(str(cosines.shape))}"
+            f"server, received {cosines.dtype} of shape "
+            f"{printable(str(cosines.shape), LONGEST)}"
         )
     strings = {
         name: _strings(name, tensors[name], cosines.shape)
@@ -157,7 +158,7 @@ def _metadata(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(
             f"metadata: expected a JSON object from the server, received "
-            f"{readable(text)}"
+            f"{printable(text, LONGEST)}"
         )
     return values
 
@@ -171,7 +172,8 @@ def _strings(
         dtype = DTYPES.get(tensor.dtype, f"number {tensor.dtype}")
         raise UserError(
             f"{name}: expected strings of shape {shape} from the server, received "
-            f"{len(values)} of dtype {dtype} and shape {readable(str(received))}"
+            f"{len(values)} of dtype {dtype} and shape "
+            f"{printable(str(received), LONGEST)}"
         )
     return [value.decode("utf-8", "replace") for value in values]
 

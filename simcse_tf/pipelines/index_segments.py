@@ -12,9 +12,10 @@ from simcse_tf.core.atomic import publish, remove_directory, workplace
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shown, write_json
 from simcse_tf.core.regular_files import is_there
+from simcse_tf.encoding.column_types import ColumnType
 from simcse_tf.indexing.columns import ColumnTypes
 from simcse_tf.indexing.embedded_sources import EmbeddingFiles
-from simcse_tf.indexing.manifest import ColumnType, Segment
+from simcse_tf.indexing.manifest import Segment
 from simcse_tf.indexing.segment_writer import SegmentWriter
 from simcse_tf.indexing.vectors import Dtype
 from simcse_tf.indexing.writing import SEGMENTS
