@@ -114,6 +114,8 @@ class RecordFile:
 
         self._file = file
         self._rows = rows
+        # Those that were looked up: where they are in the mapped file, no copies.
+        self._batches: dict[int, pa.RecordBatch] = {}
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(file)))
         except (pa.ArrowException, OSError) as error:
@@ -161,20 +163,20 @@ class RecordFile:
     def _look_up(
         self, rows: np.ndarray, part: Callable[[pa.RecordBatch], Any]
     ) -> list[Any]:
-        rows = np.asarray(rows, np.int64)
-        found: list[Any] = [None] * len(rows)
-        # Each batch once.
-        numbers, places = np.divmod(rows, BATCH)
-        for number in np.unique(numbers):
-            column = part(self._batch(int(number)))
-            for place in np.flatnonzero(numbers == number):
-                row = column.slice(places[place], 1)
-                found[place] = self._checked(row).to_pylist()[0]
+        columns: dict[int, Any] = {}
+        found = []
+        for number, place in zip(*np.divmod(rows, BATCH), strict=True):
+            if number not in columns:
+                columns[number] = part(self._batch(int(number)))
+            row = columns[number].slice(place, 1)
+            found.append(self._checked(row).to_pylist()[0])
         return found
 
     def _batch(self, number: int) -> pa.RecordBatch:
         import pyarrow as pa
 
+        if number in self._batches:
+            return self._batches[number]
         try:
             batch = self._reader.get_batch(number)
         except (pa.ArrowException, OSError) as error:
@@ -182,6 +184,7 @@ class RecordFile:
         expected = min(BATCH, self._rows - number * BATCH)
         if batch.num_rows != expected:
             raise self._damaged(f"expected {expected} rows, received {batch.num_rows}")
+        self._batches[number] = batch
         return batch
 
     def _checked(self, part: _Part) -> _Part:

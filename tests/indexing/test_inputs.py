@@ -114,7 +114,8 @@ def test_texts_are_embedded_and_found_again(place, capsys):
     (place / "queries.txt").write_text("Birds sing.\n\nCats.\n")
     index_command("search", "--queries", "queries.txt", "--k", "1")
     assert capsys.readouterr().out.endswith(
-        "Birds sing.\n  1.0000  n0  Birds sing.\nCats.\n  1.0000  r0  Cats.\n"
+        'Birds sing.\n  1.0000  n0  Birds sing.  {"words": 2}\n'
+        'Cats.\n  1.0000  r0  Cats.  {"words": 1}\n'
     )
     index_command("info", "--json")
     about = json.loads(capsys.readouterr().out)
