@@ -288,6 +288,9 @@ def test_nothing_is_written_for_a_mistake(place):
         UserError, match=r"mine holds thesis.tex: expected an index, an"
     ):
         build("mine", Texts(["b"]), replace=True)
+    with pytest.raises(UserError, match="1 ids are in the index already"):
+        add("i", lambda _: Texts(["b"]))
+    assert [path.name for path in (place / "i/segments").iterdir()] == ["000001"]
     assert add("i", lambda _: Texts([])).rows == 0
     assert read_manifest(place / "i").generation == 1
 
