@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from simcse_tf.core.cli import Parser, run
 from simcse_tf.core.errors import UserError
@@ -14,12 +14,15 @@ from simcse_tf.core.printing import one_line
 from simcse_tf.data.file_formats import QUOTED, UNQUOTED
 from simcse_tf.encoding.arguments import add_reading_flags
 from simcse_tf.encoding.texts import FileTexts, load_sentences
+from simcse_tf.evaluation.text_files import words
+from simcse_tf.indexing.answers import as_json, as_text
 from simcse_tf.indexing.candidates import KINDS
 from simcse_tf.indexing.changes import add, build, check_new, remove
-from simcse_tf.indexing.index import Hit, Index
+from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.inputs import Inputs, source_of, source_to_add
 from simcse_tf.indexing.manifest import Manifest, read_manifest
 from simcse_tf.indexing.querying import load_query_encoder, search_texts
+from simcse_tf.indexing.search import check_options
 from simcse_tf.indexing.vectors import DTYPES
 
 
@@ -80,7 +83,9 @@ def _parser() -> Parser:
     )
     searching = _command(commands, "search", _search, "find the rows nearest to texts")
     searching.add_argument("text", nargs="*", metavar="TEXT")
-    searching.add_argument("--queries", metavar="FILE", help="a text a line or a row")
+    searching.add_argument(
+        "--queries", metavar="FILE", help="a text a line or a row; -: stdin"
+    )
     searching.add_argument(
         "--model", help="where the index' model is now; default: where it was"
     )
@@ -98,6 +103,12 @@ def _parser() -> Parser:
     )
     searching.add_argument(
         "--exact", action="store_true", help="compare every row with every query"
+    )
+    searching.add_argument(
+        "--effort",
+        type=int,
+        metavar="N",
+        help="efSearch of hnsw, nprobe of ivfpq; default: as info says",
     )
     searching.add_argument(
         "--json", action="store_true", help="one object a line for each query"
@@ -141,7 +152,7 @@ def _add_input(parser: Parser) -> None:
         "--metadata",
         nargs="*",
         metavar="NAME",
-        help="columns that come back with hits; default: all others",
+        help="columns that come back with hits, or none; default: all others",
     )
     parser.add_argument(
         "--quoting", choices=(QUOTED, UNQUOTED), help="of a .csv or .tsv input"
@@ -239,39 +250,35 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    texts = arguments.text
-    if bool(texts) == bool(arguments.queries):
+    if bool(arguments.text) == bool(arguments.queries):
         raise UserError("expected TEXT... or --queries FILE, one of them")
-    if arguments.k < 1:
-        raise UserError(f"--k: expected 1 or more, received {arguments.k}")
     index = Index.open(arguments.index)
-    if arguments.queries:
-        texts = load_sentences(arguments.queries)
+    options = {
+        "threshold": arguments.threshold,
+        "where": arguments.where,
+        "effort": arguments.effort,
+    }
+    # Before a model is loaded.
+    check_options(index, arguments.k, **options)
+    texts = arguments.text or _queries(arguments.queries)
     encoder = load_query_encoder(index, arguments.model, arguments.prompt)
     found = search_texts(
-        index,
-        encoder,
-        texts,
-        arguments.k,
-        threshold=arguments.threshold,
-        where=arguments.where,
-        exact=arguments.exact,
+        index, encoder, texts, arguments.k, exact=arguments.exact, **options
     )
+    lines_of = as_json if arguments.json else as_text
     for text, hits in zip(texts, found, strict=True):
-        if arguments.json:
-            rows = [_row(hit) for hit in hits]
-            print(to_json({"query": text, "hits": rows}))
-            continue
-        print(one_line(text))
-        for hit in hits:
-            print(f"  {hit.cosine:.4f}  {one_line(hit.id)}  {one_line(hit.text)}")
+        for line in lines_of(text, hits):
+            print(line)
 
 
-def _row(hit: Hit) -> dict[str, Any]:
-    """A hit as the client and the page have it as well."""
-    row = hit._asdict()
-    del row["row"]
-    return row
+def _queries(file: str) -> list[str]:
+    if file != "-":
+        return load_sentences(file)
+    lines = sys.stdin.buffer.read().decode("utf-8", "replace").splitlines()
+    texts = [text for text in map(words, lines) if text]
+    if not texts:
+        raise UserError("--queries: stdin holds no text, expected one a line")
+    return texts
 
 
 def _size(manifest: Manifest) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.bulk import encode
+from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.quantization import truncate
 
 if TYPE_CHECKING:
@@ -70,6 +72,11 @@ class ModelEncoder:
         if self._normalize:
             return truncate(embeddings, self._truncate_dim)
         return embeddings[:, : self._truncate_dim]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the model's embeddings from others; computed once."""
+        return model_fingerprint(self._model)
 
     def of_role(self, role: str) -> ModelEncoder:
         """The encoder of one side of a search.

@@ -29,7 +29,7 @@ _IVFPQ_ROWS = 2_000_000
 _PER_CENTROID = 39
 _FEWEST_ROWS = {"flat": 0, "hnsw": 1, "ivfpq": 256 * _PER_CENTROID}
 # Vectors that the lists and code books learn from, at most.
-_SAMPLE = 262_144
+_SAMPLE = 163_840
 # Vectors handed to faiss at a time.
 _AT_ONCE = 16_384
 
@@ -218,6 +218,11 @@ class Candidates:
     def rows(self) -> int:
         """How many rows it covers, the first ones."""
         return int(self._index.ntotal)
+
+    @property
+    def dimension(self) -> int:
+        """Of the vectors."""
+        return int(self._index.d)
 
     def nearest(
         self,

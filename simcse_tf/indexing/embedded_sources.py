@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_ROWS = 4096
+# Rows at a time: each block waits for the disk once.
+_ROWS = 16384
 # Rows of float32 embeddings may be that far from unit length.
 _TOLERANCE = 1e-3
 

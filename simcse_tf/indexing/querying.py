@@ -10,6 +10,7 @@ import numpy as np
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.regular_files import shown_path
 from simcse_tf.core.vectors import l2_normalize
+from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.model_encoder import ModelEncoder
 from simcse_tf.indexing.index import Hit, Index
 from simcse_tf.indexing.sources import prompt_of
@@ -80,8 +81,6 @@ def check_same_model(index: Index, model: SimCSE, name: str) -> None:
     check_same_model(index, model, "runs/sup/best")
     ```
     """
-    from simcse_tf.encoding.fingerprint import model_fingerprint
-
     manifest = index.manifest
     if manifest.fingerprint is None:
         encoder = ModelEncoder(
@@ -92,8 +91,28 @@ def check_same_model(index: Index, model: SimCSE, name: str) -> None:
         )
         check_same_embeddings(index, encoder.of_role("document"), name)
         return
-    fingerprint = model_fingerprint(model)
-    if fingerprint != manifest.fingerprint:
+    check_fingerprint(index, model_fingerprint(model), name)
+
+
+def check_fingerprint(index: Index, fingerprint: str, name: str) -> None:
+    """Checks that a fingerprint is that of the model that built an index.
+
+    Args:
+        index: The index. Where nobody knows its model's, anything passes.
+        fingerprint: string. Of `simcse_tf.encoding.fingerprint.model_fingerprint`.
+        name: string. What the user called the model.
+
+    Raises:
+        UserError: If it is another.
+
+    Example:
+
+    ```python
+    check_fingerprint(index, model_fingerprint(model), "runs/sup/best")
+    ```
+    """
+    manifest = index.manifest
+    if manifest.fingerprint not in (None, fingerprint):
         raise UserError(
             f"{shown_path(index.directory)} was built with {manifest.model} "
             f"(fingerprint {manifest.fingerprint[:12]}), received {name} (fingerprint "
@@ -123,7 +142,8 @@ def search_texts(
         For each text a list of `Hit`, the nearest first.
 
     Raises:
-        UserError: If the embeddings are of another dimension.
+        UserError: If another model than a `ModelEncoder`'s built the index, or the
+            embeddings are of another dimension.
 
     Example:
 
@@ -132,6 +152,7 @@ def search_texts(
     ```
     """
     if isinstance(encode, ModelEncoder):
+        check_fingerprint(index, encode.fingerprint, "another model")
         encode = encode.of_role("query")
     queries = _embedded(index, encode, list(texts), "the model")
     return index.search(queries, k, **options)

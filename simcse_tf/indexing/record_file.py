@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.column_types import ColumnType, arrow_type
 from simcse_tf.encoding.records import Scalar
-from simcse_tf.indexing.manifest import ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows that are written, and checked when one of them is read, together.
+# Rows that are written together.
 BATCH = 4096
 ID, TEXT = "id", "text"
 # So that a column of the user's may have any name.
 _METADATA = "metadata."
 
-_Result = TypeVar("_Result")
+# An array or a batch.
+_Part = TypeVar("_Part", bound=Any)
 
 
 class RecordWriter:
@@ -113,6 +114,8 @@ class RecordFile:
 
         self._file = file
         self._rows = rows
+        # Those that were looked up: where they are in the mapped file, no copies.
+        self._batches: dict[int, pa.RecordBatch] = {}
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(file)))
         except (pa.ArrowException, OSError) as error:
@@ -152,41 +155,48 @@ class RecordFile:
             batch = self._batch(number)
             if names is None:
                 own = [name for name in (ID, TEXT) if name in batch.schema.names]
-                yield batch.select(own)
+                yield self._checked(batch.select(own))
             else:
-                yield _metadata_of(batch).select(
-                    [name for name in names if name in self.columns]
-                )
+                own = [name for name in names if name in self.columns]
+                yield self._checked(_metadata_of(batch).select(own))
 
     def _look_up(
         self, rows: np.ndarray, part: Callable[[pa.RecordBatch], Any]
     ) -> list[Any]:
-        import pyarrow as pa
-
-        rows = np.asarray(rows, np.int64)
-        found: list[Any] = [None] * len(rows)
-        # Each batch once.
-        numbers, places = np.divmod(rows, BATCH)
-        for number in np.unique(numbers):
-            wanted = np.flatnonzero(numbers == number)
-            values = part(self._batch(int(number))).take(pa.array(places[wanted]))
-            for place, value in zip(wanted, values.to_pylist(), strict=True):
-                found[place] = value
+        columns: dict[int, Any] = {}
+        found = []
+        for number, place in zip(*np.divmod(rows, BATCH), strict=True):
+            if number not in columns:
+                columns[number] = part(self._batch(int(number)))
+            row = columns[number].slice(place, 1)
+            found.append(self._checked(row).to_pylist()[0])
         return found
 
     def _batch(self, number: int) -> pa.RecordBatch:
         import pyarrow as pa
 
+        if number in self._batches:
+            return self._batches[number]
         try:
             batch = self._reader.get_batch(number)
-            # A wrong offset would be read from anywhere.
-            batch.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
         expected = min(BATCH, self._rows - number * BATCH)
         if batch.num_rows != expected:
             raise self._damaged(f"expected {expected} rows, received {batch.num_rows}")
+        self._batches[number] = batch
         return batch
+
+    def _checked(self, part: _Part) -> _Part:
+        """Part of the file as it is, once it was looked at."""
+        import pyarrow as pa
+
+        try:
+            # A wrong offset would be read from anywhere.
+            part.validate(full=True)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from None
+        return part
 
     def _damaged(self, reason: object) -> UserError:
         return UserError(f"{self._file} is damaged: {reason}")
@@ -195,15 +205,9 @@ class RecordFile:
 def _schema(columns: Mapping[str, ColumnType], has_texts: bool) -> pa.Schema:
     import pyarrow as pa
 
-    types = {
-        "string": pa.string(),
-        "int": pa.int64(),
-        "float": pa.float64(),
-        "bool": pa.bool_(),
-    }
     own = [(ID, pa.string()), (TEXT, pa.string())] if has_texts else [(ID, pa.string())]
     return pa.schema(
-        own + [(_METADATA + name, types[kind]) for name, kind in columns.items()]
+        own + [(_METADATA + name, arrow_type(kind)) for name, kind in columns.items()]
     )
 
 

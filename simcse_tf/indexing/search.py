@@ -16,15 +16,17 @@ from numpy.typing import ArrayLike
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.regular_files import shown_path
 from simcse_tf.indexing.candidates import Candidates
-from simcse_tf.indexing.filters import matching
+from simcse_tf.indexing.filters import matching, parse
 from simcse_tf.indexing.index import Hit, Index
 from simcse_tf.indexing.repeats import Repeats
 from simcse_tf.search.exact import Nearest
 
 # Comparing so few rows takes no longer than asking faiss, and misses none; and so does
 # faiss where it has to pass over most of what it sees.
-_FEW_ROWS = 20_000
+_FEW_ROWS = 5_000
 _FEW = 0.1
+# Nor where so large a share of the rows is asked for.
+_MANY_HITS = 20
 # Queries whose candidates are compared at a time.
 _AT_ONCE = 256
 
@@ -79,24 +81,19 @@ class Searcher:
             UserError: A query is of another dimension or not finite, or an argument is
                 not as expected.
         """
-        queries = self._checked(queries, k, threshold, effort)
+        check_options(self._index, k, threshold=threshold, effort=effort)
+        queries = self._checked(queries)
         allowed = self._allowed(where)
         k = min(k, int(np.count_nonzero(allowed)))
         if not len(queries) or not k:
             return [[] for _ in queries]
-        if exact or not self._faiss_helps(allowed):
+        if exact or not self._faiss_helps(allowed, k):
             found = self._exact(queries, k, allowed)
         else:
             found = self._approximate(queries, k, allowed, effort)
         return self._hits(found, -np.inf if threshold is None else threshold)
 
-    def _checked(
-        self,
-        queries: ArrayLike,
-        k: int,
-        threshold: float | None,
-        effort: int | None,
-    ) -> np.ndarray:
+    def _checked(self, queries: ArrayLike) -> np.ndarray:
         queries = np.asarray(queries)
         if queries.ndim != 2 or queries.shape[1] != self._index.dimension:
             raise UserError(
@@ -104,18 +101,13 @@ class Searcher:
                 f"{self._index.dimension} dimensions, received an array of shape "
                 f"{queries.shape}"
             )
-        if k < 1:
-            raise UserError(f"k: expected 1 or more, received {k}")
-        if effort is not None and effort < 1:
-            raise UserError(f"effort: expected 1 or more, received {effort}")
-        if threshold is not None and math.isnan(threshold):
-            raise UserError("threshold: expected a cosine, received nan")
         return queries
 
-    def _faiss_helps(self, allowed: np.ndarray) -> bool:
-        if self._index.manifest.candidates.file is None:
+    def _faiss_helps(self, allowed: np.ndarray, k: int) -> bool:
+        candidates = self._index.manifest.candidates
+        if candidates.file is None:
             return False
-        few = max(_FEW_ROWS, _FEW * self._index.manifest.candidates.rows)
+        few = max(_FEW_ROWS, _FEW * candidates.rows, _MANY_HITS * k)
         return int(np.count_nonzero(allowed)) > few
 
     def _exact(self, queries: np.ndarray, k: int, allowed: np.ndarray) -> Nearest:
@@ -154,7 +146,8 @@ class Searcher:
         for first, block in self._index.blocks(start=start):
             chosen = np.flatnonzero(allowed[first : first + len(block)])
             whole = len(chosen) == len(block)
-            nearest.add(block if whole else block[chosen], first + chosen)
+            block = block if whole else block[chosen]
+            nearest.add(block, first + chosen, unit=True)
 
     def _hits(self, found: Nearest, threshold: float) -> list[list[Hit]]:
         which, places = np.nonzero((found.rows >= 0) & (found.cosines >= threshold))
@@ -189,4 +182,47 @@ class Searcher:
         candidates = self._index.manifest.candidates
         assert candidates.file is not None
         path = self._index.directory / candidates.file.path
-        return Candidates(path, candidates.kind, candidates.parameters)
+        found = Candidates(path, candidates.kind, candidates.parameters)
+        if (found.rows, found.dimension) != (candidates.rows, self._index.dimension):
+            raise UserError(
+                f"{shown_path(path)} is damaged: expected {candidates.rows} rows of "
+                f"{self._index.dimension} dimensions, received {found.rows} of "
+                f"{found.dimension}"
+            )
+        return found
+
+
+def check_options(
+    index: Index,
+    k: int,
+    *,
+    threshold: float | None = None,
+    where: str | None = None,
+    effort: int | None = None,
+) -> None:
+    """Checks what a search is asked for; before there are queries.
+
+    Args:
+        index: The index.
+        k: int. As for `Searcher.search`, and so are the others.
+        threshold: Optional float.
+        where: Optional string.
+        effort: Optional int.
+
+    Raises:
+        UserError: If one is not as expected.
+
+    Example:
+
+    ```python
+    check_options(index, 0)  # UserError: k: expected 1 or more, received 0
+    ```
+    """
+    if k < 1:
+        raise UserError(f"k: expected 1 or more, received {k}")
+    if effort is not None and effort < 1:
+        raise UserError(f"effort: expected 1 or more, received {effort}")
+    if threshold is not None and math.isnan(threshold):
+        raise UserError("threshold: expected a cosine, received nan")
+    if where is not None:
+        parse(where, index.manifest.columns)

@@ -16,9 +16,10 @@ from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shown
 from simcse_tf.encoding.bulk import progress_bar
+from simcse_tf.encoding.column_types import ColumnType, ColumnTypes
 from simcse_tf.encoding.partial_array import partial_array
-from simcse_tf.indexing.columns import ColumnTypes
-from simcse_tf.indexing.manifest import ColumnType, Segment, StoredFile
+from simcse_tf.encoding.records import Record, Scalar
+from simcse_tf.indexing.manifest import Segment, StoredFile
 from simcse_tf.indexing.record_file import BATCH, TEXT, RecordFile, RecordWriter
 from simcse_tf.indexing.sources import Source
 from simcse_tf.indexing.vectors import Dtype, encode_vectors, stored_dtype
@@ -85,31 +86,23 @@ class SegmentWriter:
             OSError: If they cannot be written.
             UserError: If they cannot be read, or two have the same id.
         """
-        self._observe()
+        told = self._observe()
         self._place.mkdir(parents=True, exist_ok=True)
         file = self._place / _RECORDS
         # A hash for each id: what is equal is looked at.
-        hashes = array("q")
-        has_texts = self._source.has_texts
+        hashes, digest = array("q"), 0
         with (
             progress_bar(self.rows, True, what="writing records", unit="record") as bar,
-            RecordWriter(file, self.columns, has_texts) as writer,
+            RecordWriter(file, self.columns, self._source.has_texts) as writer,
         ):
             for number, record in enumerate(self._source.records()):
-                if self._source.ids_given:
-                    id = record.id
-                else:
-                    id = str(self._first_id + number)
+                digest = _digest(digest, record)
+                id = self._id(number, record)
                 hashes.append(hash(id))
-                # As the model reads it.
-                text = record.text.decode("utf-8", "replace") if has_texts else None
-                writer.append(id, text, self._types.converted(record.metadata))
+                writer.append(id, *self._values(record))
                 bar.update()
-        if len(hashes) != self.rows:
-            raise UserError(
-                f"{self._source.name} changed while it was read: wait until it is "
-                "complete, or take a copy"
-            )
+        if (len(hashes), digest) != (self.rows, told):
+            raise self._changed()
         sync(file)
         self._check_ids(np.frombuffer(hashes, np.int64))
 
@@ -130,6 +123,9 @@ class SegmentWriter:
         final = self._place / _VECTORS
         key = self._key()
         if not (final.exists() and _told(self._place / _KEY) == key):
+            # It must never stand for vectors of another key.
+            (self._place / _KEY).unlink(missing_ok=True)
+            sync(self._place)
             self._write_array(final, key)
             with atomic_write(self._place / _KEY) as path:
                 path.write_text(key)
@@ -138,14 +134,34 @@ class SegmentWriter:
         records, vectors = (StoredFile.of(self._directory, p) for p in self._paths)
         return Segment(rows=self.rows, vectors=vectors, records=records)
 
-    def _observe(self) -> None:
-        """Counts the records, and finds the types of their metadata."""
-        name, number = self._source.name, 0
+    def _observe(self) -> int:
+        """Counts the records, and finds the types of their metadata; their digest."""
+        name, number, digest = self._source.name, 0, 0
         with progress_bar(None, True, what="reading", unit="record") as bar:
             for number, record in enumerate(self._source.records(), start=1):
+                digest = _digest(digest, record)
                 self._types.observe(record.metadata, f"{name}, row {number}")
                 bar.update()
         self.rows = number
+        return digest
+
+    def _id(self, number: int, record: Record) -> str:
+        return record.id if self._source.ids_given else str(self._first_id + number)
+
+    def _values(self, record: Record) -> tuple[str | None, dict[str, Scalar]]:
+        # As the model reads it.
+        text = record.text.decode("utf-8", "replace")
+        try:
+            metadata = self._types.converted(record.metadata)
+        except ValueError:
+            raise self._changed() from None
+        return text if self._source.has_texts else None, metadata
+
+    def _changed(self) -> UserError:
+        return UserError(
+            f"{self._source.name} changed while it was read: wait until it is "
+            "complete, or take a copy"
+        )
 
     def _check_ids(self, hashes: np.ndarray) -> None:
         order = np.argsort(hashes, kind="stable")
@@ -180,6 +196,9 @@ class SegmentWriter:
                     self._texts, done, self.rows, bar.update
                 ):
                     rows.append(encode_vectors(embedded, self._dtype))
+            if rows.rows_done != self.rows:
+                rows.discard()
+                raise self._changed()
 
     def _texts(self, start: int) -> Iterator[bytes]:
         number, within = divmod(start, BATCH)
@@ -187,6 +206,11 @@ class SegmentWriter:
             for text in batch.column(TEXT).to_pylist()[within:]:
                 yield text.encode()
             within = 0
+
+
+def _digest(digest: int, record: Record) -> int:
+    """A number that tells, within a process, some records from others."""
+    return hash((digest, record.id, record.text, *record.metadata.items()))
 
 
 def _told(file: Path) -> str | None:

@@ -156,6 +156,14 @@ CASES = {
         [[80, 81.5], [79.9], [80, 80], [], [nan, 70], [-5, 60, 61], [81, 82, 83]],
         "STS-B dev, Spearman × 100",
     ),
+    "recall, six": lambda: (
+        figures.recall_over_rate,
+        {
+            name: [(0.8 + i / 60 + j / 50, 3000 / (1 + i + 4**j)) for j in range(4)]
+            for i, name in enumerate(MODELS)
+        },
+    ),
+    "recall, a point": lambda: (figures.recall_over_rate, {"flat": [(1.0, 24.5)]}),
     "sweep, one": lambda: (figures.sweep, ["a"], [[80.0]], "score " * 30),
 }
 
