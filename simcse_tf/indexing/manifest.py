@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, write_json
 from simcse_tf.core.regular_files import is_there, shown_path
+from simcse_tf.encoding.column_types import ColumnType
 from simcse_tf.version import __version__
 
 MANIFEST_FILE = "manifest.json"
 # Another number for directories of another form.
 FORMAT = 1
-
-ColumnType = Literal["string", "int", "float", "bool"]
 
 
 class _Part(BaseModel):
@@ -194,6 +193,13 @@ class Manifest(_Part):
     segments: tuple[Segment, ...] = ()
     removed: Removed | None = None
     candidates: Candidates = Candidates()
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Manifest:
+        removed = self.removed.rows if self.removed else 0
+        if max(removed, self.candidates.rows) > self.rows:
+            raise ValueError(f"expected parts of at most {self.rows} rows")
+        return self
 
     @property
     def rows(self) -> int:

@@ -424,6 +424,11 @@ def test_damage_is_told(place):
         ("format", 2, "expected an index of format 1, received format 2, of version 0"),
         ("dtype", "float64", "manifest.json is damaged: dtype: Input should be"),
         ("rows", 1, "manifest.json is damaged: rows: Extra inputs"),
+        (
+            "candidates",
+            {"rows": 2},
+            "it: Value error, expected parts of at most 1 rows",
+        ),
         ("dimension", 8, "expected float32 of shape \\(1, 8\\), received"),
         ("has_texts", False, "is damaged: it has the columns id, text"),
     ],
