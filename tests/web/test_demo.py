@@ -86,11 +86,12 @@ def with_sides(test, *sources, **connection):
 
 def test_a_model_in_process_finds_what_index_search_finds(index, tiny_preset, model):
     encoder = ModelEncoder(model)
-    expected = search_texts(Index.open(index), encoder, [LONG, ""], 3)
+    queries = [LONG, "", "\ud800 and \x00"]
+    expected = search_texts(Index.open(index), encoder, queries, 3)
 
     async def test(side):
         assert side.name == "wiki"
-        for query, hits in zip([LONG, ""], expected, strict=True):
+        for query, hits in zip(queries, expected, strict=True):
             found = await side.search(query, 3)
             told = [(hit["id"], hit["text"], hit["cosine"]) for hit in found["hits"]]
             assert told == [(hit.id, hit.text, hit.cosine) for hit in hits]

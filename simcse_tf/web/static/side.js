@@ -49,7 +49,7 @@ export class Side {
         done(answer);
       },
       (failure) => {
-        const again = failure.mayPass ? " Trying again …" : "";
+        const again = failure.mayPass ? " (trying again …)" : "";
         this.#settle(failure.message + again);
         done();
       },
@@ -124,7 +124,7 @@ function linkRanks(list, figure) {
 
 function showReading(reading) {
   if (!reading) {
-    const told = "What the model reads is shown where the demo has its files too: --model.";
+    const told = "Start the demo with --model too, and the tokens that the model reads are shown here.";
     return make("p", { class: "reading note" }, told);
   }
   const { tokens, left_out: leftOut, is_counted: isCounted } = reading;
