@@ -25,7 +25,14 @@ _ABOUT = "segment.json"
 
 
 class File(NamedTuple):
-    """A file of embeddings, and the name of its segment."""
+    """A file of embeddings, and the name of its segment.
+
+    Example:
+
+    ```python
+    File("embeddings/part-00000.parquet", "000001_000001")
+    ```
+    """
 
     path: str
     segment: str
@@ -38,6 +45,12 @@ class Segments(NamedTuple):
         place: The index, as all workers see it.
         dtype: What embeddings are stored as.
         metadata: The columns that come along; `None`: all others.
+
+    Example:
+
+    ```python
+    Segments("/indexes/wiki.index.partial", "int8", None)
+    ```
     """
 
     place: str
@@ -51,6 +64,12 @@ def segments_of(files: Sequence[str], generation: int) -> list[File]:
     Args:
         files: Their paths.
         generation: int. Of the index that is to be.
+
+    Example:
+
+    ```python
+    segments_of(["a.parquet"], 1)  # [File("a.parquet", "000001_000001")]
+    ```
     """
     return [
         File(path, f"{generation:06d}_{number:06d}")
@@ -70,6 +89,12 @@ def write_segments(
 
     Raises:
         UserError: In a worker, if a row is bad or an id is there twice.
+
+    Example:
+
+    ```python
+    write_segments(pipeline, files, Segments(place, "float32", None))
+    ```
     """
     spread = (
         pipeline | "Files" >> beam.Create(list(files)) | "Spread" >> beam.Reshuffle()
@@ -98,6 +123,12 @@ def written_segments(
     Args:
         place: The index.
         files: As for `write_segments`, which has ended.
+
+    Example:
+
+    ```python
+    segments, columns = written_segments(place, files)
+    ```
     """
     segments, columns = [], {}
     for file in files:
