@@ -12,6 +12,7 @@ the kernel takes back when others need it. Last, what one row costs to read.
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,7 @@ def text_of(texts: list[str], number: int) -> str:
 
 def run(*arguments: str) -> dict[str, float]:
     """Runs `index`; its seconds, and peak memory in MiB."""
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), cpu_seconds()
     own = whole = 0
     command = [sys.executable, "-m", "simcse_tf.index", *arguments]
     with (
@@ -93,8 +94,18 @@ def run(*arguments: str) -> dict[str, float]:
         if process.returncode:
             log.seek(0)
             raise SystemExit(log.read().decode())
-    seconds = time.perf_counter() - begun
-    return {"seconds": seconds, "own_mib": own / 1024, "mapped_mib": whole / 1024}
+    return {
+        "seconds": time.perf_counter() - begun,
+        "cpu_seconds": cpu_seconds() - cpu,
+        "own_mib": own / 1024,
+        "mapped_mib": whole / 1024,
+    }
+
+
+def cpu_seconds() -> float:
+    """Of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory(pid: int) -> tuple[int, int]:

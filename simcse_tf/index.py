@@ -152,7 +152,7 @@ def _add_input(parser: Parser) -> None:
         "--metadata",
         nargs="*",
         metavar="NAME",
-        help="columns that come back with hits; default: all others",
+        help="columns that come back with hits, or none; default: all others",
     )
     parser.add_argument(
         "--quoting", choices=(QUOTED, UNQUOTED), help="of a .csv or .tsv input"

@@ -39,9 +39,9 @@ from simcse_tf.indexing.writing import (
     changing,
     check_ours,
     clean,
-    discard_if_in_vain,
     locked_index,
     next_name,
+    nothing_in_vain,
 )
 
 _SHOWN_IDS = 3
@@ -112,11 +112,8 @@ def build(
             # Killed between this file and the directory's own name.
             (place / MANIFEST_FILE).unlink(missing_ok=True)
         before = read_manifest(place) if is_there(place / MANIFEST_FILE) else None
-        try:
+        with nothing_in_vain(place, before):
             manifest = _built(place, source, dtype, kind, before)
-        except UserError:
-            discard_if_in_vain(place)
-            raise
         write_manifest(place, manifest)
         if place != final:
             publish(place, final)
@@ -182,11 +179,15 @@ def add(
     ```
     """
     source = source_of(read_manifest(Path(directory)))
-    with changing(directory) as (place, before):
+    with changing(directory) as (place, before), nothing_in_vain(place, before):
         check_same_origin(directory, before, source)
-        name = next_name(before)
         writer = SegmentWriter(
-            place, name, source, before.dtype, before.columns, first_id=before.rows
+            place,
+            next_name(before),
+            source,
+            before.dtype,
+            before.columns,
+            first_id=before.rows,
         )
         writer.write_records()
         if not writer.rows:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
@@ -194,6 +194,13 @@ class Manifest(_Part):
     segments: tuple[Segment, ...] = ()
     removed: Removed | None = None
     candidates: Candidates = Candidates()
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Manifest:
+        removed = self.removed.rows if self.removed else 0
+        if max(removed, self.candidates.rows) > self.rows:
+            raise ValueError(f"expected parts of at most {self.rows} rows")
+        return self
 
     @property
     def rows(self) -> int:

@@ -142,21 +142,30 @@ def check_ours(place: Path) -> None:
         )
 
 
-def discard_if_in_vain(place: Path) -> None:
+@contextmanager
+def nothing_in_vain(place: Path, manifest: Manifest | None) -> Iterator[None]:
     """Removes what a mistake in the input leaves, if there is nothing to resume.
 
     Args:
-        place: Where an index was to be built.
+        place: The index.
+        manifest: Its manifest before the change; `None` if it has none yet.
 
     Example:
 
     ```python
-    discard_if_in_vain(Path("wiki.index.partial"))
+    with nothing_in_vain(place, manifest):
+        writer.write_records()
     ```
     """
-    if not any((place / SEGMENTS).glob("*/vectors.npy*")):
-        with suppress(OSError):
-            shutil.rmtree(place / SEGMENTS)
+    try:
+        yield
+    except UserError:
+        segment = place / SEGMENTS / next_name(manifest)
+        if not any(segment.glob("vectors.npy*")):
+            shutil.rmtree(segment, ignore_errors=True)
+            with suppress(OSError):
+                segment.parent.rmdir()
+        raise
 
 
 def sync_file(place: Path, path: str) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.indexes import DIMENSION, Texts, vectors_of
 
 from simcse_tf.core.errors import NotFinite, UserError
+from simcse_tf.encoding.records import FileRecords
 from simcse_tf.indexing import changes, parts
 from simcse_tf.indexing.changes import add, build, remove
 from simcse_tf.indexing.index import Index
@@ -129,6 +130,45 @@ def test_any_changes_leave_what_they_leave_in_a_dictionary(place, start, changes
         np.testing.assert_array_equal(vector, vectors_of([text])[0])
 
 
+VALUES = st.one_of(
+    st.none(), st.text(max_size=4), st.integers(-(2**63), 2**63 - 1), st.booleans()
+)
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    rows=st.dictionaries(
+        st.text(min_size=1, max_size=3), st.tuples(st.text(), VALUES), min_size=1
+    ),
+    column=st.sampled_from(["id", "text", "metadata.x", "embedding", "ä"]),
+)
+def test_any_rows_of_a_file_come_back(place, rows, column):
+    kinds = {type(value) for _, value in rows.values()} - {type(None)}
+    lines = [
+        json.dumps({"key": id, "body": text, column: value})
+        for id, (text, value) in rows.items()
+    ]
+    (place / "rows.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    source = Texts([(id, text) for id, (text, _) in rows.items()])
+    records = FileRecords("rows.jsonl", text="body", id="key")
+    source.records = lambda: iter(records)
+    if len(kinds) > 1:
+        with pytest.raises(UserError, match="as in the rows before, received"):
+            build("i", source, replace=True)
+        return
+    build("i", source, replace=True)
+    found = everything(Index.open("i"))
+    assert {id: text for id, (text, _, _) in found.items()} == {
+        id: text for id, (text, _) in rows.items()
+    }
+    for id, (_, metadata, _) in found.items():
+        assert metadata == ({column: rows[id][1]} if kinds else {})
+
+
 def test_an_open_index_stays_as_it_was(place):
     build("i", Texts(["one", "two"]))
     index = Index.open("i")
@@ -248,6 +288,9 @@ def test_nothing_is_written_for_a_mistake(place):
         UserError, match=r"mine holds thesis.tex: expected an index, an"
     ):
         build("mine", Texts(["b"]), replace=True)
+    with pytest.raises(UserError, match="1 ids are in the index already"):
+        add("i", lambda _: Texts(["b"]))
+    assert [path.name for path in (place / "i/segments").iterdir()] == ["000001"]
     assert add("i", lambda _: Texts([])).rows == 0
     assert read_manifest(place / "i").generation == 1
 
@@ -381,6 +424,11 @@ def test_damage_is_told(place):
         ("format", 2, "expected an index of format 1, received format 2, of version 0"),
         ("dtype", "float64", "manifest.json is damaged: dtype: Input should be"),
         ("rows", 1, "manifest.json is damaged: rows: Extra inputs"),
+        (
+            "candidates",
+            {"rows": 2},
+            "it: Value error, expected parts of at most 1 rows",
+        ),
         ("dimension", 8, "expected float32 of shape \\(1, 8\\), received"),
         ("has_texts", False, "is damaged: it has the columns id, text"),
     ],
