@@ -239,6 +239,11 @@ class Candidates:
         """How many rows it covers, the first ones."""
         return int(self._index.ntotal)
 
+    @property
+    def dimension(self) -> int:
+        """Of the vectors."""
+        return int(self._index.d)
+
     def nearest(
         self,
         queries: np.ndarray,

@@ -25,6 +25,8 @@ from simcse_tf.search.exact import Nearest
 # faiss where it has to pass over most of what it sees.
 _FEW_ROWS = 5_000
 _FEW = 0.1
+# Nor where so large a share of the rows is asked for.
+_MANY_HITS = 20
 # Queries whose candidates are compared at a time.
 _AT_ONCE = 256
 
@@ -85,7 +87,7 @@ class Searcher:
         k = min(k, int(np.count_nonzero(allowed)))
         if not len(queries) or not k:
             return [[] for _ in queries]
-        if exact or not self._faiss_helps(allowed):
+        if exact or not self._faiss_helps(allowed, k):
             found = self._exact(queries, k, allowed)
         else:
             found = self._approximate(queries, k, allowed, effort)
@@ -101,10 +103,11 @@ class Searcher:
             )
         return queries
 
-    def _faiss_helps(self, allowed: np.ndarray) -> bool:
-        if self._index.manifest.candidates.file is None:
+    def _faiss_helps(self, allowed: np.ndarray, k: int) -> bool:
+        candidates = self._index.manifest.candidates
+        if candidates.file is None:
             return False
-        few = max(_FEW_ROWS, _FEW * self._index.manifest.candidates.rows)
+        few = max(_FEW_ROWS, _FEW * candidates.rows, _MANY_HITS * k)
         return int(np.count_nonzero(allowed)) > few
 
     def _exact(self, queries: np.ndarray, k: int, allowed: np.ndarray) -> Nearest:
@@ -179,7 +182,14 @@ class Searcher:
         candidates = self._index.manifest.candidates
         assert candidates.file is not None
         path = self._index.directory / candidates.file.path
-        return Candidates(path, candidates.kind, candidates.parameters)
+        found = Candidates(path, candidates.kind, candidates.parameters)
+        if (found.rows, found.dimension) != (candidates.rows, self._index.dimension):
+            raise UserError(
+                f"{shown_path(path)} is damaged: expected {candidates.rows} rows of "
+                f"{self._index.dimension} dimensions, received {found.rows} of "
+                f"{found.dimension}"
+            )
+        return found
 
 
 def check_options(

@@ -85,6 +85,7 @@ def faiss_asked(graph, monkeypatch):
     """The index, with faiss asked whatever its size."""
     monkeypatch.setattr(search, "_FEW_ROWS", 0)
     monkeypatch.setattr(search, "_FEW", 0.0)
+    monkeypatch.setattr(search, "_MANY_HITS", 0)
     index = Index.open(graph)
     assert index.manifest.candidates.rows == 600
     return index
@@ -127,6 +128,26 @@ def test_many_queries_find_what_each_finds_alone(faiss_asked, monkeypatch):
     queries = vectors_of([f"text {n}" for n in range(40)])
     together = faiss_asked.search(queries, 4)
     assert together == [faiss_asked.search(query[None], 4)[0] for query in queries]
+
+
+def test_all_rows_can_be_asked_for(graph, monkeypatch):
+    index = Index.open(graph)
+    # Faiss is not asked.
+    monkeypatch.setattr(search, "Candidates", None)
+    monkeypatch.setattr(search, "_FEW_ROWS", 0)
+    [hits] = index.search(vectors_of(["sun"]), 10**6)
+    # 500 texts in the graph and 20 behind it, of which two are gone.
+    assert len(hits) == 518
+    cosines = [hit.cosine for hit in hits]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_candidates_of_another_index_are_refused(faiss_asked):
+    candidates = faiss_asked.manifest.candidates
+    other = candidates.model_copy(update={"rows": 599})
+    faiss_asked.manifest = faiss_asked.manifest.model_copy(update={"candidates": other})
+    with pytest.raises(UserError, match="expected 599 rows of 16 dimensions"):
+        faiss_asked.search(vectors_of(["sun"]), 3)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
