@@ -81,7 +81,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--quoting", choices=(QUOTED, UNQUOTED), help="of a .csv or .tsv input"
     )
-    parser.add_argument("--output", required=True, metavar="OUT.npy")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a .npy, .parquet or .jsonl file",
+    )
     parser.add_argument(
         "--format", choices=FORMATS, help="of the output; default: its name says it"
     )

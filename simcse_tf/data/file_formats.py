@@ -3,13 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import parse_json, shortened, shown
+from simcse_tf.core.row_files import json_row, split_rows
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.columns import TEXT, Columns, Layout, Layouts
 from simcse_tf.data.examples import Example
@@ -133,9 +134,7 @@ class _JsonLines:
         for line in lines:
             example, values = None, {}
             if line.strip():
-                values = parse_json(line, lines.place, half_pairs=True)
-                if not isinstance(values, dict):
-                    raise lines.error("expected a JSON object")
+                values = json_row(line, lines, half_pairs=True)
                 try:
                     example = self.layouts.of(tuple(values)).example(values)
                 except ValueError as error:
@@ -165,7 +164,7 @@ class _Delimited:
             return
         if not self._asked:
             self._quoted = self._quoted or self._is_quoted(header)
-        rows = self._split(chain([header], all_lines))
+        rows = split_rows(chain([header], all_lines), self._delimiter, self._quoted)
         first = 1
         try:
             self._read_header(next(rows), lines)
@@ -190,14 +189,8 @@ class _Delimited:
 
     def parse(self, record: bytes) -> Example:
         text = io.StringIO(record.decode("utf-8"), newline="\n")
-        row = next(self._split(text))
+        row = next(split_rows(text, self._delimiter, self._quoted))
         return self._layout.example(dict(zip(self._names, row, strict=True)))
-
-    def _split(self, lines: Iterable[str]) -> Iterator[list[str]]:
-        if self._quoted:
-            return csv.reader(lines, delimiter=self._delimiter, strict=True)
-        plain = (line.removesuffix("\n").removesuffix("\r") for line in lines)
-        return (line.split(self._delimiter) if line else [] for line in plain)
 
     def _is_quoted(self, header: str) -> bool:
         names = header.rstrip("\r\n").split(self._delimiter)

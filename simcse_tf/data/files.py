@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.parquet_rows import PARQUET, parquet_unpacker
+from simcse_tf.core.stored_files import StoredFile, decompression, suffixes_of
 from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.base import Row, Source, kind_of
 from simcse_tf.data.columns import TEXT, Columns, Layout, Layouts, check_columns
 from simcse_tf.data.examples import Example
 from simcse_tf.data.file_formats import SUFFIXES, file_format
 from simcse_tf.data.nli import NLISource
-from simcse_tf.data.parquet import parquet_unpacker
 from simcse_tf.data.repeats import repeats_told
 from simcse_tf.data.row_index import RowIndex, index_rows
-from simcse_tf.data.stored_files import StoredFile, decompression, suffixes_of
-
-PARQUET = ".parquet"
 
 
 def open_file(
@@ -89,10 +87,10 @@ class FileSource:
         is_parquet = suffix == PARQUET
         self._format = file_format(".jsonl" if is_parquet else suffix, columns, quoting)
         layouts = self._format.layouts
-        self._file = StoredFile(
-            path,
-            parquet_unpacker(path, layouts) if is_parquet else decompression(packing),
-        )
+        unpack = decompression(packing)
+        if is_parquet:
+            unpack = parquet_unpacker(path, lambda names: layouts.of(names).used)
+        self._file = StoredFile(path, unpack)
         lines = LocatedLines(
             path,
             self._file.lines(),

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shortened, shown
+from simcse_tf.core.stored_files import suffixes_of
 from simcse_tf.data.columns import TEXT, Layout, Layouts
-from simcse_tf.data.stored_files import suffixes_of
 from simcse_tf.encoding.rows import FileRows, Row, has_columns, text_column
 
 Scalar: TypeAlias = str | int | float | bool | None

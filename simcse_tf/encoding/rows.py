@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.regular_files import check_file
-from simcse_tf.core.text_lines import LocatedLines, check_text
+from simcse_tf.core.parquet_rows import PARQUET
+from simcse_tf.core.row_files import RowFile
+from simcse_tf.core.stored_files import suffixes_of
+from simcse_tf.core.text_lines import LocatedLines
 from simcse_tf.data.columns import NUMBERING, TEXT_NAMES, Layouts
 from simcse_tf.data.file_formats import SUFFIXES, file_format
-from simcse_tf.data.files import PARQUET
-from simcse_tf.data.parquet import parquet_unpacker
-from simcse_tf.data.stored_files import StoredFile, decompression, suffixes_of
 
 
 class Row(NamedTuple):
@@ -70,30 +69,14 @@ class FileRows:
         quoting: str | None = None,
         errors: str = "replace",
     ):
-        self._path = path
         self._layouts = layouts
         self._quoting = quoting
         self._errors = errors
-        self._suffix, packing = suffixes_of(path)
         self.has_columns = has_columns(path)
-        check_file(path)
-        if self._suffix == PARQUET and packing:
-            raise UserError(f"{path}: expected a .parquet file without {packing}")
-        unpack = decompression(packing)
-        if self._suffix == PARQUET:
-            unpack = parquet_unpacker(path, layouts)
-        self._unpacked = StoredFile(path, unpack) if unpack else None
-        if unpack is None:
-            check_text(path)
+        self._file = RowFile(path, lambda names: layouts.of(names).used)
 
     def __iter__(self) -> Iterator[Row]:
-        is_parquet = self._suffix == PARQUET
-        lines = LocatedLines(
-            self._path,
-            self._unpacked.lines() if self._unpacked else None,
-            unit="row" if is_parquet else "line",
-            errors=self._errors,
-        )
+        lines = self._file.lines(self._errors)
         try:
             yield from self._of_columns(lines) if self.has_columns else _plain(lines)
         except UserError as error:
@@ -101,8 +84,7 @@ class FileRows:
             raise UserError(str(error).replace("data.quoting", "--quoting")) from None
 
     def _of_columns(self, lines: LocatedLines) -> Iterator[Row]:
-        suffix = ".jsonl" if self._suffix == PARQUET else self._suffix
-        form = file_format(suffix, quoting=self._quoting)
+        form = file_format(self._file.suffix, quoting=self._quoting)
         form.layouts = self._layouts
         for record in form.scan(lines):
             if record.example is None:

@@ -3,22 +3,25 @@
 import csv
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.core.json_files import parse_json, shown
-from simcse_tf.core.text_lines import LocatedLines
+from simcse_tf.core.json_files import shown
+from simcse_tf.core.parquet_rows import PARQUET
+from simcse_tf.core.row_files import RowFile, json_row, split_rows
+from simcse_tf.core.stored_files import suffixes_of
 from simcse_tf.evaluation.own_sets import RetrievalSet, Triplets
 from simcse_tf.evaluation.sts_files import Pairs
 
-SUFFIXES = (".csv", ".tsv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl", PARQUET)
 
 _SCORED = ("sentence1", "sentence2", "score")
 _TRIPLETS = (("anchor", "positive", "negative"), ("sent0", "sent1", "hard_neg"))
+_COLUMNS = {name for names in (_SCORED, *_TRIPLETS) for name in names}
 _QRELS = ("query-id", "corpus-id", "score")
 # The share of relevant documents that a corpus may lack.
 _FEW = 0.01
@@ -38,7 +41,8 @@ def read_table(path: Path) -> Pairs | Triplets:
     are text like any other.
 
     Args:
-        path: A `.csv`, `.tsv` or `.jsonl` with the columns `sentence1`, `sentence2`,
+        path: A `.csv`, `.tsv` or `.jsonl` file, also with `.gz` or `.zst` behind that,
+            or a `.parquet` file, with the columns `sentence1`, `sentence2`,
             `score`, or `anchor`, `positive`, `negative` (also `sent0`, `sent1`,
             `hard_neg`).
 
@@ -137,18 +141,18 @@ def _pairs(path: Path, rows: Sequence[_Row]) -> Pairs:
 
 
 def _rows(path: Path) -> Iterator[_Row]:
-    lines = LocatedLines(path)
-    if path.suffix.lower() == ".jsonl":
+    file = RowFile(str(path), _used)
+    lines = file.lines()
+    if file.suffix == ".jsonl":
         for line in lines:
             if line.strip():
-                values = parse_json(line, lines.place)
-                if not isinstance(values, dict):
-                    raise lines.error("expected a JSON object")
-                yield _Row(values, lines.place)
+                yield _Row(json_row(line, lines), lines.place)
         return
     header: list[str] = []
+    # Few of this field's TSVs are quoted.
+    comma = file.suffix == ".csv"
     try:
-        for cells in _cells(path, lines):
+        for cells in split_rows(lines, "," if comma else "\t", quoted=comma):
             if not any(cells):
                 continue
             if not header:
@@ -163,23 +167,17 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise lines.error(str(error)) from None
 
 
-def _cells(path: Path, lines: LocatedLines) -> Iterator[list[str]]:
-    if path.suffix.lower() == ".csv":
-        yield from csv.reader(lines, strict=True)
-    else:
-        # Few of this field's TSVs are quoted.
-        for line in lines:
-            yield line.rstrip("\r\n").split("\t")
+def _used(names: Sequence[str]) -> Sequence[str]:
+    """The columns that are read of a Parquet file."""
+    known = [name for name in names if name in _COLUMNS]
+    # A message names them all.
+    return known if _fitting(known, {}) else names
 
 
 def _known_columns(path: Path, found: Mapping[str, Any]) -> tuple[str, ...]:
     # A JSON line may leave its score out.
-    required = {_SCORED: _SCORED[:2] if path.suffix == ".jsonl" else _SCORED}
-    fitting = [
-        columns
-        for columns in (_SCORED, *_TRIPLETS)
-        if set(required.get(columns, columns)) <= set(found)
-    ]
+    is_json = suffixes_of(str(path))[0] == ".jsonl"
+    fitting = _fitting(found, {_SCORED: _SCORED[:2]} if is_json else {})
     if len(fitting) != 1:
         expected = " or ".join(map(",".join, (_SCORED, *_TRIPLETS)))
         raise UserError(
@@ -187,6 +185,18 @@ def _known_columns(path: Path, found: Mapping[str, Any]) -> tuple[str, ...]:
             f"{shown(','.join(found)) if found else 'none'}"
         )
     return fitting[0]
+
+
+def _fitting(
+    found: Iterable[str], required: Mapping[tuple[str, ...], tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """The kinds of rows that have such columns, or those that are required of them."""
+    names = set(found)
+    return [
+        columns
+        for columns in (_SCORED, *_TRIPLETS)
+        if names.issuperset(required.get(columns, columns))
+    ]
 
 
 def _text(row: _Row, column: str) -> str:

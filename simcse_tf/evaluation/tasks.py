@@ -14,6 +14,7 @@ from typing import TypeAlias
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
 from simcse_tf.core.json_files import shown
+from simcse_tf.core.stored_files import PACKINGS, suffixes_of
 from simcse_tf.evaluation import sts, transfer
 from simcse_tf.evaluation.own_files import SUFFIXES, read_retrieval, read_table
 from simcse_tf.evaluation.own_sets import AVERAGE, OwnSet
@@ -170,8 +171,10 @@ def set_name(path: str | Path) -> str:
     ```
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix, packing = suffixes_of(str(path))
+    if suffix not in SUFFIXES:
         return path.name or Path(os.path.abspath(path)).name
+    path = path.with_name(path.name[: len(path.name) - len(packing)])
     if path.parent.name == _QRELS:
         return path.parent.parent.name
     return path.parent.name if path.stem in SPLITS and path.parent.name else path.stem
@@ -226,17 +229,22 @@ def _recognised(path: str | Path, where: str) -> Mapping[str, Path] | None:
     if os.path.isdir(directory):
         if os.path.exists(directory / _CORPUS):
             return {qrels.stem: qrels for qrels in directory.glob(f"{_QRELS}/*.tsv")}
-        tables = [directory / f"{s}{suffix}" for s in SPLITS for suffix in SUFFIXES]
-        there = [table for table in tables if os.path.isfile(table)]
-        splits = {table.stem: table for table in there}
+        there = [
+            (split, directory / f"{split}{suffix}{packing}")
+            for split in SPLITS
+            for suffix in SUFFIXES
+            for packing in PACKINGS
+            if os.path.isfile(directory / f"{split}{suffix}{packing}")
+        ]
+        splits = dict(there)
         if len(splits) < len(there):
-            names = ", ".join(table.name for table in there)
+            names = ", ".join(table.name for _, table in there)
             raise UserError(f"{where}: {path} holds {names}: expected one of a split")
         if splits:
             return splits
         if any(os.path.isdir(directory / name) for name in _SENTEVAL):
             return None
-    elif os.path.isfile(directory) and directory.suffix.lower() in SUFFIXES:
+    elif os.path.isfile(directory) and suffixes_of(str(directory))[0] in SUFFIXES:
         return {_ONLY: directory}
     raise UserError(f"{where}: {_EXPECTED}; received {shown(str(path))}")
 

@@ -26,8 +26,8 @@ from simcse_tf.core.json_files import shown
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from simcse_tf.encoding.column_types import ColumnType
     from simcse_tf.indexing.index import Index
-    from simcse_tf.indexing.manifest import ColumnType
 
 _TOKEN = re.compile(
     r"""\s*(?:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.column_types import ColumnType
 from simcse_tf.encoding.records import Scalar
-from simcse_tf.indexing.manifest import ColumnType, Manifest, read_manifest
+from simcse_tf.indexing.manifest import Manifest, read_manifest
 from simcse_tf.indexing.record_file import RecordFile
 from simcse_tf.indexing.vectors import decode_vectors, open_vectors
 

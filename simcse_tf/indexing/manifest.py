@@ -12,13 +12,12 @@ from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, write_json
 from simcse_tf.core.regular_files import is_there, shown_path
+from simcse_tf.encoding.column_types import ColumnType
 from simcse_tf.version import __version__
 
 MANIFEST_FILE = "manifest.json"
 # Another number for directories of another form.
 FORMAT = 1
-
-ColumnType = Literal["string", "int", "float", "bool"]
 
 
 class _Part(BaseModel):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoding.column_types import ColumnType, arrow_type
 from simcse_tf.encoding.records import Scalar
-from simcse_tf.indexing.manifest import ColumnType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -205,15 +205,9 @@ class RecordFile:
 def _schema(columns: Mapping[str, ColumnType], has_texts: bool) -> pa.Schema:
     import pyarrow as pa
 
-    types = {
-        "string": pa.string(),
-        "int": pa.int64(),
-        "float": pa.float64(),
-        "bool": pa.bool_(),
-    }
     own = [(ID, pa.string()), (TEXT, pa.string())] if has_texts else [(ID, pa.string())]
     return pa.schema(
-        own + [(_METADATA + name, types[kind]) for name, kind in columns.items()]
+        own + [(_METADATA + name, arrow_type(kind)) for name, kind in columns.items()]
     )
 
 

@@ -16,10 +16,10 @@ from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shown
 from simcse_tf.encoding.bulk import progress_bar
+from simcse_tf.encoding.column_types import ColumnType, ColumnTypes
 from simcse_tf.encoding.partial_array import partial_array
 from simcse_tf.encoding.records import Record, Scalar
-from simcse_tf.indexing.columns import ColumnTypes
-from simcse_tf.indexing.manifest import ColumnType, Segment, StoredFile
+from simcse_tf.indexing.manifest import Segment, StoredFile
 from simcse_tf.indexing.record_file import BATCH, TEXT, RecordFile, RecordWriter
 from simcse_tf.indexing.sources import Source
 from simcse_tf.indexing.vectors import Dtype, encode_vectors, stored_dtype

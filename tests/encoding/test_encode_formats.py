@@ -62,7 +62,7 @@ def encode(place, model, monkeypatch):
 @pytest.fixture
 def rows(encode):
     """The embeddings as they always were: a NumPy file."""
-    return encode("rows.npy", "--column", "text")
+    return encode("rows.npy")
 
 
 def read(output):
@@ -111,8 +111,7 @@ def test_all_formats_hold_the_rows_of_the_numpy_file_bit_for_bit(encode, rows):
 def test_smaller_embeddings_are_those_of_quantization(
     encode, rows, suffix, flags, expected
 ):
-    column = ["--column", "text"] if suffix == "npy" else []
-    found = embeddings(encode(f"o.{suffix}", *column, *flags))
+    found = embeddings(encode(f"o.{suffix}", *flags))
     if suffix != "jsonl":
         assert found.dtype == expected(rows).dtype
     np.testing.assert_array_equal(found.astype(np.float32), expected(rows))
@@ -173,6 +172,20 @@ def test_every_float32_is_read_again_from_jsonl(tmp_path):
     assert found.tobytes() == rows.tobytes()
 
 
+def test_numbers_of_a_csv_file_are_numbers(encode, place):
+    (place / "in.csv").write_text("text,stars,zip,note\na,5,01067,\nb,,4.5,\n")
+    table = encode("o.parquet", "--metadata", input="in.csv")
+    assert table.drop(["id", "embedding"]).to_pydict() == {
+        "stars": [5, None],
+        "zip": ["01067", "4.5"],
+        "note": [None, None],
+    }
+    [first, second] = encode("o.jsonl", "--metadata", input="in.csv")
+    assert first["restricts"] == [{"namespace": "zip", "allow": ["01067"]}]
+    assert first["numeric_restricts"] == [{"namespace": "stars", "value_int": 5}]
+    assert "numeric_restricts" not in second
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
 def test_lines_of_text_have_their_number_as_id(encode, place, suffix):
     (place / "in.txt").write_bytes(b"one\n\xff two\n\nthree")
@@ -197,9 +210,9 @@ def test_no_texts_give_a_file_without_rows(encode, place, suffix):
         ([{"id": 1, "text": "a"}, {"id": "1", "text": "b"}], [], "o.jsonl",
          'in.jsonl: .* received "1" in row 1 and in row 2'),
         ([{"text": "a", "n": 1}, {"text": "b", "n": "x"}], ["--metadata"], "o.jsonl",
-         '--metadata: .* the column "n", .* a whole number in row 1 and a text in row'),
+         'in.jsonl, row 2: expected int in n, as in the rows before, received "x"'),
         ([{"text": "a", "n": 2**60}, {"text": "b", "n": 0.5}], ["--metadata"],
-         "o.parquet", "a whole number in row 1 and a number with a fraction in row 2"),
+         "o.parquet", "in.jsonl, row 2: expected int in n, .* received 0.5"),
         ([{"body": "a", "text": 1}], ["--column", "body", "--metadata"], "o.parquet",
          "--metadata: the column 'text' cannot come along"),
         ([{"body": "a"}], ["--id-column", "sku"], "o.jsonl",
@@ -237,7 +250,7 @@ def test_ids_whose_hashes_are_the_same_are_no_duplicates(place):
             return 7
 
     class Records:
-        ids_given = True
+        ids_given, untyped = True, False
 
         def __init__(self, ids):
             self._ids = ids
@@ -252,15 +265,14 @@ def test_ids_whose_hashes_are_the_same_are_no_duplicates(place):
 
 def test_more_dimensions_than_the_model_has_are_refused(encode):
     with pytest.raises(UserError, match="--truncate-dim: expected 1 to 16, .* 17"):
-        encode("o.npy", "--column", "text", "--truncate-dim", "17")
+        encode("o.npy", "--truncate-dim", "17")
 
 
 @pytest.mark.parametrize("suffix", ["npy", "parquet", "jsonl"])
 def test_a_failure_while_the_output_is_written_costs_no_embedding(
     encode, rows, place, monkeypatch, capsys, suffix
 ):
-    column = ["--column", "text"] if suffix == "npy" else []
-    flags = [*column, "--quantize", "int8"]
+    flags = ["--quantize", "int8"]
     encode(f"o.{suffix}", *flags)
     before = (place / f"o.{suffix}").read_bytes()
     there = set(os.listdir())

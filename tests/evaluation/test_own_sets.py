@@ -1,11 +1,14 @@
 """A user's own dev and test data: how they are recognised, read and scored."""
 
 import csv
+import gzip
 import io
 import json
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 from hypothesis import given, settings
@@ -85,7 +88,12 @@ def test_the_same_pairs_in_each_format_are_the_same(files):
         b_dot_tsv="id\t" + SCORED.replace(",", "\t").replace("\n", "\n1\t")[:-2],
         c_dot_jsonl="\n".join(lines),
     )
-    one, *others = (read_table(next(files().glob(f"{n}.*"))) for n in "abc")
+    table = pa.Table.from_pylist([json.loads(line) for line in lines])
+    pq.write_table(table, files() / "d.parquet")
+    (files() / "e.csv.gz").write_bytes(gzip.compress(SCORED.encode()))
+    with pa.CompressedOutputStream(str(files() / "f.jsonl.zst"), "zstd") as file:
+        file.write("\n".join(lines).encode())
+    one, *others = (read_table(next(files().glob(f"{n}.*"))) for n in "abcdef")
     for other in others:
         assert (one.sentences_a, one.sentences_b) == (
             (other.sentences_a, other.sentences_b)
@@ -110,6 +118,26 @@ def test_any_pairs_come_back_from_every_format(tmp_path_factory, rows):
         assert read.sentences_a == [a for a, _, _ in rows]
         assert read.sentences_b == [b for _, b, _ in rows]
         assert read.scores.tolist() == [score for _, _, score in rows]
+
+
+def test_a_split_may_be_compressed_or_parquet(files):
+    (files() / "mine").mkdir()
+    (files() / "mine/dev.csv.gz").write_bytes(gzip.compress(SCORED.encode()))
+    columns = {"anchor": ["a"], "positive": ["b"], "negative": ["c"], "x": [[1]]}
+    pq.write_table(pa.table(columns), files() / "mine/test.parquet")
+    found = find_data("mine")
+    assert load_tasks(found, split="dev").own["mine"].scores.tolist() == [5, 0, 2.5]
+    assert load_tasks(found).own["mine"] == Triplets(["a"], ["b"], ["c"])
+    assert [*find_data("mine/dev.csv.gz").own] == ["mine"]
+    (files() / "mine/test.csv").write_text("anchor,positive,negative\na,b,c\n")
+    with pytest.raises(UserError, match=r"test\.csv, test\.parquet: expected one of a"):
+        find_data("mine")
+
+
+def test_a_parquet_file_with_other_columns_is_refused(files):
+    pq.write_table(pa.table({"q": ["a"], "sentence1": ["b"]}), files() / "x.parquet")
+    with pytest.raises(UserError, match='expected rows .* received "q,sentence1"'):
+        load_tasks(find_data("x.parquet"))
 
 
 def test_a_tsv_has_no_quotes(files):

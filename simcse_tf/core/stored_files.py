@@ -22,6 +22,8 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.regular_files import check_file
 
 _CHUNK = 2**20
+# What stands behind a suffix: nothing, or the name of a compression.
+PACKINGS = ("", ".gz", ".zst")
 
 # What changes when a file's content does: device, inode, size and time.
 _Stamp: TypeAlias = tuple[int, int, int, int]

@@ -1,21 +1,26 @@
-"""The types of an index' metadata: one for a column, whatever its rows hold."""
+"""The types of metadata: one for a column, whatever its rows hold."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shown
 from simcse_tf.encoding.records import Scalar
-from simcse_tf.indexing.manifest import ColumnType
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ColumnType = Literal["string", "int", "float", "bool"]
 Metadata: TypeAlias = Mapping[str, Scalar]
 
 # As programs write numbers; what has leading zeros is a code.
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?")
+# Whole numbers that a float64 holds.
+_EXACT = 2**53
 _OF_PYTHON: dict[type, ColumnType] = {
     bool: "bool",
     int: "int",
@@ -51,6 +56,8 @@ class ColumnTypes:
         self._known = dict(known)
         self._untyped = untyped
         self.types: dict[str, ColumnType] = dict(known)
+        # Columns with whole numbers that no float64 holds.
+        self._large: set[str] = set()
 
     def observe(self, metadata: Metadata, place: str) -> None:
         """Lets the types hold one more row's values.
@@ -69,6 +76,8 @@ class ColumnTypes:
             if before == "string" and isinstance(value, str):
                 continue
             new = self._type_of(value)
+            if new == "int" and abs(int(value)) > _EXACT:
+                self._large.add(name)
             if before not in (None, new):
                 new = self._common(name, before, new, value, place)
             self.types[name] = new
@@ -99,7 +108,7 @@ class ColumnTypes:
         value: Scalar,
         place: str,
     ) -> ColumnType:
-        if {before, new} == {"int", "float"}:
+        if {before, new} == {"int", "float"} and name not in self._large:
             return "float"
         if self._untyped and name not in self._known:
             return "string"
@@ -115,3 +124,22 @@ class ColumnTypes:
         if kind is None or value == "":
             return None
         return value if kind == "bool" else (int if kind == "int" else float)(value)
+
+
+def arrow_type(kind: ColumnType) -> pa.DataType:
+    """A column's type in Arrow and Parquet.
+
+    Example:
+
+    ```python
+    arrow_type("float")  # double
+    ```
+    """
+    import pyarrow as pa
+
+    return {
+        "string": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+    }[kind]

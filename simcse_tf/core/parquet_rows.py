@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.columns import Layouts
-from simcse_tf.data.stored_files import Unpack
+from simcse_tf.core.stored_files import Unpack
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+PARQUET = ".parquet"
+# From a file's columns to those that are read.
+Used: TypeAlias = Callable[[tuple[str, ...]], Sequence[str]]
+
 _ROWS = 4096
 
 
-def parquet_unpacker(path: str, layouts: Layouts) -> Unpack:
+def parquet_unpacker(path: str, used: Used) -> Unpack:
     """What unpacks a Parquet file: the columns that are read, as JSON lines.
 
     Rows in random order would each decode a page of a column.
 
     Args:
         path: string. What a message calls the file.
-        layouts: Gets the file's columns, and says which are read.
+        used: Gets the file's columns, and says which are read.
 
     Example:
 
     ```python
-    StoredFile("pairs.parquet", parquet_unpacker("pairs.parquet", Layouts()))
+    StoredFile("pairs.parquet", parquet_unpacker("pairs.parquet", sorted))
     ```
     """
 
@@ -40,8 +43,7 @@ def parquet_unpacker(path: str, layouts: Layouts) -> Unpack:
         try:
             # Without buffering, a whole row group would be held.
             table = pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
-            layout = layouts.of(tuple(table.schema_arrow.names))
-            for row in _rows(table, layout.used):
+            for row in _rows(table, used(tuple(table.schema_arrow.names))):
                 out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode())
                 out.write(b"\n")
         except (pa.ArrowException, ValueError, TypeError) as error:
@@ -51,7 +53,7 @@ def parquet_unpacker(path: str, layouts: Layouts) -> Unpack:
     return unpack
 
 
-def _rows(table: pq.ParquetFile, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _rows(table: pq.ParquetFile, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for batch in table.iter_batches(_ROWS, columns=list(names)):
         for row in batch.to_pylist():
             # NaN, which JSON does not have, is how pandas writes that there is none.
