@@ -106,10 +106,11 @@ def run(arguments: argparse.Namespace, beam: Sequence[str]) -> None:
 
     options = options_of(beam)
     output = arguments.output.rstrip("/")
-    with _alone(output), writing_output("--output", output):
+    with _alone(output):
         source = _source(arguments)
         job = _job(arguments, output, source)
-        missing = begin(job)
+        with writing_output("--output", output):
+            missing = begin(job)
         rows = sum(shard.part.rows for shard in missing)
         if len(missing) < len(job.shards):
             print(

@@ -25,9 +25,11 @@ from simcse_tf.core.cli import STOPPED
 from simcse_tf.core.errors import UserError
 from simcse_tf.pipelines.arguments import LOCAL_RUNNER
 
-# How Beam reports the exception of a process: by the text of its traceback.
-_RAISED = "simcse_tf.core.errors.UserError: "
-_WHERE = r"(?: \[while running '.*)?"
+# How Beam reports an exception of ours: by the text of a process's traceback, or with
+# more behind its message.
+_RAISED = re.compile(
+    r"^simcse_tf(?:\.\w+)+: (.*?)(?: \[while running '.*)?$", re.MULTILINE
+)
 _SEVERAL = "multi_processing"
 
 
@@ -164,10 +166,10 @@ def _ending_with_workers() -> Iterator[None]:
 def _user_error_in(error: Exception) -> str | None:
     """The message of a `UserError` of a worker, wherever that was."""
     text = str(error)
-    # In this process it is what was raised, with more behind its message.
     if isinstance(error, UserError):
-        text = f"{_RAISED}{text}"
-    found = re.search(f"^{re.escape(_RAISED)}(.*?){_WHERE}$", text, re.MULTILINE)
+        # In this process it is what was raised.
+        text = f"{UserError.__module__}.{UserError.__name__}: {text}"
+    found = _RAISED.search(text)
     return found and found[1]
 
 

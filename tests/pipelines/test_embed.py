@@ -23,6 +23,7 @@ from support.servers import DIM, environment, server_in_thread
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.embedding_files import embeddings_about, stored_rows
 from simcse_tf.pipeline import main
+from simcse_tf.pipelines import running
 from simcse_tf.pipelines.embedding import EmbedTexts
 from simcse_tf.pipelines.handlers import SavedModelHandler
 from simcse_tf.server.servable import Servable
@@ -370,3 +371,17 @@ def _wait_for_the_end(pid):
         if not Path(f"/proc/{pid}/stat").exists():
             return
         time.sleep(0.02)
+
+
+def test_a_file_that_changes_meanwhile_is_named(
+    model_path, inputs, tmp_path, monkeypatch
+):
+    def add_a_line(*arguments):
+        with (inputs / "a.txt").open("a") as file:
+            file.write("\none more")
+        return run_pipeline(*arguments)
+
+    run_pipeline = running.run_pipeline
+    monkeypatch.setattr(running, "run_pipeline", add_a_line)
+    with pytest.raises(UserError, match=r"a\.txt changed while it was read: wait"):
+        embed(model_path, inputs, tmp_path / "out")
