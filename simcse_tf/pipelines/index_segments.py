@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import pyarrow.parquet as pq
 
 from simcse_tf.core.atomic import publish, remove_directory, workplace
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shown, write_json
 from simcse_tf.core.regular_files import is_there
-from simcse_tf.indexing.columns import ColumnTypes
+from simcse_tf.encoding.column_types import ColumnType, ColumnTypes
 from simcse_tf.indexing.embedded_sources import EmbeddingFiles
-from simcse_tf.indexing.manifest import ColumnType, Segment
+from simcse_tf.indexing.manifest import Segment
 from simcse_tf.indexing.segment_writer import SegmentWriter
 from simcse_tf.indexing.vectors import Dtype
 from simcse_tf.indexing.writing import SEGMENTS
@@ -223,14 +224,8 @@ def _write(file: File, how: Segments, columns: dict[str, ColumnType]) -> None:
 
 
 def _source(file: File, metadata: Sequence[str] | None) -> EmbeddingFiles:
-    source = EmbeddingFiles([file.path])
-    if metadata is None:
-        return source
-    names = {name for record in _first(source) for name in record.metadata}
-    return EmbeddingFiles([file.path], [name for name in metadata if name in names])
-
-
-def _first(source: EmbeddingFiles) -> Iterator[Any]:
-    for record in source.records():
-        yield record
-        return
+    if metadata is not None:
+        # Another file may have one that this one lacks.
+        there = pq.read_schema(file.path).names
+        metadata = [name for name in metadata if name in there]
+    return EmbeddingFiles([file.path], metadata)
