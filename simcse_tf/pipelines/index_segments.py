@@ -208,7 +208,9 @@ def _write(file: File, how: Segments, columns: dict[str, ColumnType]) -> None:
             return
         remove_directory(final)
     with workplace(final) as place:
-        writer = SegmentWriter(place, file.segment, source, how.dtype, columns)
+        writer = SegmentWriter(
+            place, file.segment, source, how.dtype, columns, progress=False
+        )
         writer.write_records()
         segment = writer.write_embeddings()
         written = place / SEGMENTS / file.segment
