@@ -43,14 +43,15 @@ def check_candidates(candidates: Candidates, rows: int) -> None:
 
 
 def with_candidates(
-    place: Path, manifest: Manifest, build: Build = kinds.build
+    place: Path, manifest: Manifest, build: Build | None = None
 ) -> Manifest:
     """A manifest with candidates for its rows, built anew where they cover too few.
 
     Args:
         place: The index.
         manifest: What it is to be.
-        build: Function. Defaults to `simcse_tf.indexing.candidates.build`.
+        build: Optional function. Defaults to `None`, which is
+            `simcse_tf.indexing.candidates.build`.
 
     Raises:
         OSError: If they cannot be written.
@@ -72,7 +73,7 @@ def with_candidates(
         path = f"{CANDIDATES}/{manifest.generation:06d}.faiss"
         (place / path).parent.mkdir(exist_ok=True)
         blocks = Index(place, manifest.model_copy(update={"candidates": new})).blocks
-        build(place / path, blocks, rows, kind, parameters)
+        (build or kinds.build)(place / path, blocks, rows, kind, parameters)
         sync_file(place, path)
         file = StoredFile.of(place, path)
         written = {"parameters": parameters, "rows": rows, "file": file}

@@ -43,6 +43,7 @@ class SegmentWriter:
         known: The types of the metadata's columns so far.
         first_id: int. The number of the first row, where rows have no ids. Defaults
             to `0`.
+        progress: bool. Whether bars on stderr show it. Defaults to `True`.
 
     Attributes:
         rows: int. How many there are, once the records are written.
@@ -65,11 +66,13 @@ class SegmentWriter:
         dtype: Dtype,
         known: Mapping[str, ColumnType],
         first_id: int = 0,
+        progress: bool = True,
     ):
         self._directory = directory
         self._source = source
         self._dtype = dtype
         self._first_id = first_id
+        self._progress = progress
         self._types = ColumnTypes(known, source.untyped)
         self._place = directory / SEGMENTS / name
         self._paths = [f"{SEGMENTS}/{name}/{file}" for file in (_RECORDS, _VECTORS)]
@@ -92,7 +95,9 @@ class SegmentWriter:
         # A hash for each id: what is equal is looked at.
         hashes, digest = array("q"), 0
         with (
-            progress_bar(self.rows, True, what="writing records", unit="record") as bar,
+            progress_bar(
+                self.rows, self._progress, what="writing records", unit="record"
+            ) as bar,
             RecordWriter(file, self.columns, self._source.has_texts) as writer,
         ):
             for number, record in enumerate(self._source.records()):
@@ -137,7 +142,7 @@ class SegmentWriter:
     def _observe(self) -> int:
         """Counts the records, and finds the types of their metadata; their digest."""
         name, number, digest = self._source.name, 0, 0
-        with progress_bar(None, True, what="reading", unit="record") as bar:
+        with progress_bar(None, self._progress, what="reading", unit="record") as bar:
             for number, record in enumerate(self._source.records(), start=1):
                 digest = _digest(digest, record)
                 self._types.observe(record.metadata, f"{name}, row {number}")
@@ -191,7 +196,7 @@ class SegmentWriter:
             if done:
                 total = f"{done} of {self.rows} rows"
                 print(f"index: resuming after {total}", file=sys.stderr)
-            with progress_bar(self.rows, True, done) as bar:
+            with progress_bar(self.rows, self._progress, done) as bar:
                 for embedded in self._source.embeddings(
                     self._texts, done, self.rows, bar.update
                 ):

@@ -20,6 +20,12 @@ def write_dead_letters(bad: Any, shards: Sequence[Shards], directory: str) -> An
         bad: Collection of `BadRow`.
         shards: All that is read.
         directory: Where the files are written.
+
+    Example:
+
+    ```python
+    write_dead_letters(read.bad, [shards], "deduplicated")
+    ```
     """
     paths = dict.fromkeys(file.path for each in shards for file in each.files)
     numbers = {path: number for number, path in enumerate(paths)}

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 from simcse_tf.encoding.embedding_files import ID, TEXT
 from simcse_tf.pipelines.counting import count
 from simcse_tf.pipelines.embedding_shards import Shard, Shards, read_rows
-from simcse_tf.pipelines.files import whole_file
 from simcse_tf.pipelines.near_rows import Member
-from simcse_tf.pipelines.part_files import part_name
+from simcse_tf.pipelines.part_files import part_name, whole_part
 from simcse_tf.pipelines.repeated_texts import Repeat, shard_of, with_rows
 from simcse_tf.search.near_duplicates import representatives
 
@@ -44,6 +43,12 @@ class Grouped(NamedTuple):
         cosine: Of the two.
         kind: `KEPT`: this is the one that stays; `NEAR`; or `REPEATED`: its text is
             that of an earlier row.
+
+    Example:
+
+    ```python
+    Grouped(2, "2", 7, "7", 0.97, NEAR)
+    ```
     """
 
     group: int
@@ -67,6 +72,12 @@ def grouped_rows(members: Any, repeats: Any, threshold: float) -> Any:
 
     Returns:
         Collection of `Grouped`. A group may have but the row that stays.
+
+    Example:
+
+    ```python
+    rows = grouped_rows(members, repeated, 0.95)
+    ```
     """
     fates = (
         members
@@ -88,6 +99,12 @@ def write_groups(rows: Any, shards: Shards, directory: str) -> Any:
         rows: Collection of `Grouped`.
         shards: All shards.
         directory: Where the files are written.
+
+    Example:
+
+    ```python
+    write_groups(rows, shards, "deduplicated")
+    ```
     """
     firsts = shards.firsts
     return (
@@ -106,6 +123,12 @@ def write_kept(rows: Any, files: Any, shards: Shards, directory: str) -> Any:
         files: Collection of `Shard`.
         shards: All shards.
         directory: Where the files are written.
+
+    Example:
+
+    ```python
+    write_kept(rows, files, shards, "deduplicated")
+    ```
     """
     gone = (
         rows
@@ -160,7 +183,7 @@ def _write_groups(
     named = [row._asdict() for row in ordered if row.group in real]
     for row in named:
         del row["number"]
-    with whole_file(
+    with whole_part(
         part_name(directory, GROUPS_FILE, shard, parts, ".parquet")
     ) as path:
         pq.write_table(pa.Table.from_pylist(named, _GROUPS), path)
@@ -171,7 +194,7 @@ def _write_kept(found: tuple[Shard, np.ndarray], shards: Shards, directory: str)
     path = part_name(directory, KEPT_FILE, shard.number, len(shards.files), ".parquet")
     names = [ID, *([TEXT] if shards.with_text else [])]
     schema = pa.schema([pa.field(name, pa.string(), False) for name in names])
-    with whole_file(path) as file, pq.ParquetWriter(file, schema) as writer:
+    with whole_part(path) as file, pq.ParquetWriter(file, schema) as writer:
         for rows, _ in read_rows(shard, shards.about, shards.with_text, skip=gone):
             columns = [rows.ids, rows.texts][: len(names)]
             arrays = [pa.array(column, pa.string()) for column in columns]

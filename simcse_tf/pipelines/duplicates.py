@@ -32,7 +32,6 @@ _COUNTERS = (
     "near_duplicates",
     "groups",
     "kept",
-    "near_pairs",
     "pairs_compared",
     "sampled_pairs",
     "sampled_pairs_missed",

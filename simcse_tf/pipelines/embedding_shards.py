@@ -37,6 +37,12 @@ class Shard(NamedTuple):
         path: Of the file.
         first: The number of its first row among the rows of all shards.
         rows: How many it has.
+
+    Example:
+
+    ```python
+    shards.files[0].rows  # 65536
+    ```
     """
 
     number: int
@@ -52,6 +58,12 @@ class Shards(NamedTuple):
         about: What made them.
         files: The shards.
         with_text: Whether they have the texts.
+
+    Example:
+
+    ```python
+    open_shards("--input", ["embeddings/*.parquet"]).firsts  # (0, 65536)
+    ```
     """
 
     about: EmbeddingsAbout
@@ -77,6 +89,12 @@ class Rows(NamedTuple):
         ids: Their ids.
         texts: Their texts; empty strings where there are none.
         vectors: float32 `(n, dim)`, of unit length.
+
+    Example:
+
+    ```python
+    rows.where(rows.vectors[:, 0] > 0).ids
+    ```
     """
 
     numbers: np.ndarray
@@ -96,7 +114,14 @@ class Rows(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used, and why."""
+    """A row that cannot be used, and why.
+
+    Example:
+
+    ```python
+    BadRow("part.parquet", 7, "7", "the embedding is not finite")
+    ```
+    """
 
     file: str
     row: int

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import pyarrow.parquet as pq
 
 from simcse_tf.core.atomic import publish, remove_directory, workplace
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json, shown, write_json
 from simcse_tf.core.regular_files import is_there
-from simcse_tf.encoding.column_types import ColumnType
-from simcse_tf.indexing.columns import ColumnTypes
+from simcse_tf.encoding.column_types import ColumnType, ColumnTypes
 from simcse_tf.indexing.embedded_sources import EmbeddingFiles
 from simcse_tf.indexing.manifest import Segment
 from simcse_tf.indexing.segment_writer import SegmentWriter
@@ -26,7 +26,14 @@ _ABOUT = "segment.json"
 
 
 class File(NamedTuple):
-    """A file of embeddings, and the name of its segment."""
+    """A file of embeddings, and the name of its segment.
+
+    Example:
+
+    ```python
+    File("embeddings/part-00000.parquet", "000001_000001")
+    ```
+    """
 
     path: str
     segment: str
@@ -39,6 +46,12 @@ class Segments(NamedTuple):
         place: The index, as all workers see it.
         dtype: What embeddings are stored as.
         metadata: The columns that come along; `None`: all others.
+
+    Example:
+
+    ```python
+    Segments("/indexes/wiki.index.partial", "int8", None)
+    ```
     """
 
     place: str
@@ -52,6 +65,12 @@ def segments_of(files: Sequence[str], generation: int) -> list[File]:
     Args:
         files: Their paths.
         generation: int. Of the index that is to be.
+
+    Example:
+
+    ```python
+    segments_of(["a.parquet"], 1)  # [File("a.parquet", "000001_000001")]
+    ```
     """
     return [
         File(path, f"{generation:06d}_{number:06d}")
@@ -71,6 +90,12 @@ def write_segments(
 
     Raises:
         UserError: In a worker, if a row is bad or an id is there twice.
+
+    Example:
+
+    ```python
+    write_segments(pipeline, files, Segments(place, "float32", None))
+    ```
     """
     spread = (
         pipeline | "Files" >> beam.Create(list(files)) | "Spread" >> beam.Reshuffle()
@@ -99,6 +124,12 @@ def written_segments(
     Args:
         place: The index.
         files: As for `write_segments`, which has ended.
+
+    Example:
+
+    ```python
+    segments, columns = written_segments(place, files)
+    ```
     """
     segments, columns = [], {}
     for file in files:
@@ -177,7 +208,9 @@ def _write(file: File, how: Segments, columns: dict[str, ColumnType]) -> None:
             return
         remove_directory(final)
     with workplace(final) as place:
-        writer = SegmentWriter(place, file.segment, source, how.dtype, columns)
+        writer = SegmentWriter(
+            place, file.segment, source, how.dtype, columns, progress=False
+        )
         writer.write_records()
         segment = writer.write_embeddings()
         written = place / SEGMENTS / file.segment
@@ -193,14 +226,8 @@ def _write(file: File, how: Segments, columns: dict[str, ColumnType]) -> None:
 
 
 def _source(file: File, metadata: Sequence[str] | None) -> EmbeddingFiles:
-    source = EmbeddingFiles([file.path])
-    if metadata is None:
-        return source
-    names = {name for record in _first(source) for name in record.metadata}
-    return EmbeddingFiles([file.path], [name for name in metadata if name in names])
-
-
-def _first(source: EmbeddingFiles) -> Iterator[Any]:
-    for record in source.records():
-        yield record
-        return
+    if metadata is not None:
+        # Another file may have one that this one lacks.
+        there = pq.read_schema(file.path).names
+        metadata = [name for name in metadata if name in there]
+    return EmbeddingFiles([file.path], metadata)

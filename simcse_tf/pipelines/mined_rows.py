@@ -39,6 +39,12 @@ def write_mined(
         candidates: All shards of candidates.
         rule: A `Rule`.
         directory: Where the files are written.
+
+    Example:
+
+    ```python
+    write_mined(pairs, nearest, files, anchors, candidates, Rule(), "mined")
+    ```
     """
     of_block = pairs | "Block of pair" >> beam.Map(lambda p: (p[0] // BLOCK, p))
     negatives = (

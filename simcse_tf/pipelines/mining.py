@@ -33,6 +33,12 @@ class Inputs(NamedTuple):
         anchors: Of anchors.
         positives: Of their positives; a pair has one id.
         candidates: Of what may be a negative. Empty: the positives.
+
+    Example:
+
+    ```python
+    Inputs(["anchors/*.parquet"], ["positives/*.parquet"])
+    ```
     """
 
     anchors: Sequence[str]

@@ -25,6 +25,12 @@ class Pair(NamedTuple):
         anchor: Its text.
         positive: Of the row with the same id.
         cosine: Of the two.
+
+    Example:
+
+    ```python
+    Pair(0, "A man plays.", "He plays.", 0.91)
+    ```
     """
 
     number: int
@@ -38,6 +44,12 @@ class TextRows(beam.DoFn):
 
     Args:
         shards: Those that are read.
+
+    Example:
+
+    ```python
+    files | beam.ParDo(TextRows(shards)).with_outputs("bad", main="rows")
+    ```
     """
 
     def __init__(self, shards: Shards):
@@ -57,6 +69,12 @@ class Pairs(beam.DoFn):
     Args:
         anchors: The anchors' shards.
         positives: The positives' shards.
+
+    Example:
+
+    ```python
+    sides | beam.CoGroupByKey() | beam.ParDo(Pairs(anchors, positives))
+    ```
     """
 
     def __init__(self, anchors: Shards, positives: Shards):
@@ -95,6 +113,12 @@ def no_negatives(pairs: Any, texts: Any) -> Any:
 
     Returns:
         Collection of an anchor's number and the number of a candidate.
+
+    Example:
+
+    ```python
+    excluded = no_negatives(pairs, texts)
+    ```
     """
     said = (
         pairs

@@ -35,6 +35,12 @@ class Near(NamedTuple):
         threshold: Their cosine is at least this much.
         cells: How many cells each row is looked for in.
         pivots: About how many cells there are; 1: all rows are in one.
+
+    Example:
+
+    ```python
+    Near(threshold=0.95, cells=8, pivots=4000)
+    ```
     """
 
     threshold: float
@@ -71,6 +77,12 @@ def near_components(distinct: Any, shards: Shards, near: Near) -> Any:
 
     Returns:
         Collection of the number of a row and that of its component's first row.
+
+    Example:
+
+    ```python
+    labels = near_components(distinct, shards, Near(0.95, 8, 4000))
+    ```
     """
     drawn = beam.pvalue.AsList(
         distinct | "Draw pivots" >> beam.FlatMap(_draw, shards.about, shards.rows, near)
@@ -86,7 +98,14 @@ def near_components(distinct: Any, shards: Shards, near: Near) -> Any:
 
 
 class Member(NamedTuple):
-    """A row of a component."""
+    """A row of a component.
+
+    Example:
+
+    ```python
+    Member(7, "7", vector)
+    ```
+    """
 
     number: int
     id: str
@@ -106,6 +125,12 @@ def members(
 
     Returns:
         Collection of a component's first row's number and a `Member`.
+
+    Example:
+
+    ```python
+    members(files, labels, shards.about, shards.firsts) | beam.GroupByKey()
+    ```
     """
     by_shard = shards | "Shards to label" >> beam.Map(lambda shard: (shard[0], shard))
     of_shard = labels | "Labels of shards" >> beam.Map(
@@ -122,6 +147,12 @@ class SpanningForest(beam.CombineFn):
     """Pairs of rows to `(m, 2)`: each row and the first one of its component.
 
     What is kept is 16 bytes a row that has a near one, however many pairs there are.
+
+    Example:
+
+    ```python
+    pairs | beam.CombineGlobally(SpanningForest())
+    ```
     """
 
     def create_accumulator(self) -> list[np.ndarray]:
@@ -283,7 +314,6 @@ def _pairs(
     pairs = near_pairs(vectors[order], int(at_home.sum()), threshold)
     count("pairs_compared", int(at_home.sum()) * len(numbers))
     if len(pairs):
-        count("near_pairs", len(pairs))
         yield spanning_forest(numbers[order][pairs])
 
 

@@ -42,6 +42,12 @@ def nearest_candidates(
 
     Returns:
         Collection of a block's number and its `Nearest`, of `(BLOCK, depth)`.
+
+    Example:
+
+    ```python
+    nearest_candidates(excluded, distinct, anchors, candidates, depth=100)
+    ```
     """
     firsts = anchors.firsts, candidates.firsts
     keyed = excluded | "Shards of excluded" >> beam.Map(
@@ -64,6 +70,12 @@ class Merge(beam.CombineFn):
 
     Args:
         depth: int. How many are kept.
+
+    Example:
+
+    ```python
+    found | beam.CombinePerKey(Merge(depth=100))
+    ```
     """
 
     def __init__(self, depth: int):

@@ -18,7 +18,14 @@ _DIGEST_BYTES = 16
 
 
 class Repeat(NamedTuple):
-    """A row that repeats a text, and the first one that has it."""
+    """A row that repeats a text, and the first one that has it.
+
+    Example:
+
+    ```python
+    Repeat(number=7, id="7", first=2, first_id="2")
+    ```
+    """
 
     number: int
     id: str
@@ -46,6 +53,12 @@ def shards_of(pipeline: beam.Pipeline, shards: Shards, name: str) -> Any:
         pipeline: The pipeline.
         shards: The shards.
         name: string. What the step is called.
+
+    Example:
+
+    ```python
+    shards_of(pipeline, shards, "Shards") | beam.ParDo(TextDigests(shards))
+    ```
     """
     return (
         pipeline
@@ -61,6 +74,12 @@ class TextDigests(beam.DoFn):
 
     Args:
         shards: Those that are read.
+
+    Example:
+
+    ```python
+    read = files | beam.ParDo(TextDigests(shards)).with_outputs("bad", main="digests")
+    ```
     """
 
     def __init__(self, shards: Shards):
@@ -86,6 +105,12 @@ def repeats(group: tuple[bytes, Iterable[tuple[int, str]]]) -> Iterator[Repeat]:
 
     Args:
         group: What `TextDigests` yields, grouped by key.
+
+    Example:
+
+    ```python
+    list(repeats((digest("a"), [(3, "x"), (0, "y")])))  # [Repeat(3, "x", 0, "y")]
+    ```
     """
     _, rows = group
     # Twice through them, and none is kept: one text may have any number of rows.
@@ -106,6 +131,12 @@ def with_rows(shards: Any, rows: Any, firsts: tuple[int, ...], name: str) -> Any
 
     Returns:
         Collection of a `Shard` and an int64 array, ascending.
+
+    Example:
+
+    ```python
+    with_rows(files, numbers, shards.firsts, "Distinct rows")
+    ```
     """
     by_shard = shards | f"{name}: shards" >> beam.Map(lambda shard: (shard[0], shard))
     numbers = rows | f"{name}: rows" >> beam.Map(

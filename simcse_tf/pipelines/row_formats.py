@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Protocol
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.stored_files import suffixes_of
+from simcse_tf.core.stored_files import suffixes_of
 from simcse_tf.pipelines.row_lines import Delimited, JsonLines, Lines
 from simcse_tf.pipelines.row_tables import Parquet, TFRecords
 from simcse_tf.pipelines.rows import AnyRow, Part, Wanted

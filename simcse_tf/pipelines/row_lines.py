@@ -17,10 +17,10 @@ from itertools import chain, islice
 from typing import IO, Any
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.stored_files import suffixes_of
 from simcse_tf.core.text_lines import LocatedLines, check_text
 from simcse_tf.data.columns import TEXT, Layout, Layouts
 from simcse_tf.data.file_formats import QUOTED, Record, file_format
-from simcse_tf.data.stored_files import suffixes_of
 from simcse_tf.pipelines.files import is_local, open_bytes
 from simcse_tf.pipelines.rows import (
     AnyRow,

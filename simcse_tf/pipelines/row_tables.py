@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.data.stored_files import suffixes_of
+from simcse_tf.core.stored_files import suffixes_of
 from simcse_tf.pipelines.files import local_file, open_bytes
 from simcse_tf.pipelines.rows import (
     AnyRow,

@@ -1,4 +1,4 @@
-"""The image of Beam's workers, and the commands that docs/scaling.md has for it."""
+"""The image of Beam's workers, and the commands that the docs have for it."""
 
 import json
 import re
@@ -72,7 +72,10 @@ def test_the_commands_in_the_docs_have_flags_that_there_are():
     from simcse_tf.pipelines.arguments import beam_flags
     from simcse_tf.pipelines.running import options_of
 
-    text = (ROOT / "docs/scaling.md").read_text().replace("\\\n", " ")
+    pages = [
+        (ROOT / "docs" / name).read_text() for name in ("scaling.md", "pipeline.md")
+    ]
+    text = "\n".join(pages).replace("\\\n", " ")
     commands = re.findall(r"^python -m simcse_tf\.pipeline (.+)$", text, re.M)
     runners = set()
     for command in commands:

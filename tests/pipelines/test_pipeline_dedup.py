@@ -12,6 +12,8 @@ from simcse_tf.core.vectors import l2_normalize
 from simcse_tf.data.sources import open_source
 from simcse_tf.pipeline import main
 from simcse_tf.pipelines.duplicates import find
+from simcse_tf.pipelines.near_rows import _uniform
+from simcse_tf.search.near_duplicates import nearest_cells, representatives
 
 THRESHOLD = 0.9
 
@@ -78,19 +80,19 @@ def test_what_stays_is_near_to_nothing_before_it(tmp_path):
 def test_cells_miss_little_and_say_how_much(tmp_path):
     vectors = _clustered(200)
     pattern = write_shards(tmp_path / "e", None, vectors, 2)
-    all_pairs = find([pattern], str(tmp_path / "all"), THRESHOLD, 1, [], pivots=1)
-    cells = find([pattern], str(tmp_path / "cells"), THRESHOLD, 3, [], pivots=40)
+    counted = find([pattern], str(tmp_path / "out"), THRESHOLD, 3, [], pivots=40)
 
     # All 200 rows are in the sample, so each pair is there from both sides.
-    near = (vectors @ vectors.T >= THRESHOLD).sum() - len(vectors)
-    assert all_pairs["sampled_pairs"] == cells["sampled_pairs"] == near
-    assert all_pairs["sampled_pairs_missed"] == 0
-    assert cells["pairs_compared"] < all_pairs["pairs_compared"] / 2
-    assert cells["sampled_pairs_missed"] == pytest.approx(
-        near - 2 * cells["near_pairs"], abs=near * 0.2
-    )
-    assert cells["sampled_pairs_missed"] < near * 0.05
-    assert all_pairs["kept"] <= cells["kept"] <= all_pairs["kept"] * 1.05
+    near = np.triu(vectors @ vectors.T >= THRESHOLD, 1)
+    cells = nearest_cells(vectors, vectors[_uniform(np.arange(200), 1) < 40 / 200], 3)
+    met = (cells[:, None] == cells[None, :, :1]).any(axis=2)
+    missed = int((near & ~(met | met.T)).sum())
+    assert counted["sampled_pairs"] == 2 * near.sum() > 200
+    assert counted["sampled_pairs_missed"] == 2 * missed < near.sum() * 0.1
+    assert counted["pairs_compared"] < len(vectors) ** 2 / 4
+    chosen, _ = representatives(vectors, THRESHOLD)
+    exact = len(np.unique(chosen))
+    assert exact <= counted["kept"] <= exact * 1.05
 
 
 def test_shards_of_two_models_are_refused(tmp_path):
@@ -133,3 +135,11 @@ def test_another_file_is_refused_in_one_line(tmp_path):
     path.write_text("no Parquet")
     with pytest.raises(UserError, match=r"x\.parquet: expected a Parquet file"):
         main(["dedup", "--input", str(path), "--output", str(tmp_path / "out")])
+
+
+def test_what_is_read_or_anybodys_is_not_written_into(tmp_path):
+    pattern = write_shards(tmp_path / "e", None, unit_rows(3))
+    for output, message in (("e", "which holds part-0"), ("x", "not a directory")):
+        (tmp_path / "x").write_text("a file")
+        with pytest.raises(UserError, match=f"--output: .*{message}"):
+            main(["dedup", "--input", pattern, "--output", str(tmp_path / output)])

@@ -22,7 +22,13 @@ def _built(tmp_path, pattern, *flags):
 
 def test_segments_hold_what_one_index_holds(tmp_path):
     texts = [f"text {n}" for n in range(30)]
-    pattern = write_shards(tmp_path / "e", texts, unit_rows(30), 3)
+    # A whole number here is one of others there; not every file has each column.
+    metadata = (
+        {"stars": list(range(10)), "zip": ["01067"] * 10},
+        {"stars": [0.5] * 10, "new": [True] * 10},
+        {"stars": [None] * 10},
+    )
+    pattern = write_shards(tmp_path / "e", texts, unit_rows(30), 3, metadata=metadata)
     one, many = _built(tmp_path, pattern, "--dtype", "int8")
 
     rows = np.arange(30)
@@ -30,6 +36,8 @@ def test_segments_hold_what_one_index_holds(tmp_path):
     assert many.manifest.model_copy(update={"segments": one.manifest.segments}) == (
         one.manifest
     )
+    assert many.metadata(rows) == one.metadata(rows)
+    assert many.metadata(np.array([3]))[0]["stars"] == 3.0
     np.testing.assert_array_equal(many.vectors(rows), one.vectors(rows))
     assert many.ids(rows) == one.ids(rows)
     assert many.texts(rows) == texts

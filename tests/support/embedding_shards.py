@@ -27,11 +27,15 @@ def write_shards(
     model: str = "runs/mine/best",
     prompt: str = "",
     row_group: int = 7,
+    metadata=(),
 ) -> str:
-    """Writes `shards` files; `texts=None` leaves the texts out. Returns their glob."""
+    """Writes `shards` files, and returns their glob.
+
+    `texts=None` leaves the texts out. `metadata` has the columns of each shard, by
+    their names.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     about = EmbeddingsAbout(model, fingerprint, vectors.shape[1], prompt=prompt)
-    schema = embedding_schema(about, with_text=texts is not None)
     ids = list(map(str, range(len(vectors)))) if ids is None else ids
     places = np.array_split(np.arange(len(vectors)), shards)
     for number, part in enumerate(places):
@@ -41,8 +45,12 @@ def write_shards(
         columns.append(
             embedding_column(about.encoded(vectors[part].astype(np.float32)))
         )
+        own = metadata[number] if metadata else {}
+        more = {name: pa.array(values) for name, values in own.items()}
+        fields = [pa.field(name, column.type) for name, column in more.items()]
+        schema = embedding_schema(about, texts is not None, fields)
         pq.write_table(
-            pa.Table.from_arrays(columns, schema=schema),
+            pa.Table.from_arrays([*columns, *more.values()], schema=schema),
             directory / f"part-{number:05}-of-{shards:05}.parquet",
             row_group_size=row_group,
         )
