@@ -139,15 +139,21 @@ class Nearest:
 
         Args:
             which: int64 `(m,)`. The numbers of the queries.
-            vectors: `(m, dim)`, as for `add`.
+            vectors: float32 `(m, dim)`, finite, of unit length or zero.
             rows: int64 `(m,)`. In any order, no pair twice, below all that `add` gets
                 later.
-
-        Raises:
-            NotFinite: A number is not finite.
         """
-        cosines = _cosines(self.queries, vectors, which, np.arange(len(rows)))
-        check_finite(cosines, "cosines")
+        scores = np.einsum("ij,ij->i", self._narrow[which], vectors)
+        # Each query's in a row, the best first: behind the k-th, most cannot be better.
+        order = np.lexsort((-scores, which))
+        firsts = np.searchsorted(which[order], np.arange(len(self.queries) + 1))
+        least = self.cosines[:, -1].copy()
+        enough = np.flatnonzero(np.diff(firsts) >= self._k)
+        last = scores[order[firsts[enough] + self._k - 1]]
+        least[enough] = np.maximum(least[enough], last - self._error)
+        possible = np.flatnonzero(scores >= least[which] - self._error)
+        which, rows = which[possible], rows[possible]
+        cosines = _cosines(self.queries, vectors, which, possible)
         self._keep(which, rows, cosines)
 
     def _add(self, vectors: np.ndarray, rows: np.ndarray, unit: bool) -> None:

@@ -97,7 +97,7 @@ def test_no_candidate_is_lost_to_float32s_last_bits():
 
 def test_pairs_that_others_propose_are_ranked_with_all_the_rest():
     random = np.random.default_rng(0)
-    queries, corpus = spread(random, 5, 8), spread(random, 60, 8)
+    queries, corpus = spread(random, 5, 8), l2_normalize(spread(random, 60, 8))
     proposed = np.stack([random.permutation(40)[:12] for _ in queries])
     nearest = exact.Nearest(queries, 6)
     which = np.repeat(np.arange(5), 12)
