@@ -124,9 +124,9 @@ def assert_same_run(workspace, name, other):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, tiny_preset):
+def workspace(tmp_path_factory, small_preset):
     """A workspace with the run `one` of one process on the global batch."""
-    workspace = make_workspace(tmp_path_factory.mktemp("cluster"), tiny_preset)
+    workspace = make_workspace(tmp_path_factory.mktemp("cluster"), small_preset)
     finish([start(workspace, "one", "--set", *OVERRIDES, "output_dir=one")])
     return workspace
 
