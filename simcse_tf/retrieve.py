@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simcse_tf.core.atomic import atomic_write
 from simcse_tf.core.cli import Parser, run
+from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.core.regular_files import shown_path
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         read = [*models, arguments.queries, arguments.corpus, *(arguments.index or ())]
         output = output_file("--output", arguments.output, inputs=read)
 
+    keep_compiled()
     from simcse_tf.evaluation import retrieval
 
     queries = load_sentences(arguments.queries)
