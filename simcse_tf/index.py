@@ -252,6 +252,8 @@ def _info(arguments: argparse.Namespace) -> None:
 def _search(arguments: argparse.Namespace) -> None:
     if bool(arguments.text) == bool(arguments.queries):
         raise UserError("expected TEXT... or --queries FILE, one of them")
+    if arguments.k < 1:
+        raise UserError(f"--k: expected 1 or more, received {arguments.k}")
     index = Index.open(arguments.index)
     options = {
         "threshold": arguments.threshold,

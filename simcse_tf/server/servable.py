@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenize
-from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
@@ -289,8 +288,6 @@ def _parse_inputs(
 
 
 def _parse_input(name: str, info: TensorInfo, proto: TensorProto) -> np.ndarray:
-    if proto.dtype == types_pb2.DT_RESOURCE:
-        raise status_errors.internal(f'input "{name}": a resource cannot be sent')
     if proto.dtype != info.dtype:
         raise _misfit(name, info, _dtype_name(proto.dtype))
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)

@@ -143,7 +143,7 @@ def _rerun_does_what_is_missing(model_path, inputs, output, rows, capsys):
     with pytest.raises(UserError, match="begun with another input: name a.txt"):
         embed(*flags)
     (inputs / "a.txt").write_text("\n".join(SENTENCES))
-    other = export_with_manifest(output.parent / "other")
+    other = export_with_manifest(output.parent / "other", asset=b"other")
     manifest = json.loads((other / "manifest.json").read_text())
     assert manifest["files"]
     with pytest.raises(UserError, match=f"another model: .*{model_path}.*{other}"):

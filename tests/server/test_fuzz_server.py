@@ -213,7 +213,7 @@ class Fuzzer:
 
     async def grpc_other_method(self):
         method = self.random.choice(
-            ["PredictionService/Classify", "PredictionService/" + "x" * 500, "No/No"]
+            ["PredictionService/Rank", "PredictionService/" + "x" * 500, "No/No"]
         )
         return await self.call(self.bytes(50), method), {"UNIMPLEMENTED"}
 
@@ -294,7 +294,7 @@ class Fuzzer:
                 (f"{MODEL_PATH}/versions/{VERSION + 1}:predict", 404),
                 (f"{MODEL_PATH}/versions/{10**30}:predict", 400),
                 (f"{MODEL_PATH}/versions/x{noise}:predict", 400),
-                (f"{MODEL_PATH}:regress", 501),
+                (f"{MODEL_PATH}:regress", 400),
                 (f"{MODEL_PATH}:x{noise}", 400),
                 (f"/v2/{noise}", 404),
                 (f"/{noise}", 404),

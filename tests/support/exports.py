@@ -11,9 +11,17 @@ from simcse_tf.exporting.manifest import (
 from support.servers import DIM, export
 
 
-def export_with_manifest(base_path: Path, version: int = 1) -> Path:
-    """Writes the model of the serving tests, and a manifest beside it."""
+def export_with_manifest(
+    base_path: Path, version: int = 1, asset: bytes | None = None
+) -> Path:
+    """Writes the model of the serving tests, and a manifest beside it.
+
+    Another `asset` makes it another model to those who compare files.
+    """
     directory = export(base_path, version)
+    if asset is not None:
+        (directory / "assets").mkdir(exist_ok=True)
+        (directory / "assets" / "asset").write_bytes(asset)
     text = TensorType(dtype="string", shape=[None])
     embedding = TensorType(dtype="float32", shape=[None, DIM])
     write_manifest(
