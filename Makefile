@@ -38,7 +38,7 @@ $(VENV)/.installed: $(LOCK) setup.py
 	python=$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')
 	trap 'rm -rf $(VENV)' EXIT
 	rm -rf $(VENV)
-	echo "Making $(VENV) (some minutes and 3 GB; the large packages are named as they come)"
+	echo "Making $(VENV) (some minutes and 4 GB; the large packages are named as they come)"
 	"$$python" -m venv $(VENV)
 	$(PIP) -q $$(grep -oE '^(packaging|setuptools|wheel)==[^ ;]+' $(LOCK))
 	$(PIP) --progress-bar off -r $(LOCK) | sed -unE \
@@ -70,7 +70,7 @@ coverage: install  ## Run all tests and measure what they run of simcse_tf
 	@$(PYTEST) -m "not attack" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 # Other versions are installed beside those of the lock, each in a .venv of its own
-# under .venvs/ (3 GB).
+# under .venvs/ (4 GB).
 KERAS := 3.12.*
 TF := 2.21
 KERAS_VENV := .venvs/keras-$(subst *,x,$(KERAS))

@@ -328,7 +328,7 @@ def test_kubectl_builds_all_objects():
 def answering():
     """A server on loopback that answers predictions with a status; its port.
 
-    The signature for probes may have another one.
+    The signature for probes may have another one. Without a status others wait.
     """
     servers = []
 
@@ -339,6 +339,9 @@ def answering():
                 asked = json.loads(body)
                 right = self.path == "/v1/models/simcse:predict" and asked["instances"]
                 is_probe = asked.get("signature_name") == "ready"
+                server.signatures.append(asked.get("signature_name"))
+                if not status and not is_probe:
+                    time.sleep(4)
                 answer = ready if ready and is_probe else status
                 self.send_response(answer if right else 418)
                 self.end_headers()
@@ -347,10 +350,12 @@ def answering():
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.signatures = []
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         servers.append(server)
         return server.server_port
 
+    answering.servers = servers
     yield answering
     for server in servers:
         server.shutdown()
@@ -382,6 +387,14 @@ def test_probe_fails_where_the_model_does_not_answer(answering, status):
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 0), (404, 1), (400, 1)])
 def test_probe_asks_exports_of_older_releases_too(answering, status, code):
     assert probe(answering(status, ready=400)).returncode == code
+
+
+def test_probe_sends_a_text_that_frees_empty_batches_and_waits_for_none(answering):
+    port = answering(None, ready=200)
+    start = time.monotonic()
+    assert probe(port).returncode == 0
+    assert time.monotonic() - start < 3
+    assert answering.servers[0].signatures == ["ready", None]
 
 
 @pytest.mark.slow
