@@ -3,7 +3,7 @@
 | kind | what it is | for |
 |---|---|---|
 | `flat` | nothing: every row is compared | up to 100,000 rows |
-| `hnsw` | a graph of neighbours over float16 vectors | up to 2,000,000 |
+| `hnsw` | a graph of neighbours over float16 vectors | up to 500,000 |
 | `ivfpq` | lists of nearby rows, each row a few bytes | more |
 """
 
@@ -23,7 +23,7 @@ from simcse_tf.indexing.faiss_files import faiss_module, write_faiss
 KINDS = ("flat", "hnsw", "ivfpq")
 # From so many rows on the next kind is chosen.
 _HNSW_ROWS = 100_000
-_IVFPQ_ROWS = 2_000_000
+_IVFPQ_ROWS = 500_000
 
 # A code book of 256 entries learns from 39 vectors each, which is what faiss asks for.
 _PER_CENTROID = 39
@@ -110,7 +110,7 @@ def parameters_for(
     ```
     """
     if kind == "hnsw":
-        return {"links": 32, "ef_construction": 40, "ef_search": 64, "seed": seed}
+        return {"links": 32, "ef_construction": 200, "ef_search": 128, "seed": seed}
     if kind == "ivfpq":
         lists = 2 ** round(np.log2(4 * np.sqrt(rows)))
         return {
