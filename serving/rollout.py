@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,15 +263,17 @@ class Rollout:
             time.sleep(POLL_SECONDS)
 
     def _available(self, version: int) -> Callable[[Server], bool]:
-        known = {server: _failure(server, version) for server in self._servers}
+        known = {
+            server: _failure(server.states().get(version)) for server in self._servers
+        }
 
         def available(server: Server) -> bool:
-            failure = _failure(server, version)
+            status = server.states().get(version)
+            failure = _failure(status)
             # One of an earlier try is no news.
             if failure and failure != known[server]:
                 raise Failed(f"{server.target}: version {version}: {failure}")
             known[server] = failure
-            status = server.states().get(version)
             return status is not None and status.state == State.AVAILABLE
 
         return available
@@ -300,16 +302,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = _parser().parse_args(argv)
     config = EditableConfig(arguments.config, arguments.model)
-    with ExitStack() as stack:
+    with _connected(arguments) as servers:
         rollout = Rollout(
-            config,
-            [
-                stack.enter_context(_connected(arguments, target))
-                for target in arguments.target
-            ],
-            arguments.timeout,
-            arguments.send,
-            arguments.apply,
+            config, servers, arguments.timeout, arguments.send, arguments.apply
         )
         try:
             if arguments.command == "status":
@@ -323,36 +318,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise SystemExit(1) from None
 
 
-def _connected(
-    arguments: argparse.Namespace, target: str
-) -> AbstractContextManager[Server]:
-    headers = []
+@contextmanager
+def _connected(arguments: argparse.Namespace) -> Iterator[list[Server]]:
+    headers, credentials = [], None
     if arguments.token_file:
         token = read_token(arguments.token_file, "--token-file")
         headers = [("authorization", f"Bearer {token}")]
-    return _server(target, arguments.model, headers, _credentials(arguments))
-
-
-def _credentials(arguments: argparse.Namespace) -> grpc.ChannelCredentials | None:
-    if not arguments.tls:
-        return None
-    return Tls(arguments.ca, arguments.cert, arguments.key).credentials()
-
-
-@contextmanager
-def _server(
-    target: str,
-    model: str,
-    headers: Sequence[tuple[str, str]],
-    credentials: grpc.ChannelCredentials | None,
-) -> Iterator[Server]:
+    if arguments.tls:
+        credentials = Tls(arguments.ca, arguments.cert, arguments.key).credentials()
     options = [("grpc.enable_http_proxy", 0)]
-    if credentials:
-        channel = grpc.secure_channel(target, credentials, options)
-    else:
-        channel = grpc.insecure_channel(target, options)
-    with channel:
-        yield Server(channel, target, model, headers)
+    with ExitStack() as stack:
+        servers = []
+        for target in arguments.target:
+            if credentials:
+                channel = grpc.secure_channel(target, credentials, options)
+            else:
+                channel = grpc.insecure_channel(target, options)
+            stack.enter_context(channel)
+            servers.append(Server(channel, target, arguments.model, headers))
+        yield servers
 
 
 def _is(reached: Callable[[Server], bool], server: Server) -> bool:
@@ -362,9 +346,8 @@ def _is(reached: Callable[[Server], bool], server: Server) -> bool:
         return False
 
 
-def _failure(server: Server, version: int) -> str:
-    """Why a server could not load a version; empty if it could, or has not tried."""
-    status = server.states().get(version)
+def _failure(status: Any) -> str:
+    """Why a version could not be loaded; empty if it could, or nobody has tried."""
     if status is None or not status.status.error_code:
         return ""
     return status.status.error_message or "it cannot be loaded"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,38 @@ def build(
     build("wiki.index", source, dtype="int8").rows  # 1000000
     ```
     """
+    with building(directory, replace) as (place, before):
+        with nothing_in_vain(place, before):
+            manifest = _built(place, source, dtype, kind, before)
+        write_manifest(place, manifest)
+    return manifest
+
+
+@contextmanager
+def building(
+    directory: str | os.PathLike[str], replace: bool
+) -> Iterator[tuple[Path, Manifest | None]]:
+    """Yields where a new index is written, to its only writer.
+
+    The block writes the manifest. The index has its own name after that.
+
+    Args:
+        directory: As for `build`.
+        replace: bool. As for `build`.
+
+    Yields:
+        The directory, and the manifest of what is replaced there.
+
+    Raises:
+        UserError: As for `build`.
+
+    Example:
+
+    ```python
+    with building("wiki.index", replace=False) as (place, before):
+        write_manifest(place, manifest)
+    ```
+    """
     final = check_new(directory, replace)
     place = final if final.exists() else final.with_name(f"{final.name}.partial")
     check_ours(place)
@@ -111,14 +144,10 @@ def build(
         if place != final:
             # Killed between this file and the directory's own name.
             (place / MANIFEST_FILE).unlink(missing_ok=True)
-        before = read_manifest(place) if is_there(place / MANIFEST_FILE) else None
-        with nothing_in_vain(place, before):
-            manifest = _built(place, source, dtype, kind, before)
-        write_manifest(place, manifest)
+        yield place, read_manifest(place) if is_there(place / MANIFEST_FILE) else None
         if place != final:
             publish(place, final)
             (final / LOCK_FILE).unlink(missing_ok=True)
-    return manifest
 
 
 def check_new(directory: str | os.PathLike[str], replace: bool) -> Path:

@@ -5,27 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from simcse_tf.core.atomic import publish
-from simcse_tf.core.outputs import writing_output
-from simcse_tf.core.regular_files import is_there
-from simcse_tf.indexing.changes import check_new
+from simcse_tf.indexing.changes import building
 from simcse_tf.indexing.embedded_sources import EmbeddingFiles
-from simcse_tf.indexing.manifest import (
-    MANIFEST_FILE,
-    Candidates,
-    Manifest,
-    read_manifest,
-    write_manifest,
-)
+from simcse_tf.indexing.manifest import Candidates, Manifest, write_manifest
 from simcse_tf.indexing.parts import check_candidates
 from simcse_tf.indexing.vectors import Dtype
-from simcse_tf.indexing.writing import (
-    FLAG,
-    LOCK_FILE,
-    check_ours,
-    clean,
-    locked_index,
-)
+from simcse_tf.indexing.writing import clean
 from simcse_tf.pipelines.embedding_shards import open_shards
 from simcse_tf.pipelines.index_lists import with_joined_lists
 from simcse_tf.pipelines.index_segments import (
@@ -78,16 +63,7 @@ def build_in_segments(
     source = EmbeddingFiles([shard.path for shard in shards.files], metadata)
     candidates = Candidates(kind=kind or "flat", asked_for=kind is not None)
     check_candidates(candidates, shards.rows)
-    final = check_new(directory, replace)
-    place = final if final.exists() else final.with_name(f"{final.name}.partial")
-    check_ours(place)
-    with writing_output(FLAG, directory), locked_index(place):
-        # It may have appeared meanwhile.
-        check_new(directory, replace)
-        if place != final:
-            # Killed between this file and the directory's own name.
-            (place / MANIFEST_FILE).unlink(missing_ok=True)
-        before = read_manifest(place) if is_there(place / MANIFEST_FILE) else None
+    with building(directory, replace) as (place, before):
         generation = (before.generation if before else 0) + 1
         files = segments_of([shard.path for shard in shards.files], generation)
         how = Segments(str(place), dtype, metadata)
@@ -108,7 +84,4 @@ def build_in_segments(
         manifest = with_joined_lists(place, manifest, options)
         write_manifest(place, manifest)
         clean(place, manifest)
-        if place != final:
-            publish(place, final)
-            (final / LOCK_FILE).unlink(missing_ok=True)
     return manifest, counters.get("segments_again", 0)
