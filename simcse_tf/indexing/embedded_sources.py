@@ -24,7 +24,7 @@ from simcse_tf.encoding.embedding_files import (
     stored_rows,
 )
 from simcse_tf.encoding.records import FileRecords, Record
-from simcse_tf.indexing.sources import Origin
+from simcse_tf.indexing.sources import Origin, RecordSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +130,7 @@ class EmbeddingFiles:
             )
 
 
-class ArrayFile:
+class ArrayFile(RecordSource):
     """A file's records, and their embeddings in a NumPy file.
 
     Args:
@@ -152,20 +152,12 @@ class ArrayFile:
     ```
     """
 
-    has_texts = True
-
     def __init__(self, records: FileRecords, name: str, path: str, origin: Origin):
-        self.name = name
-        self.ids_given = records.ids_given
-        self.untyped = records.untyped
+        super().__init__(records, name)
         self.origin = origin
         self.key = json.dumps([_stamp(path), astuple(origin)])
-        self._records = records
         self.path = path
         self.array = open_array(path, origin.dimension)
-
-    def records(self) -> Iterator[Record]:
-        return iter(self._records)
 
     def embeddings(
         self,

@@ -96,7 +96,34 @@ class Source(Protocol):
         ...
 
 
-class ModelSource:
+class RecordSource:
+    """What the sources of a file's records share.
+
+    Args:
+        records: The records.
+        name: string. The file.
+
+    Example:
+
+    ```python
+    RecordSource(FileRecords("wiki.jsonl"), "wiki.jsonl").ids_given
+    ```
+    """
+
+    has_texts = True
+
+    def __init__(self, records: FileRecords, name: str):
+        self.name = name
+        self.ids_given = records.ids_given
+        self.untyped = records.untyped
+        self._records = records
+
+    def records(self) -> Iterator[Record]:
+        """See `Source.records`."""
+        return iter(self._records)
+
+
+class ModelSource(RecordSource):
     """A file's records, embedded by a model behind its prompt for documents.
 
     Args:
@@ -117,8 +144,6 @@ class ModelSource:
     ```
     """
 
-    has_texts = True
-
     def __init__(
         self,
         records: FileRecords,
@@ -129,17 +154,11 @@ class ModelSource:
         truncate_dim: int | None = None,
         batch_size: int | None = None,
     ):
-        self.name = name
-        self.ids_given = records.ids_given
-        self.untyped = records.untyped
-        self._records = records
+        super().__init__(records, name)
         self._model = model
         self._batch_size = batch_size
         self.origin = origin_of(model, model_name, prompt, truncate_dim)
         self.key = repr(self.origin)
-
-    def records(self) -> Iterator[Record]:
-        return iter(self._records)
 
     def embeddings(
         self,
