@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tensorflow_serving.config import model_server_config_pb2
 
+# The one kind of models that is served.
+PLATFORM = "tensorflow"
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:

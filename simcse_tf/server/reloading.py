@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from simcse_tf.server import status_errors
 from simcse_tf.server.loader import Loader
-from simcse_tf.server.model_config import ModelConfig
+from simcse_tf.server.model_config import PLATFORM, ModelConfig
 
 if TYPE_CHECKING:
     from tensorflow_serving.config import model_server_config_pb2
@@ -42,7 +42,8 @@ class Reloading:
         Raises:
             tf.errors.FailedPreconditionError: A label moves to a version that is not
                 loaded, or models or base paths differ from those of the start.
-            tf.errors.InvalidArgumentError: It is no list of models.
+            tf.errors.InvalidArgumentError: It is no list of models, or one of them is
+                of another platform than TensorFlow.
         """
         if not config.HasField("model_config_list"):
             raise status_errors.invalid(
@@ -53,6 +54,12 @@ class Reloading:
         configs = {proto.name: ModelConfig.from_proto(proto) for proto in listed}
         if len(configs) < len(listed):
             raise status_errors.invalid("Each model may be listed once")
+        for proto in listed:
+            if proto.model_platform != PLATFORM:
+                raise status_errors.invalid(
+                    f'model_platform of model {proto.name}: expected "{PLATFORM}", '
+                    f'received "{proto.model_platform}"'
+                )
         self._check_models(configs)
         for name, loader in self._loaders.items():
             loader.check_labels(configs[name])

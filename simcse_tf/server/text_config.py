@@ -9,6 +9,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.regular_files import read_file
 from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
+from simcse_tf.server.model_config import PLATFORM
 
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -83,9 +84,9 @@ def read_models(path: Path) -> "ModelServerConfig":
     for model in models:
         if not model.name or not model.base_path:
             raise UserError(f"{path}: expected name and base_path in every config")
-        if model.model_platform != "tensorflow":
+        if model.model_platform != PLATFORM:
             raise UserError(
-                f'{path}: model_platform: expected "tensorflow", received '
+                f'{path}: model_platform: expected "{PLATFORM}", received '
                 f'"{model.model_platform}"'
             )
     names = [model.name for model in models]

@@ -190,10 +190,12 @@ def test_an_unreadable_base_directory_changes_nothing(tmp_path, caplog):
     following(base_path, scenario)
 
 
-def reloaded(loader, *versions, base_path=None, name="m", **labels):
+def reloaded(
+    loader, *versions, base_path=None, name="m", platform="tensorflow", **labels
+):
     """Sends a config as a client or the file would."""
     config = model_server_config_pb2.ModelServerConfig()
-    model = config.model_config_list.config.add(name=name, model_platform="tensorflow")
+    model = config.model_config_list.config.add(name=name, model_platform=platform)
     model.base_path = str(base_path or loader.config.base_path)
     model.model_version_policy.specific.versions.extend(versions)
     model.version_labels.update(labels)
@@ -269,6 +271,8 @@ def test_models_and_base_paths_stay_those_of_the_start(tmp_path):
         for other in ({"name": "other"}, {"base_path": "/elsewhere"}):
             with pytest.raises(tf.errors.FailedPreconditionError, match=r"th. start"):
                 reloaded(loader, 1, **other)
+        with pytest.raises(tf.errors.InvalidArgumentError, match='"tensorflow"'):
+            reloaded(loader, 1, platform="other")
         with pytest.raises(tf.errors.InvalidArgumentError, match="ModelConfigList"):
             Reloading([loader]).reload(model_server_config_pb2.ModelServerConfig())
         assert loader.config.base_path == tmp_path
