@@ -94,6 +94,7 @@ def _backend(options: Options, metrics: Metrics) -> TargetBackend:
             options.target,
             model,
             timeout=options.timeout,
+            batch_size=options.max_batch_size,
             version=version,
             label=options.label if version is None else None,
             retry=retry,

@@ -1,17 +1,15 @@
 """One model on the model server."""
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
 
 import grpc
-import numpy as np
 
 from simcse_tf.client import AsyncClient, Retry, ServerError
-from simcse_tf.client.ordered_requests import ordered_requests
-from simcse_tf.client.protocol import SameVersion, Signatures, batches
+from simcse_tf.client.counting import Counted
+from simcse_tf.client.protocol import Signatures
 from simcse_tf.core.errors import UserError
 from simcse_tf.gateway.errors import is_busy
 from simcse_tf.openai_api.backend import Embedded, ModelInfo, describe
@@ -72,7 +70,7 @@ class TargetModel:
         except ApiError as error:
             raise UserError(f"--model: {error}") from None
         try:
-            await self._ask([b""] * self._batch_size, None, ONCE)
+            await self._ask_once([b""] * self._batch_size)
         except ServerError as error:
             if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise
@@ -112,7 +110,7 @@ class TargetModel:
             ServerError: It does not.
         """
         try:
-            await self._ask([b""], None, ONCE, time.monotonic() + CHECK_SECONDS)
+            await self._ask_once([b""], time.monotonic() + CHECK_SECONDS)
         except ServerError as error:
             if not is_busy(error):
                 raise
@@ -138,37 +136,17 @@ class TargetModel:
             ServerError: A request failed.
             VersionChanged: Two versions answered.
         """
-        same = SameVersion()
-        parts = []
-        requests = (
-            self._ask(batch, input_type) for batch in batches(texts, self._batch_size)
-        )
-        calls = ordered_requests(
-            requests, asyncio.ensure_future, self._client.concurrency
-        )
-        with contextlib.closing(calls):
-            for call in calls:
-                part = await call
-                same.check_version(part.version)
-                parts.append(part)
-        return Embedded(
-            np.concatenate([part.embeddings for part in parts]),
-            np.concatenate([part.tokens for part in parts]),
-            np.concatenate([part.truncated for part in parts]),
-            parts[0].version,
-        )
+        output = input_type or "float32"
+        return self._noted(await self._client.encode_counted(texts, output))
 
-    async def _ask(
-        self,
-        texts: Sequence[bytes],
-        input_type: str | None,
-        retry: Retry | None = None,
-        end: float = math.inf,
-    ) -> Embedded:
-        """Sends one request."""
-        part = await self._client.stub.counted(texts, input_type, end, retry)
-        self._version, self._answered = part.version, time.monotonic()
-        return part
+    async def _ask_once(self, texts: Sequence[bytes], end: float = math.inf) -> None:
+        self._noted(await self._client.stub.counted(texts, None, end, ONCE))
+
+    def _noted(self, counted: Counted) -> Embedded:
+        self._version, self._answered = counted.version, time.monotonic()
+        return Embedded(
+            counted.embeddings, counted.tokens, counted.truncated, counted.version
+        )
 
     def _describe(self, version: int, signatures: Signatures) -> ModelInfo:
         widths = {

@@ -159,10 +159,7 @@ def test_failures_of_the_model_server_are_told(target, address, code, details, s
     with gateway(address, retry=0.0) as it:
         answer = ask(it.port, "fail")
         assert answer.status == status
-        assert answer.value["error"]["type"] in (
-            "server_error",
-            "invalid_request_error",
-        )
+        assert answer.value["error"]["message"]
 
 
 def test_call_that_meets_a_new_version_begins_anew(target, address):
@@ -274,7 +271,7 @@ def test_running_requests_end_before_the_gateway_does(target, address):
         it.stop()
         assert slow.result(SECONDS).status == 200
         it.thread.join(SECONDS)
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             ask(it.port, "a")
 
 

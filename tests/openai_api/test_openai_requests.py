@@ -4,7 +4,7 @@ import json
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simcse_tf.openai_api.backend import check_supported, describe
@@ -119,6 +119,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(values | st.dictionaries(st.sampled_from(FIELDS), values))
 def test_any_json_is_a_request_or_a_mistake(document):
     # NaN and half surrogate pairs among it.
@@ -134,6 +135,7 @@ def test_any_json_is_a_request_or_a_mistake(document):
         assert request.input == ([given] if isinstance(given, str) else given)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_mistake(body):
     assert refusal(body).status == 400
