@@ -26,6 +26,7 @@ from support.ports import free_port
 
 from simcse_tf.client import Tls
 from simcse_tf.core.errors import UserError
+from simcse_tf.gateway import flags, target_model
 from simcse_tf.openai_api import answers
 from simcse_tf.quantization import truncate
 from simcse_tf.server.text_config import read_ssl
@@ -135,8 +136,8 @@ def test_model_server_that_stays_away_is_unavailable(target):
 
 
 def test_model_server_that_is_too_slow_times_out(target, address):
-    target.before = is_slow
-    with gateway(address, timeout=0.3) as it:
+    target.before = lambda number, texts, context: b"slow" in texts and time.sleep(3)
+    with gateway(address, timeout=1.0) as it:
         assert ask(it.port, ["slow"]).status == 504
 
 
@@ -341,3 +342,39 @@ def test_command_tells_when_it_is_ready_and_ends_by_a_signal(address, tmp_path):
         assert process.wait() == 0
     finally:
         process.close()
+
+
+def test_many_who_ask_for_health_cause_one_request(target, address, monkeypatch):
+    monkeypatch.setattr(target_model, "FRESH_SECONDS", -1.0)
+    with gateway(address) as it, ThreadPoolExecutor(16) as clients:
+        del target.sizes[:]
+        target.before = lambda *_: time.sleep(0.5)
+        ready = list(clients.map(lambda _: is_ready(it.port), range(16)))
+        assert all(ready)
+        assert len(target.sizes) < 8
+
+
+def test_gateway_starts_before_a_server_that_is_full(target, address):
+    def refuse(number, texts, context):
+        if number < 6:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "queue is full")
+
+    target.before = refuse
+    with gateway(address) as it:
+        assert it.error is None
+        assert ask(it.port, "a").status == 200
+
+
+def test_open_gateway_is_told(tmp_path, capsys):
+    options = flags.parse(["--target", "x:1", "--host", "0.0.0.0"])
+    assert "note: whoever reaches 0.0.0.0" in capsys.readouterr().err
+    assert (options.models, options.port) == (("simcse",), 8080)
+    token = tmp_path / "token"
+    token.write_text("key")
+    token.chmod(0o600)
+    many = ["--model", "a", "--model", "b", "--host", "::", "--token_file", str(token)]
+    options = flags.parse(["--target", "dns:///x:1", *many])
+    assert (options.models, options.token) == (("a", "b"), "key")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="--host: no such address"):
+        flags.parse(["--target", "x:1", "--host", "no such host"])
