@@ -60,8 +60,7 @@ EXTRAS_REQUIRE = {
     "search": ["faiss-cpu>=1.11,<2"],
     # `pipeline`.
     "beam": ["apache-beam>=2.77,<3"],
-    # `serve --tracing`, `gateway --tracing`. The exporter speaks OTLP over HTTP, which is
-    # the protocol that OpenTelemetry takes by default.
+    # `serve --tracing`, `gateway --tracing`. OTLP over HTTP is OpenTelemetry's default.
     "tracing": [
         "opentelemetry-api>=1.30,<2",
         "opentelemetry-sdk>=1.30,<2",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
+from simcse_tf.core import request_context
 from simcse_tf.server import status_errors
 from simcse_tf.server.servable import Servable
 
@@ -148,6 +149,8 @@ class Catalog:
         """
         version = self._find(spec)
         assert version.servable
+        if request := request_context.current():
+            request.model, request.version = spec.name, version.number
         version.leases += 1
         try:
             yield version.servable

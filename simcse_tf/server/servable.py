@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis import predict_pb2
 
+from simcse_tf.core import request_context
 from simcse_tf.core.errors import UserError
 from simcse_tf.server import status_errors, tensors
 from simcse_tf.server.batching_parameters import BatchingParameters
@@ -25,6 +26,7 @@ from simcse_tf.server.scheduler import (
     BatchMetrics,
     BatchScheduler,
     Unbatched,
+    rows_of,
 )
 from simcse_tf.server.versions import GRAPH_FILE
 
@@ -126,6 +128,8 @@ class Servable:
             tf.errors.OpError: The graph itself raises it.
         """
         name, inputs, wanted = self._parse(request)
+        if current := request_context.current():
+            current.texts = (current.texts or 0) + rows_of(inputs)
         outputs = await self._schedulers[name].submit(inputs, deadline)
         return {output: outputs[output] for output in wanted}
 
