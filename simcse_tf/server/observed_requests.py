@@ -15,7 +15,8 @@ from simcse_tf.core import logs, request_context, tracing
 from simcse_tf.core.request_context import REQUEST_ID, Request
 from simcse_tf.core.tracing import SERVER_ERRORS, Span
 
-CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+# By what gRPC has returned as a code: itself or, in some versions, its number.
+CODES = {key: it.name for it in grpc.StatusCode for key in (it, it.value[0])}
 # nginx's, as elsewhere in the server: the client has left.
 CLIENT_CLOSED_REQUEST = 499
 
