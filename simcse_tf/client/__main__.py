@@ -13,6 +13,7 @@ import numpy as np
 from simcse_tf.client import Client, Retry, Tls
 from simcse_tf.client.protocol import EMBEDDINGS
 from simcse_tf.core import cli
+from simcse_tf.core.argument_types import target
 from simcse_tf.core.atomic import atomic_write, check_room
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import to_json
@@ -167,7 +168,7 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--target",
         metavar="HOST:PORT",
-        type=_target,
+        type=target,
         required=True,
         help="the server's gRPC address",
     )
@@ -235,13 +236,6 @@ def _add_commands(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
     status.set_defaults(run=_status)
     metadata = commands.add_parser("metadata", help="the model's signatures, as JSON")
     metadata.set_defaults(run=_metadata)
-
-
-def _target(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not (host and port.isascii() and port.isdecimal() and int(port) <= 65535):
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, received {text!r}")
-    return text
 
 
 def _version(text: str) -> int:

@@ -1,11 +1,11 @@
 """The flags of `python -m simcse_tf.serve`: TF Serving's, and a few of ours."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from simcse_tf.core import observing
+from simcse_tf.core.argument_types import boolean, count, port, positive, seconds
 from simcse_tf.core.cli import Parser
 from simcse_tf.server import text_config
 from simcse_tf.server.launch import EVERY_INTERFACE, LOOPBACK, REST_PORT, TF_SERVING
@@ -66,14 +66,14 @@ def _parser() -> Parser:
     models.add_argument(
         "--model_config_file_poll_wait_seconds",
         metavar="S",
-        type=_seconds,
+        type=seconds,
         default=0,
         help="seconds between reads of that file; 0 reads it once (default: 0)",
     )
     models.add_argument(
         "--file_system_poll_wait_seconds",
         metavar="S",
-        type=_seconds,
+        type=seconds,
         default=1,
         help="seconds between looks for new versions; 0 looks once (default: 1)",
     )
@@ -92,26 +92,26 @@ def _parser() -> Parser:
 def _add_network_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--port",
-        type=_port,
+        type=port,
         default=8500,
         help="gRPC port; with 0 the Python server takes a free one (default: 8500)",
     )
     group.add_argument(
         "--rest_api_port",
-        type=_port,
+        type=port,
         help=f"REST port, 0 for none (default: none; {REST_PORT} with {TF_SERVING})",
     )
     group.add_argument(
         "--rest_max_connections",
         metavar="N",
-        type=_positive,
+        type=positive,
         help=f"most connections to the REST port, a quarter of them of one address "
         f"(Python server; default: {REST_CONNECTIONS}, or what the descriptors allow)",
     )
     group.add_argument(
         "--rest_max_body_bytes",
         metavar="N",
-        type=_positive,
+        type=positive,
         help=f"largest body of a REST request, as sent and without its compression "
         f"(Python server; default: {REST_BODY_BYTES})",
     )
@@ -168,7 +168,7 @@ def _add_work_flags(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             f"--tensorflow_{name}_op_parallelism",
             metavar="N",
-            type=_count,
+            type=count,
             default=0,
             help=f"TensorFlow's threads {what}; 0 for one a CPU (default: 0)",
         )
@@ -181,45 +181,9 @@ def _add_boolean(
     group.add_argument(
         flag,
         metavar="BOOL",
-        type=_boolean,
+        type=boolean,
         nargs="?",
         const=True,
         default=default,
         help=help,
     )
-
-
-def _port(text: str) -> int:
-    return _number(text, "0 to 65535", 65535)
-
-
-def _count(text: str) -> int:
-    return _number(text, "0 or more")
-
-
-def _positive(text: str) -> int:
-    if text.isascii() and text.isdecimal() and not text.strip("0"):
-        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text!r}")
-    return _number(text, "1 or more")
-
-
-def _number(text: str, expected: str, most: int = sys.maxsize) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= most):
-        raise argparse.ArgumentTypeError(f"expected {expected}, received {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected 0 or more, received {text!r}")
-    return seconds
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, received {text!r}")
-    return text.lower() == "true"

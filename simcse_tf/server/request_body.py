@@ -22,6 +22,9 @@ PLACES = 6
 LARGE_BYTES_A_SECOND = 16 * 2**20
 ADDRESSES = 1000  # whose speed is known
 
+# What a value in JSON counts for: one of 3 bytes may take 88 bytes of memory, and time.
+VALUE_BYTES = 64
+
 # The most small chunks of a chunked body: one costs much more time than its bytes.
 SMALL_CHUNKS = 1000
 SMALL_CHUNK_BYTES = 64
@@ -227,6 +230,25 @@ class Room:
         """
         self.bytes += count
         await asyncio.sleep(self._bodies.take(self._address, count, self.is_large))
+
+    async def take_values(self, body: bytes) -> None:
+        """Counts what the values of a body take once they are parsed.
+
+        Args:
+            body: JSON.
+
+        Raises:
+            Refused: They are too many, or there is no room for them.
+        """
+        count = count_values(body)
+        most = self._bodies.most // VALUE_BYTES
+        if count > most:
+            raise Refused(
+                413,
+                f"the request body has {count} values, or commas and brackets in "
+                f"texts: expected at most {most}; send fewer texts at once",
+            )
+        await self.take(count * VALUE_BYTES)
 
 
 def count_values(body: bytes) -> int:

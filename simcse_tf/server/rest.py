@@ -1,4 +1,4 @@
-"""TF Serving's RESTful API over a catalog of loaded models."""
+"""TF Serving's RESTful API over a catalog of loaded models, and OpenAI's beside it."""
 
 import asyncio
 import contextlib
@@ -11,18 +11,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-import tensorflow as tf
 from aiohttp import typedefs, web
 from google.protobuf import json_format, message
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.openai_api import answers, paths
 from simcse_tf.server import descriptions, json_predict, status_errors
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.connections import Limits
 from simcse_tf.server.http_server import Handler, connection_of, serve
+from simcse_tf.server.openai_backend import CatalogBackend
+from simcse_tf.server.openai_routes import OpenAiApi
 from simcse_tf.server.options import REST_BODY_BYTES
-from simcse_tf.server.request_body import Bodies, Refused, Room, count_values
+from simcse_tf.server.request_body import Bodies, Refused, Room
 from simcse_tf.server.request_metrics import RequestMetrics, counted
 from simcse_tf.server.servable import OTHER_METHODS, Servable
 
@@ -34,26 +36,6 @@ INFERENCE = re.compile(MODEL + r":(?P<method>predict|classify|regress)", re.I | 
 DESCRIPTION = re.compile(MODEL + r"(?P<metadata>/metadata)?", re.I | re.A)
 
 TIMEOUT_SECONDS = 30.0  # HTTP brings no deadline; this one is TF Serving's
-
-# What a value in JSON counts for: one of 3 bytes may take 88 bytes of memory, and time.
-VALUE_BYTES = 64
-
-# Every other code is a failure of the server, 500.
-HTTP_STATUSES = {
-    tf.errors.CANCELLED: 499,
-    tf.errors.INVALID_ARGUMENT: 400,
-    tf.errors.DEADLINE_EXCEEDED: 504,
-    tf.errors.NOT_FOUND: 404,
-    tf.errors.ALREADY_EXISTS: 409,
-    tf.errors.PERMISSION_DENIED: 403,
-    tf.errors.RESOURCE_EXHAUSTED: 429,
-    tf.errors.FAILED_PRECONDITION: 400,
-    tf.errors.ABORTED: 409,
-    tf.errors.OUT_OF_RANGE: 400,
-    tf.errors.UNIMPLEMENTED: 501,
-    tf.errors.UNAVAILABLE: 503,
-    tf.errors.UNAUTHENTICATED: 401,
-}
 
 
 class MetricsPage(RequestMetrics, Protocol):
@@ -116,7 +98,7 @@ async def start(
 
 
 class RestApi:
-    """Answers HTTP requests as TF Serving does.
+    """Answers HTTP requests as TF Serving does, and those of the OpenAI API.
 
     Args:
         catalog: The models to answer for.
@@ -142,8 +124,9 @@ class RestApi:
         self._one_large = asyncio.Semaphore(1)  # of which JSON is parsed
         self._metrics = metrics
         self._metrics_path = metrics_path
+        self._openai = OpenAiApi(CatalogBackend(catalog, metrics), bodies)
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers any request, wrong ones too."""
         if self._metrics and (request.method, request.path) == (
             "GET",
@@ -151,13 +134,17 @@ class RestApi:
         ):
             body, content_type = self._metrics.render()
             return web.Response(body=body, headers={"Content-Type": content_type})
+        if request.rel_url.raw_path in paths.ALL:
+            return await self._openai.answer(request)
         try:
             return _response(200, await self._answer(request))
         except Refused as refused:
             return _response(refused.status, _error(str(refused)))
         except Exception as error:
             code, details = status_errors.describe(error)
-            return _response(HTTP_STATUSES.get(code, 500), _error(details))
+            return _response(
+                status_errors.HTTP_STATUSES.get(code, 500), _error(details)
+            )
 
     async def _answer(self, request: web.BaseRequest) -> str:
         # An encoded slash stays encoded, and a query is a part of the name.
@@ -195,7 +182,7 @@ class RestApi:
             self._catalog.lease(spec) as servable,
             counted(self._metrics, spec.name, "REST"),
         ):
-            await self._take_values(count_values(body), room)
+            await room.take_values(body)
             # Threads read and write JSON, so that the event loop stays responsive.
             async with self._one_large if room.is_large else contextlib.nullcontext():
                 request, row_format = await asyncio.to_thread(
@@ -205,21 +192,15 @@ class RestApi:
             outputs = await servable.run(request, deadline)
         return await asyncio.to_thread(json_predict.to_json, outputs, row_format)
 
-    async def _take_values(self, count: int, room: Room) -> None:
-        most = self._bodies.most // VALUE_BYTES
-        if count > most:
-            raise Refused(
-                413,
-                f"the request body has {count} values, or commas and brackets in "
-                f"texts: expected at most {most}; send fewer texts at once",
-            )
-        await room.take(count * VALUE_BYTES)
-
     def _describe(self, match: re.Match[str]) -> str:
         spec = _model_spec(match)
         if match["metadata"]:
             return _metadata_json(descriptions.metadata(self._catalog, spec))
-        return json.dumps(_to_dict(descriptions.status(self._catalog, spec)))
+        described = _to_dict(descriptions.status(self._catalog, spec))
+        if not (match["version"] or match["label"]):
+            # OpenAI has this path too, so the answer has the fields of both.
+            described.update(answers.model(spec.name, self._openai.created))
+        return json.dumps(described)
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -29,13 +28,14 @@ from simcse_tf.server.loader import Loader
 from simcse_tf.server.metrics import Metrics
 from simcse_tf.server.observed_requests import observing_middleware
 from simcse_tf.server.options import Options
+from simcse_tf.server.process import (
+    GRACE_SECONDS,
+    announce,
+    in_address,
+    stop_signal,
+)
 from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.servable import Servable
-
-GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
-
-# A terminal that closes sends SIGHUP.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ async def _serve(options: Options, most_descriptors: int) -> None:
                 options.rest_max_body_bytes,
             )
         )
-    stopping = _stop_signal()
+    stopping = stop_signal()
     await server.start()
     await health.serving()
     announce(announcement)
@@ -110,23 +110,6 @@ async def _serve(options: Options, most_descriptors: int) -> None:
     watching.cancel()
     await health.draining()
     await asyncio.gather(*(stop(GRACE_SECONDS) for stop in stops))
-
-
-def announce(text: str) -> None:
-    """Prints a line. That nobody reads it is no reason not to serve.
-
-    Args:
-        text: The line.
-
-    Example:
-    ```python
-    announce("Serving simcse version 1 at 127.0.0.1:8500")
-    ```
-    """
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        logger.warning("cannot write to stdout: %s", error.strerror)
 
 
 def _loaders(options: Options, metrics: Metrics) -> dict[ServedModel, Loader]:
@@ -179,7 +162,7 @@ def _grpc_server(
         reloading if options.knows_its_clients else None,
         options.observing.log_requests,
     )
-    address = f"{_in_address(options.host)}:{options.port}"
+    address = f"{in_address(options.host)}:{options.port}"
     try:
         if not options.ssl:
             return server, server.add_insecure_port(address)
@@ -197,7 +180,7 @@ def _rest_limits(options: Options, most: int) -> connections.Limits:
 def _announcement(
     options: Options, loaders: dict[ServedModel, Loader], port: int
 ) -> str:
-    host = _in_address(options.host)
+    host = in_address(options.host)
     served = ", ".join(
         f"{model.name} version {model.available()[0]} from {loader.config.base_path}"
         for model, loader in loaders.items()
@@ -205,10 +188,6 @@ def _announcement(
     # REST is on a line of its own, so that the first line ends with gRPC's address.
     rest = f"\nREST at {host}:{options.rest_port}" if options.rest_port else ""
     return f"Serving {served} at {host}:{port}{rest}"
-
-
-def _in_address(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 async def _watch(options: Options, loaders: list[Loader], reloading: Reloading) -> None:
@@ -239,22 +218,6 @@ async def _read_config_again(path: Path | None, reloading: Reloading) -> str:
     except tf.errors.OpError as error:
         return f"{path}: {error.message}"
     return ""
-
-
-def _stop_signal() -> asyncio.Future[None]:
-    """Returns a future that a stop signal resolves."""
-    loop = asyncio.get_running_loop()
-    stopping = loop.create_future()
-
-    def stop() -> None:
-        # A second signal ends the process at once.
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, os._exit, 128 + number)
-        stopping.set_result(None)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop)
-    return stopping
 
 
 def _end_process() -> None:

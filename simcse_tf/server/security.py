@@ -13,10 +13,11 @@ from aiohttp import typedefs, web
 from grpc_health.v1.health import SERVICE_NAME
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.openai_api import paths
+from simcse_tf.openai_api.errors import WRONG_KEY, wrong_key
 from simcse_tf.server import configs_pb2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-REFUSAL = "expected the header: authorization: Bearer TOKEN, with the server's token"
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -48,11 +49,11 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _refuse(_: Any, context: grpc.aio.ServicerContext) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, WRONG_KEY)
 
 
 def token_middleware(token: str) -> typedefs.Middleware:
-    """Makes the same check for HTTP.
+    """Makes the same check for HTTP, where the API key is the token.
 
     Args:
         token: The token that clients have to send.
@@ -68,9 +69,16 @@ def token_middleware(token: str) -> typedefs.Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_authorized(request.headers.get("authorization"), token):
+        health_check = request.rel_url.raw_path == paths.HEALTH
+        header = request.headers.get("authorization")
+        if health_check or _is_authorized(header, token):
             return await handler(request)
-        return web.json_response({"error": REFUSAL}, status=401)
+        refusal = wrong_key()
+        return web.Response(
+            status=refusal.status,
+            body=refusal.body(),
+            content_type="application/json",
+        )
 
     return check
 

@@ -53,6 +53,7 @@ class Servable:
     Attributes:
         version: As given.
         path: As given.
+        most_rows: The most rows of a request; None for any number.
         signature_defs: Every signature of the `serve` meta graph, by name.
 
     Raises:
@@ -77,7 +78,7 @@ class Servable:
     ):
         self.version = version
         self.path = path
-        self._most_rows = batching.max_batch_size if batching else None
+        self.most_rows = batching.max_batch_size if batching else None
         # A broken file raises almost any type of exception, here and in TensorFlow's
         # loader. For the user who starts the server all of them are one mistake.
         try:
@@ -197,8 +198,8 @@ class Servable:
         name = signature_name(request)
         signature = self.signature(name)
         wanted = _wanted_outputs(signature, request.output_filter)
-        if self._most_rows:
-            _check_rows(request.inputs, self._most_rows)
+        if self.most_rows:
+            _check_rows(request.inputs, self.most_rows)
         return name, _parse_inputs(signature, request.inputs), wanted
 
 

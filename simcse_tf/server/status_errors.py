@@ -12,6 +12,23 @@ import tensorflow as tf
 
 GRAPH_PREAMBLE = "<stack traces unavailable>\n"
 
+# Every other code is a failure of the server, 500.
+HTTP_STATUSES = {
+    tf.errors.CANCELLED: 499,
+    tf.errors.INVALID_ARGUMENT: 400,
+    tf.errors.DEADLINE_EXCEEDED: 504,
+    tf.errors.NOT_FOUND: 404,
+    tf.errors.ALREADY_EXISTS: 409,
+    tf.errors.PERMISSION_DENIED: 403,
+    tf.errors.RESOURCE_EXHAUSTED: 429,
+    tf.errors.FAILED_PRECONDITION: 400,
+    tf.errors.ABORTED: 409,
+    tf.errors.OUT_OF_RANGE: 400,
+    tf.errors.UNIMPLEMENTED: 501,
+    tf.errors.UNAVAILABLE: 503,
+    tf.errors.UNAUTHENTICATED: 401,
+}
+
 # A message may quote what the client sent, and gRPC sends messages in headers, which
 # may have 8 KB; a character takes up to 12 bytes there.
 MOST_CHARACTERS = 500

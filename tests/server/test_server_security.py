@@ -114,7 +114,7 @@ def test_rest_takes_tls_and_the_token_only(secured, certificate):
         with pytest.raises(urllib.error.HTTPError) as caught:
             get(url, token and token.encode().decode("latin-1"), ca)
         assert caught.value.code == 401
-        assert "authorization" in json.load(caught.value)["error"]
+        assert "authorization" in json.load(caught.value)["error"]["message"]
     with pytest.raises(http.client.BadStatusLine):
         get(url.replace("https", "http"), TOKEN)
 
