@@ -30,7 +30,7 @@ def rpc_span(path: str, target: str, request: Any) -> Iterator[Span]:
     """
     method = path.lstrip("/")
     host, _, port = target.rpartition(":")
-    attributes = {
+    attributes: dict[str, Any] = {
         "rpc.system.name": "grpc",
         "rpc.method": method,
         "server.address": host.strip("[]") if port.isdecimal() else target,

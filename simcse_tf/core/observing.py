@@ -26,7 +26,7 @@ class Observing:
 
     Example:
     ```python
-    stop = Observing(log_format="json").start("simcse-serve")
+    stop = Observing(log_format="json").start("simcse-serve", "1.0")
     ```
     """
 
@@ -54,11 +54,12 @@ class Observing:
         """
         return cls(args.log_format, args.log_requests, args.tracing)
 
-    def start(self, service: str) -> Callable[[], None]:
+    def start(self, service: str, version: str) -> Callable[[], None]:
         """Sets up logging and tracing for this process.
 
         Args:
             service: The service's name where the environment gives none.
+            version: The service's version.
 
         Returns:
             A function that sends what waits, for at most three seconds.
@@ -71,7 +72,7 @@ class Observing:
             return lambda: None
         from simcse_tf.core import trace_export
 
-        stop = trace_export.start(service)
+        stop = trace_export.start(service, version)
         return lambda: stop(FLUSH_SECONDS)
 
 

@@ -90,6 +90,23 @@ def current() -> Request | None:
     return _current.get()
 
 
+def note(**facts: Any) -> None:
+    """Keeps what became known of the current request, if there is one.
+
+    Args:
+        facts: Values by the names of `Request`'s attributes.
+
+    Example:
+    ```python
+    note(model="simcse", version=1)
+    ```
+    """
+    request = _current.get()
+    if request:
+        for name, value in facts.items():
+            setattr(request, name, value)
+
+
 @contextlib.contextmanager
 def answering(request: Request) -> Iterator[None]:
     """Makes a request the current one until the block ends.

@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.version import __version__
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -29,11 +28,12 @@ UNKNOWN = "unknown_service"
 logger = logging.getLogger(__name__)
 
 
-def start(service: str) -> Callable[[float], None]:
+def start(service: str, version: str) -> Callable[[float], None]:
     """Sets up OpenTelemetry for this process.
 
     Args:
         service: The service's name where the environment gives none.
+        version: The service's version.
 
     Returns:
         A function that sends the spans that wait, for at most so many seconds, and
@@ -44,7 +44,7 @@ def start(service: str) -> Callable[[float], None]:
 
     Example:
     ```python
-    stop = start("simcse-serve")
+    stop = start("simcse-serve", "1.0")
     stop(3.0)
     ```
     """
@@ -53,7 +53,7 @@ def start(service: str) -> Callable[[float], None]:
         processor = BatchSpanProcessor(exporter)
     except ValueError as error:
         raise UserError(f"--tracing: OTEL_...: {error}") from error
-    resource = Resource.create({SERVICE_VERSION: __version__})
+    resource = Resource.create({SERVICE_VERSION: version})
     if str(resource.attributes[SERVICE_NAME]).startswith(UNKNOWN):
         resource = resource.merge(Resource({SERVICE_NAME: service}))
     # Its own end would wait for a collector that does not answer.

@@ -15,7 +15,6 @@ from typing import Any
 
 from simcse_tf.core import request_context
 from simcse_tf.core.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, Request
-from simcse_tf.version import __version__
 
 API = "opentelemetry.trace"
 Attributes = Mapping[str, Any]
@@ -153,7 +152,11 @@ def batch_span(
     for request, seconds in waited:
         if request:
             request.batch_texts, request.queue_seconds = texts, seconds
-    recorded = [it for it in waited if it[0] and Span(it[0].span).recorded]
+    recorded = [
+        (request.span, seconds)
+        for request, seconds in waited
+        if request and Span(request.span).recorded
+    ]
     tracer = _tracer()
     if tracer is None or not recorded:
         yield
@@ -161,21 +164,22 @@ def batch_span(
     from opentelemetry.trace import Link, SpanKind, set_span_in_context
 
     now = time.time_ns()
-    parents = [set_span_in_context(request.span) for request, _ in recorded]
-    for parent, (_, seconds) in zip(parents, recorded, strict=True):
+    for span, seconds in recorded:
         start = now - int(seconds * 1e9)
+        parent = set_span_in_context(span)
         tracer.start_span("queue", parent, start_time=start).end(now)
-    links = [Link(request.span.get_span_context()) for request, _ in recorded]
+    parent = set_span_in_context(recorded[0][0])
+    links = [Link(span.get_span_context()) for span, _ in recorded]
     attributes = {"simcse.batch.texts": texts, "simcse.batch.requests": len(waited)}
     with _current_span(
-        tracer, "batch", parents[0], SpanKind.INTERNAL, attributes, links
-    ) as span:
-        for request, _ in recorded:
-            request.span.add_link(span.get_span_context())
+        tracer, "batch", parent, SpanKind.INTERNAL, attributes, links
+    ) as batch:
+        for span, _ in recorded:
+            span.add_link(batch.get_span_context())
         try:
             yield
         except Exception as error:
-            Span(span).failed(type(error).__name__)
+            Span(batch).failed(type(error).__name__)
             raise
 
 
@@ -236,7 +240,7 @@ def _imported_tracer() -> Any:
     from opentelemetry.trace import get_tracer
 
     # Asks for the program's provider at each span, until there is one.
-    return get_tracer("simcse_tf", __version__)
+    return get_tracer("simcse_tf")
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from simcse_tf.core import request_context
+from simcse_tf.core.request_context import note
 from simcse_tf.server import channel_arguments, descriptions, status_errors, tensors
 from simcse_tf.server.admission import AdmissionInterceptor
 from simcse_tf.server.catalog import Catalog
@@ -257,8 +257,7 @@ def _handler(
     request_type: type[message.Message], method: Method
 ) -> grpc.RpcMethodHandler:
     async def answer(received: bytes, context: grpc.aio.ServicerContext) -> Any:
-        if current := request_context.current():
-            current.received_bytes = len(received)
+        note(received_bytes=len(received))
         work = _outcome(request_type, method, received, context)
         # After an error gRPC keeps this frame for a while, without the message.
         del received

@@ -14,6 +14,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from simcse_tf.core import logs, request_context, tracing
 from simcse_tf.core.request_context import REQUEST_ID, Request
 from simcse_tf.core.tracing import SERVER_ERRORS, Span
+from simcse_tf.openai_api import paths
 
 # By what gRPC has returned as a code: itself or, in some versions, its number.
 CODES = {key: it.name for it in grpc.StatusCode for key in (it, it.value[0])}
@@ -28,11 +29,10 @@ MODEL_PATH = re.compile(
     r"(?P<rest>:predict|:classify|:regress|/metadata)?",
     re.I | re.A,
 )
-FIXED_PATHS = ("/v1/models", "/v1/embeddings")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 LONGEST_PATH = 200
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 access = logging.getLogger("simcse_tf.access")
 
@@ -95,23 +95,24 @@ def observing_middleware(log: bool) -> typedefs.Middleware:
     """
 
     @web.middleware
-    async def observe(http: web.BaseRequest, handler: Handler) -> web.StreamResponse:
-        request = request_context.received(http.headers.items())
-        path = http.rel_url.raw_path[:LONGEST_PATH]
-        name, attributes = _http_span(http, path)
-        with _observed(name, request, attributes, log, method=http.method, path=path):
-            request.status = CLIENT_CLOSED_REQUEST  # by a cancellation, no Exception
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        observed = request_context.received(request.headers.items())
+        path = request.rel_url.raw_path[:LONGEST_PATH]
+        span, attributes = _http_span(request, path)
+        told = {"method": request.method, "path": path}
+        with _observed(span, observed, attributes, log, **told):
+            observed.status = CLIENT_CLOSED_REQUEST  # a cancellation is no Exception
             try:
-                response = await handler(http)
+                response = await handler(request)
             except Exception:
-                request.status = 500
+                observed.status = 500
                 raise
             finally:
-                request.received_bytes = http.content.total_bytes
-            request.status = response.status
+                observed.received_bytes = request.content.total_bytes
+            observed.status = response.status
+            observed.sent_bytes = response.content_length
             if not response.prepared:
-                response.headers[REQUEST_ID] = request.id
-            request.sent_bytes = response.content_length
+                response.headers[REQUEST_ID] = observed.id
             return response
 
     return observe
@@ -190,7 +191,7 @@ def _http_span(http: web.BaseRequest, path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _route(path: str) -> str:
-    if path in FIXED_PATHS:
+    if path in paths.ALL:
         return path
     match = MODEL_PATH.fullmatch(path)
     if not match:

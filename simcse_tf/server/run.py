@@ -36,6 +36,7 @@ from simcse_tf.server.process import (
 )
 from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.servable import Servable
+from simcse_tf.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run(options: Options) -> None:
     run(Options(models=(model,), host="127.0.0.1", port=8500))
     ```
     """
-    stop_observing = options.observing.start("simcse-serve")
+    stop_observing = options.observing.start("simcse-serve", __version__)
     tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
     most = descriptors.raise_descriptor_limit()

@@ -15,8 +15,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis import predict_pb2
 
-from simcse_tf.core import request_context
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.request_context import note
 from simcse_tf.server import status_errors, tensors
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.integrity import check_files
@@ -129,8 +129,7 @@ class Servable:
             tf.errors.OpError: The graph itself raises it.
         """
         name, inputs, wanted = self._parse(request)
-        if current := request_context.current():
-            current.texts = (current.texts or 0) + rows_of(inputs)
+        note(texts=rows_of(inputs))
         outputs = await self._schedulers[name].submit(inputs, deadline)
         return {output: outputs[output] for output in wanted}
 

@@ -134,7 +134,9 @@ def environment(path: Path | None = None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_server(models: Path, *flags: str) -> Iterator[SimpleNamespace]:
+def running_server(
+    models: Path, *flags: str, **environment: str
+) -> Iterator[SimpleNamespace]:
     """Starts `simcse_tf.serve` on a free port; yields its process and address.
 
     `models` is a base directory, or a file that names one.
@@ -145,6 +147,7 @@ def running_server(models: Path, *flags: str) -> Iterator[SimpleNamespace]:
         cwd=os.getcwd(),
         pipes=True,
         PATH="",
+        **environment,
     )
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
