@@ -100,6 +100,7 @@ COMMANDS = (
     "export",
     "serve",
     "client",
+    "gateway",
     "sweep",
     "report",
     "retrieve",
