@@ -7,6 +7,7 @@ from pathlib import Path
 from simcse_tf.client import Tls
 from simcse_tf.core.argument_types import port, positive, seconds, target
 from simcse_tf.core.cli import Parser
+from simcse_tf.core.observing import Observing, add_flags
 from simcse_tf.core.token_file import read_token
 from simcse_tf.gateway.options import Options
 from simcse_tf.server import configs_pb2, text_config
@@ -53,6 +54,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         token=_token(args.token_file, "--token_file"),
         rest_max_connections=args.rest_max_connections,
         rest_max_body_bytes=args.rest_max_body_bytes,
+        observing=Observing.of(args),
     )
 
 
@@ -72,6 +74,7 @@ def _parser() -> Parser:
     )
     _add_target_flags(parser.add_argument_group("the model server"))
     _add_network_flags(parser.add_argument_group("the gateway itself"))
+    add_flags(parser.add_argument_group("logs and traces"))
     return parser
 
 

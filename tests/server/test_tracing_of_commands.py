@@ -1,4 +1,4 @@
-"""`serve --tracing`: its spans at a collector, what is set by the environment, its end."""
+"""`serve --tracing`: its spans at a collector, its environment, its end."""
 
 import json
 import signal
