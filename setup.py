@@ -60,6 +60,12 @@ EXTRAS_REQUIRE = {
     "search": ["faiss-cpu>=1.11,<2"],
     # `pipeline`.
     "beam": ["apache-beam>=2.77,<3"],
+    # `serve --tracing`, `gateway --tracing`. OTLP over HTTP is OpenTelemetry's default.
+    "tracing": [
+        "opentelemetry-api>=1.30,<2",
+        "opentelemetry-sdk>=1.30,<2",
+        "opentelemetry-exporter-otlp-proto-http>=1.30,<2",
+    ],
     # `simcse_tf.integrations.mteb`. It brings PyTorch, so it is not in the lock.
     "mteb": ["mteb>=2,<3"],
     "dev": [

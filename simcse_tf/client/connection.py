@@ -13,7 +13,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from simcse_tf.client.retry import Retry, ServerError, is_retryable
+from simcse_tf.client.spans import rpc_span
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.request_context import REQUEST_ID, sane_id
+from simcse_tf.core.tracing import Span, outgoing_headers
 
 # Large batches of wide embeddings pass gRPC's default limit of 4 MB; a server that
 # is none could send without end. A model
@@ -170,7 +173,10 @@ class Connection:
         )
 
         async def send(request: Message, end: float, retry: Retry | None = None) -> M:
-            received = await self._send(call, request, end, retry or self._retry)
+            with rpc_span(path, self._target, request) as span:
+                received = await self._send(
+                    call, request, end, retry or self._retry, span
+                )
             try:
                 return response_type.FromString(received)
             except (DecodeError, TypeError):  # no message at all is no bytes
@@ -182,8 +188,9 @@ class Connection:
         return send
 
     async def _send(
-        self, call: Any, request: Message, end: float, retry: Retry
+        self, call: Any, request: Message, end: float, retry: Retry, span: Span
     ) -> bytes:
+        headers = self._headers + outgoing_headers()
         start = time.monotonic()
         pauses = retry.pauses(start, end)
         attempts = 0
@@ -192,7 +199,7 @@ class Connection:
             remaining = min(self._timeout, end - time.monotonic())
             try:
                 received: bytes = await call(
-                    request, timeout=remaining, metadata=self._headers
+                    request, timeout=remaining, metadata=headers
                 )
                 return received
             except grpc.aio.AioRpcError as error:
@@ -205,8 +212,14 @@ class Connection:
                         error.details() or "",
                         attempts,
                         time.monotonic() - start,
+                        _request_id(error),
                     ) from error
+                span.event("retry", {"error.type": error.code().name})
             await asyncio.sleep(pause)
+
+
+def _request_id(error: grpc.aio.AioRpcError) -> str:
+    return sane_id((error.trailing_metadata() or {}).get(REQUEST_ID))
 
 
 def _authorization(token: str | None) -> tuple[tuple[str, str], ...]:

@@ -52,12 +52,14 @@ class ServerError(UserError):
         details: The server's own words.
         attempts: How often the request was sent.
         seconds: How long that took in all.
+        request_id: What the server's log calls the request, if it said so.
 
     Attributes:
         code: As given.
         details: As given, at most 1,000 characters.
         attempts: As given.
         seconds: As given.
+        request_id: As given.
         retryable: Whether the same request may succeed later.
 
     Example:
@@ -76,18 +78,21 @@ class ServerError(UserError):
         details: str,
         attempts: int = 1,
         seconds: float = 0.0,
+        request_id: str = "",
     ):
         details = printable(details, LONGEST)
         reached = code is not grpc.StatusCode.UNAVAILABLE
         fault = "error from" if reached else "cannot reach"
         tried = f" ({attempts} attempts in {seconds:.1f} s)" if attempts > 1 else ""
+        named = f" [request {request_id}]" if request_id else ""
         super().__init__(
-            f"{fault} the server at {target}: {code.name}: {details}{tried}"
+            f"{fault} the server at {target}: {code.name}: {details}{tried}{named}"
         )
         self.code = code
         self.details = details
         self.attempts = attempts
         self.seconds = seconds
+        self.request_id = request_id
         self.retryable = is_retryable(code, details)
 
 

@@ -8,7 +8,7 @@ from simcse_tf.core.errors import UserError
 def require(*modules: str, extra: str = "eval") -> None:
     """Raises an error that says how to install a missing optional package.
 
-    Nothing is imported, so this takes no time at the start of a command line.
+    None of them is imported, so this takes no time at the start of a command line.
 
     Args:
         modules: Names that are imported, such as `"sklearn"`.
@@ -23,9 +23,16 @@ def require(*modules: str, extra: str = "eval") -> None:
     require("sklearn")
     ```
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if not _is_there(module)]
     if missing:
         raise UserError(
             f"this needs {', '.join(missing)}, which an optional extra brings: "
             f'pip install "simcse-tf[{extra}]"'
         )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # what it would be in
+        return False

@@ -10,6 +10,7 @@ from simcse_tf.client import Tls
 from simcse_tf.core.argument_types import port, positive, seconds, target
 from simcse_tf.core.cli import Parser
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.observing import Observing, add_flags
 from simcse_tf.core.token_file import read_token
 from simcse_tf.gateway.options import Options
 from simcse_tf.server import configs_pb2, text_config
@@ -59,6 +60,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         token=_token(args.token_file, "--token_file"),
         rest_max_connections=args.rest_max_connections,
         rest_max_body_bytes=args.rest_max_body_bytes,
+        observing=Observing.of(args),
     )
     _warn_if_open_to_all(options)
     return options
@@ -94,6 +96,7 @@ def _parser() -> Parser:
     )
     _add_target_flags(parser.add_argument_group("the model server"))
     _add_network_flags(parser.add_argument_group("the gateway itself"))
+    add_flags(parser.add_argument_group("logs and traces"))
     return parser
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from simcse_tf.client import Tls
+from simcse_tf.core.observing import Observing
 from simcse_tf.server import configs_pb2
 from simcse_tf.server.options import REST_BODY_BYTES, REST_CONNECTIONS
 
@@ -29,6 +30,7 @@ class Options:
         token: The API key that clients have to send; None accepts all clients.
         rest_max_connections: The most connections.
         rest_max_body_bytes: The largest body of a request.
+        observing: What the log and a collector of traces are told.
 
     Example:
     ```python
@@ -51,3 +53,4 @@ class Options:
     token: str | None = None
     rest_max_connections: int = REST_CONNECTIONS
     rest_max_body_bytes: int = REST_BODY_BYTES
+    observing: Observing = Observing()  # noqa: RUF009  it is frozen

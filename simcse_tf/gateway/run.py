@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,9 +16,11 @@ from simcse_tf.gateway.target_model import TargetModel
 from simcse_tf.server import descriptors, security
 from simcse_tf.server.connections import Limits
 from simcse_tf.server.http_server import Handler, serve
+from simcse_tf.server.observed_requests import observing_middleware
 from simcse_tf.server.openai_routes import OpenAiApi
 from simcse_tf.server.process import GRACE_SECONDS, announce, in_address, stop_signal
 from simcse_tf.server.request_body import Bodies
+from simcse_tf.version import __version__
 
 METRICS_PATH = "/metrics"
 # Requests go to all addresses of the target in turn.
@@ -47,13 +48,13 @@ def run(options: Options) -> None:
     run(Options(target="127.0.0.1:8500", port=8080))
     ```
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("simcse_tf").setLevel(logging.INFO)
+    stop_observing = options.observing.start("simcse-gateway", __version__)
 
     async def until_signal() -> None:
         await answer(options, stop_signal())
 
     asyncio.run(until_signal())
+    stop_observing()
 
 
 async def answer(options: Options, stopping: Awaitable[None]) -> None:
@@ -130,10 +131,10 @@ async def _listen(
         check = security.token_middleware(options.token)
         answer = functools.partial(check, handler=answer)
     tls = security.ssl_context(options.ssl) if options.ssl else None
+    observe = observing_middleware(options.observing.log_requests)
+    observed = functools.partial(observe, handler=_counted(answer, metrics))
     try:
-        return await serve(
-            _counted(answer, metrics), options.host, options.port, limits, tls
-        )
+        return await serve(observed, options.host, options.port, limits, tls)
     except OSError as error:
         address = f"{in_address(options.host)}:{options.port}"
         raise UserError(

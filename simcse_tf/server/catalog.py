@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
+from simcse_tf.core.request_context import note
 from simcse_tf.server import status_errors
 from simcse_tf.server.servable import Servable
 
@@ -148,6 +149,7 @@ class Catalog:
         """
         version = self._find(spec)
         assert version.servable
+        note(model=spec.name, version=version.number)
         version.leases += 1
         try:
             yield version.servable

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from simcse_tf.core import observing
 from simcse_tf.core.argument_types import boolean, count, port, positive, seconds
 from simcse_tf.core.cli import Parser
 from simcse_tf.server import text_config
@@ -42,7 +43,8 @@ def _parser() -> Parser:
             f"Serve the versions in BASE_DIR: with {TF_SERVING} where it is on "
             f"the PATH, else with a Python server that speaks its gRPC protocol and "
             f"its RESTful API. All flags but --host, --token_file, "
-            f"--rest_max_connections and --rest_max_body_bytes are TF Serving's."
+            f"--rest_max_connections, --rest_max_body_bytes and those of logs and "
+            f"traces are TF Serving's."
         ),
     )
     models = parser.add_argument_group("models")
@@ -83,6 +85,7 @@ def _parser() -> Parser:
     )
     _add_network_flags(parser.add_argument_group("network"))
     _add_work_flags(parser.add_argument_group("work"))
+    observing.add_flags(parser.add_argument_group("logs and traces (Python server)"))
     return parser
 
 

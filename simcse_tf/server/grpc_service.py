@@ -18,11 +18,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from simcse_tf.core.request_context import note
 from simcse_tf.server import channel_arguments, descriptions, status_errors, tensors
 from simcse_tf.server.admission import AdmissionInterceptor
 from simcse_tf.server.catalog import Catalog
 from simcse_tf.server.channel_arguments import Arguments
 from simcse_tf.server.descriptions import SIGNATURE_DEF
+from simcse_tf.server.observed_requests import ObservingInterceptor
 from simcse_tf.server.rare_lines import RareLines
 from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.request_metrics import RequestMetrics, counted
@@ -54,6 +56,7 @@ def make_server(
     arguments: Arguments | None = None,
     token: str | None = None,
     reloading: Reloading | None = None,
+    log_requests: bool = False,
 ) -> grpc.aio.Server:
     """Makes a server of TF Serving's services, with limits on what clients may cost.
 
@@ -63,6 +66,7 @@ def make_server(
         arguments: gRPC's settings; `channel_arguments.with_defaults({})` by default.
         token: The token that clients have to send; None accepts all clients.
         reloading: Takes over the configs that clients send; None refuses them.
+        log_requests: Whether each request gets a line in the log.
 
     Returns:
         A server that has no port yet and is not started.
@@ -77,6 +81,7 @@ def make_server(
     interceptors: list[grpc.aio.ServerInterceptor] = [AdmissionInterceptor()]
     if token is not None:  # first, so that a stranger takes nobody's room
         interceptors.insert(0, TokenInterceptor(token))
+    interceptors.insert(0, ObservingInterceptor(log_requests))
     if arguments is None:
         arguments = channel_arguments.with_defaults({})
     server = grpc.aio.server(options=[*arguments.items()], interceptors=interceptors)
@@ -252,6 +257,7 @@ def _handler(
     request_type: type[message.Message], method: Method
 ) -> grpc.RpcMethodHandler:
     async def answer(received: bytes, context: grpc.aio.ServicerContext) -> Any:
+        note(received_bytes=len(received))
         work = _outcome(request_type, method, received, context)
         # After an error gRPC keeps this frame for a while, without the message.
         del received

@@ -1,6 +1,7 @@
 """Starts the server that the flags ask for: TF Serving, or ours in this process."""
 
 import argparse
+import dataclasses
 import gc
 import os
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.observing import Observing
 from simcse_tf.core.token_file import read_token
 from simcse_tf.server import channel_arguments, text_config
 from simcse_tf.server.model_config import ModelConfig
@@ -53,6 +55,9 @@ def run_tf_serving(binary: str, args: argparse.Namespace) -> NoReturn:
     for flag in ("rest_max_connections", "rest_max_body_bytes"):
         if getattr(args, flag) is not None:
             raise UserError(f"--{flag}: {binary} has no such limit")
+    for flag, default in dataclasses.asdict(Observing()).items():
+        if getattr(args, flag) != default:
+            raise UserError(f"--{flag}: {binary} has no such flag")
     if args.port == 0:
         raise UserError(f"--port: {binary} needs a fixed port, received 0")
     rest_port = REST_PORT if args.rest_api_port is None else args.rest_api_port
@@ -187,6 +192,7 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         labels_for_unavailable_models=args.allow_version_labels_for_unavailable_models,
         intra_op_threads=args.tensorflow_intra_op_parallelism,
         inter_op_threads=args.tensorflow_inter_op_parallelism,
+        observing=Observing.of(args),
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import numpy as np
 from aiohttp import web
 
+from simcse_tf.core import request_context
 from simcse_tf.core.errors import NotFinite
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.openai_api import answers, paths
@@ -119,7 +120,9 @@ class OpenAiApi:
                 await room.take_values(body)
                 request = parse_request(body)
                 del body
+                request_context.note(model=request.model)
                 embedded = await self._backend.embed(request)
+        request_context.note(version=embedded.version, texts=len(request.input))
         check_whole(request, embedded)
         return await _write(http, request, embedded)
 
@@ -191,7 +194,11 @@ async def _next(written: Iterator[bytes], numbers: int) -> bytes:
 
 def _headers(embedded: Embedded) -> dict[str, str]:
     # Embeddings of two versions are not comparable.
-    return {"X-Model-Version": str(embedded.version)}
+    headers = {"X-Model-Version": str(embedded.version)}
+    # A long answer begins before anybody else could add it.
+    if current := request_context.current():
+        headers[request_context.REQUEST_ID] = current.id
+    return headers
 
 
 def _check_method(http: web.BaseRequest, *allowed: str) -> None:

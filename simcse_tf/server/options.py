@@ -5,6 +5,7 @@ import ipaddress
 import socket
 from pathlib import Path
 
+from simcse_tf.core.observing import Observing
 from simcse_tf.server import configs_pb2
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.channel_arguments import Arguments
@@ -40,6 +41,7 @@ class Options:
             not loaded.
         intra_op_threads: TensorFlow's threads within an op; 0 for one a CPU.
         inter_op_threads: TensorFlow's threads between ops; 0 for one a CPU.
+        observing: What the log and a collector of traces are told.
 
     Example:
     ```python
@@ -65,6 +67,7 @@ class Options:
     labels_for_unavailable_models: bool = False
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    observing: Observing = Observing()  # noqa: RUF009  it is frozen
 
     @property
     def on_loopback(self) -> bool:

@@ -26,6 +26,7 @@ from simcse_tf.server.catalog import Catalog, ServedModel
 from simcse_tf.server.health import Health
 from simcse_tf.server.loader import Loader
 from simcse_tf.server.metrics import Metrics
+from simcse_tf.server.observed_requests import observing_middleware
 from simcse_tf.server.options import Options
 from simcse_tf.server.process import (
     GRACE_SECONDS,
@@ -35,6 +36,7 @@ from simcse_tf.server.process import (
 )
 from simcse_tf.server.reloading import Reloading
 from simcse_tf.server.servable import Servable
+from simcse_tf.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +61,12 @@ def run(options: Options) -> None:
     run(Options(models=(model,), host="127.0.0.1", port=8500))
     ```
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("simcse_tf").setLevel(logging.INFO)
+    stop_observing = options.observing.start("simcse-serve", __version__)
     tf.config.threading.set_intra_op_parallelism_threads(options.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.inter_op_threads)
     most = descriptors.raise_descriptor_limit()
     asyncio.run(_serve(options, most))
+    stop_observing()
     _end_process()
 
 
@@ -84,7 +86,9 @@ async def _serve(options: Options, most_descriptors: int) -> None:
         from simcse_tf.server import rest
 
         tls = security.ssl_context(options.ssl) if options.ssl else None
-        checks = [security.token_middleware(options.token)] if options.token else []
+        middlewares = [observing_middleware(options.observing.log_requests)]
+        if options.token:
+            middlewares.append(security.token_middleware(options.token))
         stops.append(
             await rest.start(
                 catalog,
@@ -93,7 +97,7 @@ async def _serve(options: Options, most_descriptors: int) -> None:
                 metrics,
                 options.metrics_path,
                 tls,
-                checks,
+                middlewares,
                 _rest_limits(options, most_descriptors),
                 options.rest_max_body_bytes,
             )
@@ -157,6 +161,7 @@ def _grpc_server(
         arguments,
         options.token,
         reloading if options.knows_its_clients else None,
+        options.observing.log_requests,
     )
     address = f"{in_address(options.host)}:{options.port}"
     try:

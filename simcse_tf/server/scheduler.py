@@ -1,6 +1,7 @@
 """Decides when a request is computed: merged with others, or alone."""
 
 import asyncio
+import contextvars
 import dataclasses
 import time
 from collections import deque
@@ -10,6 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from simcse_tf.core import request_context
+from simcse_tf.core.request_context import Request
+from simcse_tf.core.tracing import batch_span
 from simcse_tf.server import status_errors
 from simcse_tf.server.batching_parameters import BatchingParameters
 
@@ -40,6 +44,7 @@ class _Task:
     arrival: float
     answer: asyncio.Future[Arrays]
     queued: bool = True
+    request: Request | None = dataclasses.field(default_factory=request_context.current)
 
     @property
     def size(self) -> int:
@@ -208,7 +213,10 @@ class BatchScheduler:
         start = time.monotonic()
         rows = sum(task.rows for task in tasks)
         padded_rows = self._allowed(rows)
-        outputs = self._run(_merge([task.inputs for task in tasks], padded_rows - rows))
+        with batch_span([(it.request, start - it.arrival) for it in tasks], rows):
+            outputs = self._run(
+                _merge([task.inputs for task in tasks], padded_rows - rows)
+            )
         if self._metrics:
             queue_seconds = start - tasks[0].arrival
             run_seconds = time.monotonic() - start
@@ -259,7 +267,10 @@ class Unbatched:
             tf.errors.OpError: The graph raises it.
         """
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._executor, self._run, inputs)
+        in_context = contextvars.copy_context().run
+        work = loop.run_in_executor(
+            self._executor, in_context, self._compute, inputs, time.monotonic()
+        )
         seconds = None if deadline is None else deadline - time.monotonic()
         try:
             # Cancels the work after the deadline; it is dropped if it has not started.
@@ -269,6 +280,25 @@ class Unbatched:
 
     async def close(self) -> None:
         """Does nothing: a request that is being computed keeps what it needs."""
+
+    def _compute(self, inputs: Arrays, arrival: float) -> Arrays:
+        waited = (request_context.current(), time.monotonic() - arrival)
+        with batch_span([waited], rows_of(inputs)):
+            return self._run(inputs)
+
+
+def rows_of(inputs: Arrays) -> int:
+    """Counts the rows of a request that may not be one for batches.
+
+    Args:
+        inputs: Its arrays. One without dimensions is one row.
+
+    Example:
+    ```python
+    rows_of({"text": np.array([b"Yes.", b"No."], object)})  # 2
+    ```
+    """
+    return max((len(it) if it.ndim else 1 for it in inputs.values()), default=0)
 
 
 def _common_rows(inputs: Arrays) -> int:

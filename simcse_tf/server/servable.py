@@ -16,6 +16,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis import predict_pb2
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.core.request_context import note
 from simcse_tf.server import status_errors, tensors
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.integrity import check_files
@@ -25,6 +26,7 @@ from simcse_tf.server.scheduler import (
     BatchMetrics,
     BatchScheduler,
     Unbatched,
+    rows_of,
 )
 from simcse_tf.server.versions import GRAPH_FILE
 
@@ -127,6 +129,7 @@ class Servable:
             tf.errors.OpError: The graph itself raises it.
         """
         name, inputs, wanted = self._parse(request)
+        note(texts=rows_of(inputs))
         outputs = await self._schedulers[name].submit(inputs, deadline)
         return {output: outputs[output] for output in wanted}
 

@@ -134,7 +134,9 @@ def environment(path: Path | None = None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_server(models: Path, *flags: str) -> Iterator[SimpleNamespace]:
+def running_server(
+    models: Path, *flags: str, **environment: str
+) -> Iterator[SimpleNamespace]:
     """Starts `simcse_tf.serve` on a free port; yields its process and address.
 
     `models` is a base directory, or a file that names one.
@@ -145,6 +147,7 @@ def running_server(models: Path, *flags: str) -> Iterator[SimpleNamespace]:
         cwd=os.getcwd(),
         pipes=True,
         PATH="",
+        **environment,
     )
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
@@ -175,7 +178,9 @@ def open_stubs(target: str) -> Iterator[SimpleNamespace]:
 
 
 @contextlib.contextmanager
-def server_in_thread(servable, metrics=None, token=None, **rest_options) -> Iterator:
+def server_in_thread(
+    servable, metrics=None, token=None, log_requests=False, **rest_options
+) -> Iterator:
     """Serves `servable` over gRPC and REST in this process; yields the addresses."""
     from simcse_tf.server import grpc_service, rest
     from simcse_tf.server.catalog import Catalog, ServedModel
@@ -190,7 +195,9 @@ def server_in_thread(servable, metrics=None, token=None, **rest_options) -> Iter
     stopping = asyncio.Event()
 
     async def serve():
-        server = grpc_service.make_server(catalog, metrics, token=token)
+        server = grpc_service.make_server(
+            catalog, metrics, token=token, log_requests=log_requests
+        )
         address.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         stop_rest = await rest.start(
             catalog, "127.0.0.1", address.rest_port, metrics, **rest_options
