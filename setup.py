@@ -94,6 +94,7 @@ COMMANDS = (
     "export",
     "serve",
     "client",
+    "gateway",
     "sweep",
     "report",
     "retrieve",

@@ -51,6 +51,13 @@ def client() -> NoReturn:
     run(main)
 
 
+def gateway() -> NoReturn:
+    """Runs `simcse-gateway`: answers the OpenAI API with a model server's models."""
+    from simcse_tf.gateway.__main__ import main
+
+    run(main)
+
+
 def sweep() -> NoReturn:
     """Runs `simcse-sweep`: trains and compares settings over seeds."""
     from simcse_tf.sweep import main

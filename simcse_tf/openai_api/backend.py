@@ -114,8 +114,8 @@ def describe(
     if plain not in widths:
         raise ApiError(
             400,
-            f"model {model}, version {version}, has no signature {plain}, which counts "
-            f"tokens: export the model again with this version of simcse_tf",
+            f"model {model} has no signature {plain}, which counts tokens: export the "
+            f"model again with this version of simcse_tf",
             "model",
             "no_token_counts",
         )

@@ -18,6 +18,7 @@ COMMANDS = (
     "encode",
     "evaluate",
     "export",
+    "gateway",
     "report",
     "retrieve",
     "index",
@@ -42,6 +43,8 @@ MISTAKES = {
     (*EVALUATE, "--tasks", "STS12"): "STS12",
     ("export", "--model", "x", "--output", "train.txt"): "not a directory",
     ("export", "--check", "run"): "no saved_model.pb",
+    ("gateway", "--target", "x:1", "--target_ca", "ca"): "expected --target_tls",
+    ("gateway", "--target", "x:1", "--token_file", "no"): "cannot read no: No such",
     (
         "index",
         "build",

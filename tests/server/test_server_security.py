@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -21,6 +20,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.attacks import many, still_open
+from support.certificates import make_certificate
 from support.servers import (
     assert_one_line_mistake,
     free_port,
@@ -46,18 +46,7 @@ SECONDS = 30
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A directory with key.pem, cert.pem and an ssl.config made of them."""
-    if not shutil.which("openssl"):
-        pytest.skip("there is no openssl to make a certificate with")
-    directory = tmp_path_factory.mktemp("tls")
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem "
-        "-days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-    )
-    subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
-    key, cert = ((directory / it).read_text() for it in ("key.pem", "cert.pem"))
-    config = f"server_key: {json.dumps(key)} server_cert: {json.dumps(cert)}"
-    (directory / "ssl.config").write_text(config)
-    return directory
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from tensorflow_serving.apis import (
 import simcse_tf
 from simcse_tf.core import cli
 from support.forked import start_command
+from support.ports import free_port
 
 REPOSITORY = Path(simcse_tf.__file__).parents[1]
 DIM = 8
@@ -258,8 +258,3 @@ def predict_request(
             value = tf.make_tensor_proto(value)
         request.inputs[key].CopyFrom(value)
     return request
-
-
-def free_port() -> int:
-    with socket.create_server(("0.0.0.0", 0)) as listener:
-        return listener.getsockname()[1]
