@@ -133,7 +133,7 @@ def check(directory: Path) -> Soundness:
     if silent := [name for name, found in differences.items() if not found]:
         raise UserError(f"no warmup request for {listed(silent)} in {WARMUP_FILE}")
     found = list(chain.from_iterable(differences.values()))
-    return Soundness(manifest, len(found), max(found))
+    return Soundness(manifest, len(records), max(found))
 
 
 @contextmanager

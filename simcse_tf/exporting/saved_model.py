@@ -67,10 +67,12 @@ def export(
         |---|---|---|
         | `serving_default` | `text`: string `(n,)` | `embedding`: float32 `(n, dim)` |
         | `similarity` | `text_a`, `text_b`: string `(n,)` | `cosine_similarity`: float32 `(n,)` |
+        | `serving_tokens` | `text`: string `(n,)` | `embedding`: float32 `(n, dim)`, `tokens`: int32 `(n,)`, `truncated`: bool `(n,)` |
         | `serving_N` | `text`: string `(n,)` | `embedding`: float32 `(n, N)` |
         | `serving_int8` | `text`: string `(n,)` | `embedding_int8`: int8 `(n, dim)` |
         | `serving_binary` | `text`: string `(n,)` | `embedding_bits`: uint8 `(n, ceil(dim / 8))` |
         | `serving_query`, `serving_document` | `text`: string `(n,)` | `embedding`: float32 `(n, dim)` |
+        | `serving_query_tokens`, `serving_document_tokens` | `text`: string `(n,)` | as `serving_tokens` |
         | `search` | `text`: string `(n,)`, `k`: int32 `(n,)` | `ids`, `texts`: string `(n, k)`, `cosines`: float32 `(n, k)` |
 
         Those of `query` and `document` are there if one of the model's prompts has such
@@ -115,7 +117,7 @@ def export(
         del rows
     report_stage(progress, "recording the model's answers")
     with exact_products():
-        embeddings = {
+        answered = {
             prompt: answers(model, prompt)
             for prompt in dict.fromkeys(each.prompt for each in wanted)
         }
@@ -128,7 +130,7 @@ def export(
         directory.mkdir()
         report_stage(progress, f"tracing {', '.join(each.name for each in wanted)}")
         _write_graph(model, wanted, directory)
-        write_warmup(directory, embeddings, wanted)
+        write_warmup(directory, answered, wanted)
         # An index may have gigabytes, and they are loaded again now.
         wanted.clear()
         gc.collect()

@@ -14,7 +14,7 @@ from simcse_tf.client.protocol import LARGEST_K, NO_HIT, SEARCH
 from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.exporting.exact_search import ExactSearch
 from simcse_tf.exporting.index_rows import IndexRows
-from simcse_tf.exporting.signatures import Arrays, Embed
+from simcse_tf.exporting.signatures import Arrays, Embed, Embedded
 from simcse_tf.quantization import truncate
 from simcse_tf.search.exact import top_k
 
@@ -76,7 +76,7 @@ class SearchSignature:
         def nearest(texts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # Servers fill a batch up with copies of a text.
             distinct, places = tf.unique(texts)
-            embeddings = embed(distinct, self.prompt)
+            embeddings = embed(distinct, self.prompt).embedding
             embeddings = l2_normalize(embeddings[:, : self._rows.about.dimensions])
             found = search(embeddings, tf.maximum(k, 1))
             cosines, rows = (tf.gather(each, places) for each in found)
@@ -103,12 +103,12 @@ class SearchSignature:
         ]
 
     def example(
-        self, texts: Sequence[bytes], embedded: np.ndarray
+        self, texts: Sequence[bytes], embedded: Embedded
     ) -> tuple[Arrays, Arrays]:
         """See `Endpoint.example`."""
         k = np.resize(np.array(_EXAMPLE_KS, np.int32), len(texts))
         width = int(k.max())
-        queries = truncate(embedded, self._rows.about.dimensions)
+        queries = truncate(embedded.embedding, self._rows.about.dimensions)
         indices, cosines = top_k(queries, self._rows.vectors, width)
         shape = (len(texts), width)
         missing = width - indices.shape[1]

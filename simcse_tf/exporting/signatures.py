@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.exporting.bucketing import embed_in_buckets
 from simcse_tf.model.inference import constant_weights
+from simcse_tf.tokenizers.batch import cut
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -24,8 +25,24 @@ QUANTIZATIONS = ("int8", "binary")
 # What the texts of a search are: prompts of these names have a signature each.
 ROLES = ("query", "document")
 
+
+class Embedded(NamedTuple):
+    """What a model makes of `n` texts: tensors in the graph, NumPy arrays outside.
+
+    Attributes:
+        embedding: float32 `(n, dim)`.
+        tokens: int32 `(n,)`. How many ids of each text the model reads, with the
+            prompt's and those that begin and end it.
+        truncated: bool `(n,)`. Whether the text had more.
+    """
+
+    embedding: Any
+    tokens: Any
+    truncated: Any
+
+
 # Embeds texts behind a prompt, as `embedder` returns it.
-Embed: TypeAlias = Callable[[tf.Tensor, str | None], tf.Tensor]
+Embed: TypeAlias = Callable[[tf.Tensor, str | None], Embedded]
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 
@@ -63,13 +80,13 @@ class Endpoint(Protocol):
         ...
 
     def example(
-        self, texts: Sequence[bytes], embedded: np.ndarray
+        self, texts: Sequence[bytes], embedded: Embedded
     ) -> tuple[Arrays, Arrays]:
         """A request and its answer, computed with NumPy.
 
         Args:
             texts: What is asked about.
-            embedded: Their embeddings, float32 `(n, dim)`.
+            embedded: What the model makes of them.
 
         Returns:
             Inputs and outputs by name.
@@ -110,21 +127,61 @@ class Signature:
 
         def answer(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
             # All inputs together, so that they share the buckets.
-            together = embed(tf.concat(texts, axis=0), self.prompt)
+            together = embed(tf.concat(texts, axis=0), self.prompt).embedding
             embeddings = tf.split(together, list(map(tf.size, texts)))
             return {self.output: self.in_graph(*embeddings)}
 
         return answer, [tf.TensorSpec([None], tf.string, name) for name in self.inputs]
 
     def example(
-        self, texts: Sequence[bytes], embedded: np.ndarray
+        self, texts: Sequence[bytes], embedded: Embedded
     ) -> tuple[Arrays, Arrays]:
         """See `Endpoint.example`."""
         # Each input begins with another text: the cosine of a text with itself is 1.
         shifts = range(len(self.inputs))
         rotated = [np.array([*texts[i:], *texts[:i]], object) for i in shifts]
-        answer = self.reference(*(np.roll(embedded, -i, axis=0) for i in shifts))
+        rows = (np.roll(embedded.embedding, -i, axis=0) for i in shifts)
+        answer = self.reference(*rows)
         return dict(zip(self.inputs, rotated, strict=True)), {self.output: answer}
+
+
+@dataclass(frozen=True)
+class TokenSignature:
+    """A way to ask for embeddings and how much was read of each text; an `Endpoint`.
+
+    Its outputs are those of `Embedded`. `serving_default` has one output alone, because
+    TF Serving's REST answers have another form with several.
+
+    Attributes:
+        name: string.
+        prompt: What stands before each text; `None` for the model's own.
+
+    Example:
+
+    ```python
+    signature = TokenSignature("serving_tokens")
+    archive.add_endpoint(signature.name, *signature.function(embedder(model)))
+    ```
+    """
+
+    name: str
+    prompt: str | None = None
+
+    def function(
+        self, embed: Embed
+    ) -> tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]:
+        """See `Endpoint.function`."""
+
+        def answer(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            return embed(text, self.prompt)._asdict()
+
+        return answer, [tf.TensorSpec([None], tf.string, "text")]
+
+    def example(
+        self, texts: Sequence[bytes], embedded: Embedded
+    ) -> tuple[Arrays, Arrays]:
+        """See `Endpoint.example`."""
+        return {"text": np.array(texts, object)}, embedded._asdict()
 
 
 def signatures(
@@ -132,8 +189,8 @@ def signatures(
     truncate_dims: Sequence[int] = (),
     quantize: Sequence[str] = (),
     prompts: Mapping[str, str] | None = None,
-) -> list[Signature]:
-    """The signatures of an export: the three that each has, and the optional ones.
+) -> list[Endpoint]:
+    """The signatures of an export: the four that each has, and the optional ones.
 
     Args:
         dim: int. Dimensions of the model's embeddings.
@@ -141,10 +198,11 @@ def signatures(
         quantize: Some of `QUANTIZATIONS`. Adds `serving_int8`, `serving_binary`.
         prompts: Optional dictionary of named prompts. If one is called `query` or
             `document`, adds `serving_query` and `serving_document`: texts behind that
-            prompt, or behind the model's own where it has none of that name.
+            prompt, or behind the model's own where it has none of that name; and
+            `serving_query_tokens` and `serving_document_tokens` in the same way.
 
     Returns:
-        list of `Signature`.
+        list of `Endpoint`.
 
     Raises:
         UserError: If one of `truncate_dims` is not below `dim`, or one of `quantize`
@@ -154,7 +212,7 @@ def signatures(
 
     ```python
     [each.name for each in signatures(768, [256])]
-    # ["serving_default", "similarity", "ready", "serving_256"]
+    # ["serving_default", "similarity", "ready", "serving_tokens", "serving_256"]
     ```
     """
     for dims in truncate_dims:
@@ -194,6 +252,7 @@ def signatures(
             lambda embeddings: tf.norm(embeddings, axis=1),
             lambda embeddings: np.linalg.norm(embeddings, axis=1),
         ),
+        TokenSignature("serving_tokens"),
         *map(_truncated, dict.fromkeys(truncate_dims)),
         *(optional[kind] for kind in dict.fromkeys(quantize)),
         *_prompted(prompts or {}),
@@ -211,12 +270,12 @@ def embedder(model: SimCSE) -> Embed:
 
     Returns:
         Function of a string tensor `(n,)`, and optionally of the prompt before each
-        text, that returns float32 `(n, dim)`. It is traced once for all prompts.
+        text, that returns `Embedded`. It is traced once for all prompts.
 
     Example:
 
     ```python
-    embedder(model)(tf.constant(["A man plays."]))  # float32, (1, 768)
+    embedder(model)(tf.constant(["A man plays."])).embedding  # float32, (1, 768)
     ```
     """
     constants = constant_weights(model)
@@ -228,15 +287,22 @@ def embedder(model: SimCSE) -> Embed:
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
         return served.embed(model.pad(tokens), served.weights() | constants)
 
-    def embed_texts(text: tf.Tensor) -> tf.Tensor:
+    def embed_texts(text: tf.Tensor) -> Embedded:
         distinct, places = tf.unique(text)
-        tokens = model.tokens(distinct, prompt="")
-        return tf.gather(embed_in_buckets(embed, tokens, model.embedding_dim), places)
+        # One more tells whether a text is cut, and costs next to nothing.
+        longer = model.tokens(distinct, model.max_length + 1, prompt="")
+        tokens = cut(longer, model.max_length, model.tokenizer.sep_token_id)
+        embedded = Embedded(
+            embed_in_buckets(embed, tokens, model.embedding_dim),
+            tf.cast(tokens.row_lengths(), tf.int32),
+            longer.row_lengths() > model.max_length,
+        )
+        return Embedded(*(tf.gather(each, places) for each in embedded))
 
     text_type = tf.TensorSpec([None], tf.string)
     traced = tf.function(embed_texts, input_signature=[text_type], autograph=False)
 
-    def embed_behind(text: tf.Tensor, prompt: str | None = None) -> tf.Tensor:
+    def embed_behind(text: tf.Tensor, prompt: str | None = None) -> Embedded:
         prompt = model.prompt if prompt is None else prompt
         return traced(tf.strings.join([prompt, text]) if prompt else text)
 
@@ -252,13 +318,14 @@ def _of_text(
     return Signature(name, ("text",), output, in_graph, reference)
 
 
-def _prompted(prompts: Mapping[str, str]) -> list[Signature]:
+def _prompted(prompts: Mapping[str, str]) -> list[Endpoint]:
     if not prompts.keys() & set(ROLES):
         return []
     plain = _of_text("", "embedding", tf.identity, np.asarray)
+    behind = {f"serving_{role}": prompts.get(role) for role in ROLES}
     return [
-        replace(plain, name=f"serving_{role}", prompt=prompts.get(role))
-        for role in ROLES
+        *(replace(plain, name=name, prompt=prompt) for name, prompt in behind.items()),
+        *(TokenSignature(f"{name}_tokens", prompt) for name, prompt in behind.items()),
     ]
 
 

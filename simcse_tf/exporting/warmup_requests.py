@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from simcse_tf.core.vectors import check_finite
-from simcse_tf.exporting.signatures import Endpoint
+from simcse_tf.exporting.signatures import Embedded, Endpoint
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
@@ -36,8 +36,8 @@ _MIXED = tuple(PROBES[0] * (1 + number % 4) + b" %d" % number for number in rang
 BATCHES = (PROBES[:1], PROBES, _MIXED[:8], _MIXED)
 
 
-def answers(model: SimCSE, prompt: str | None = None) -> list[np.ndarray]:
-    """A model's embeddings of every batch of requests.
+def answers(model: SimCSE, prompt: str | None = None) -> list[Embedded]:
+    """What a model makes of every batch of requests.
 
     Args:
         model: The `simcse_tf.SimCSE` that is exported.
@@ -45,31 +45,31 @@ def answers(model: SimCSE, prompt: str | None = None) -> list[np.ndarray]:
             model's own prompt.
 
     Raises:
-        UserError: If one is not finite.
+        UserError: If an embedding is not finite.
 
     Example:
 
     ```python
-    answers(model)[0]  # float32, (1, 768)
+    answers(model)[0].embedding  # float32, (1, 768)
     ```
     """
     with model.behind(prompt):
-        embeddings = [model.predict(list(texts), verbose=0) for texts in BATCHES]
-    for each in embeddings:
-        check_finite(each, "the model's embeddings of the warmup requests")
-    return embeddings
+        answered = [_embedded(model, texts) for texts in BATCHES]
+    for each in answered:
+        check_finite(each.embedding, "the model's embeddings of the warmup requests")
+    return answered
 
 
 def write_warmup(
     directory: Path,
-    embeddings: Mapping[str | None, Sequence[np.ndarray]],
+    answered: Mapping[str | None, Sequence[Embedded]],
     endpoints: Sequence[Endpoint],
 ) -> None:
     """Records a request of every batch to every signature, with the model's answers.
 
     Args:
         directory: The export.
-        embeddings: As `answers` returned them, by the prompt of a signature.
+        answered: As `answers` returned it, by the prompt of a signature.
         endpoints: All signatures of the export.
 
     Example:
@@ -82,8 +82,8 @@ def write_warmup(
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for endpoint in endpoints:
-            answered = embeddings[endpoint.prompt]
-            for texts, embedded in zip(BATCHES, answered, strict=True):
+            of_prompt = answered[endpoint.prompt]
+            for texts, embedded in zip(BATCHES, of_prompt, strict=True):
                 writer.write(_record(endpoint, texts, embedded).SerializeToString())
 
 
@@ -117,8 +117,18 @@ def read_warmup(
         yield log.request.model_spec.signature_name, inputs, outputs
 
 
+def _embedded(model: SimCSE, texts: Sequence[bytes]) -> Embedded:
+    _, tokens = model.token_ids(texts, model.max_length)
+    _, with_one_more = model.token_ids(texts, model.max_length + 1)
+    return Embedded(
+        model.predict(list(texts), verbose=0),
+        tokens.astype(np.int32),
+        with_one_more > tokens,
+    )
+
+
 def _record(
-    endpoint: Endpoint, texts: Sequence[bytes], embedded: np.ndarray
+    endpoint: Endpoint, texts: Sequence[bytes], embedded: Embedded
 ) -> prediction_log_pb2.PredictionLog:
     inputs, outputs = endpoint.example(texts, embedded)
     request = predict_pb2.PredictRequest()

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.tokenizers.ragged import rows_of
+from simcse_tf.tokenizers.ragged import first_of, rows_of
 
 
 def batch_of(text: Any) -> tf.Tensor:
@@ -83,3 +83,28 @@ def enclose(ids: tf.RaggedTensor, first: int, last: int) -> tf.RaggedTensor:
         [outer * first, outer * last, ids.values],
     )
     return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
+
+
+def cut(ids: tf.RaggedTensor, max_length: int, last: int) -> tf.RaggedTensor:
+    """Cuts rows that were tokenized with a greater length.
+
+    Args:
+        ids: int32 ragged tensor of shape `[n, None]`, as a tokenizer returned it.
+        max_length: int, at least 2. The most ids in a row.
+        last: int. The id that ends a row.
+
+    Returns:
+        int32 ragged tensor of shape `[n, None]`: what the tokenizer returns for
+        `max_length`.
+
+    Example:
+
+    ```python
+    cut(tf.ragged.constant([[2, 7, 8, 9, 3], [2, 3]]), 4, 3)  # [[2, 7, 8, 3], [2, 3]]
+    ```
+    """
+    first = first_of(ids, max_length)
+    starts = tf.gather(first.row_splits, rows_of(first))
+    place = tf.range(tf.size(first.values, tf.int64)) - starts
+    # A full row ends with it, whether there was more or not.
+    return first.with_values(tf.where(place == max_length - 1, last, first.values))

@@ -539,11 +539,14 @@ def test_an_export_with_weights_that_are_not_finite_is_not_sound(
 
 
 def test_recorded_answers_that_are_not_finite_are_not_sound(copied, model):
-    embeddings = [np.full_like(each, np.nan) for each in warmup.answers(model)]
+    answered = [
+        each._replace(embedding=np.full_like(each.embedding, np.nan))
+        for each in warmup.answers(model)
+    ]
     shutil.rmtree(copied / "assets.extra")
     from simcse_tf.exporting.signatures import signatures
 
-    warmup.write_warmup(copied, {None: embeddings}, signatures(16))
+    warmup.write_warmup(copied, {None: answered}, signatures(16))
     accept_files(copied)
     with pytest.raises(UserError, match="as recorded, row 1: .* received nan"):
         check(copied)

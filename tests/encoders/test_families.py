@@ -44,7 +44,7 @@ def test_a_family_trains_saves_encodes_and_exports(name, tmp_path):
 
     expected = model.predict(SENTENCES, verbose=0)
     np.testing.assert_allclose(encode(model, SENTENCES), expected, atol=2e-6)
-    served = signatures.embedder(model)(tf.constant(SENTENCES))
+    served = signatures.embedder(model)(tf.constant(SENTENCES)).embedding
     np.testing.assert_allclose(served, expected, atol=2e-6)
     static = SimCSE(
         model.backbone, model.tokenizer, static_shapes=True, **model.settings()

@@ -114,6 +114,20 @@ def test_optional_signatures_are_what_numpy_makes_of_the_embeddings(
         np.testing.assert_allclose(received, wanted, atol=atol)
 
 
+@pytest.mark.parametrize(
+    "texts", [[], [*SENTENCES, *ODD], [ODD[2], SENTENCES[0], *[ODD[2]] * 6]]
+)
+def test_tokens_are_counted_beside_the_embeddings(model, functions, texts):
+    text = tf.constant(texts, tf.string)
+    received = functions["serving_tokens"](text=text)
+    embedding = functions["serving_default"](text=text)["embedding"]
+    np.testing.assert_array_equal(received["embedding"], embedding)
+    counts = [len(row) for row in model.tokens(text, 10**6).to_list()]
+    assert received["tokens"].numpy().tolist() == [min(n, 32) for n in counts]
+    assert received["truncated"].numpy().tolist() == [n > 32 for n in counts]
+    assert received["tokens"].dtype == tf.int32
+
+
 def test_a_session_runs_the_graph_as_tf_serving_does(model, exported):
     """TF Serving restores variables by the graph's own ops, unlike TensorFlow 2."""
     expected = model.predict(SENTENCES, verbose=0)
@@ -144,7 +158,7 @@ def test_a_version_holds_warmup_requests_of_several_sizes_for_every_signature(ex
         rows |= {len(tf.make_ndarray(it)) for it in log.response.outputs.values()}
         assert len(rows) == 1
         sizes.setdefault(log.request.model_spec.signature_name, []).extend(rows)
-    names = {"serving_default", "similarity", "ready", "serving_5"}
+    names = {"serving_default", "similarity", "ready", "serving_tokens", "serving_5"}
     assert sizes.keys() == names | {"serving_int8", "serving_binary"}
     assert all(found == [len(texts) for texts in BATCHES] for found in sizes.values())
 
@@ -230,7 +244,8 @@ def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, cap
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"version {out}/1\n"
     assert (
-        "export: tracing serving_default, similarity, ready, serving_4, " in done.stderr
+        "export: tracing serving_default, similarity, ready, serving_tokens, serving_4, "
+        in done.stderr
     )
     serve = tf.saved_model.load(f"{out}/1").signatures["serving_default"]
     long, short = serve(text=tf.constant(["a b c d e f", "a b c"]))["embedding"]
@@ -239,7 +254,8 @@ def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, cap
     main(["--check", out])
     printed = capsys.readouterr().out
     assert printed.startswith(f"{out}/1: sound\n")
-    assert "ready, serving_4, serving_8, serving_default, similarity" in printed
+    names = "ready, serving_4, serving_8, serving_default, serving_tokens, similarity"
+    assert names in printed
 
     assert "max_length must be between 2 and 64" in mistake(*arguments, "65")
     assert os.listdir(out) == ["1"]
@@ -318,6 +334,18 @@ def test_an_export_that_answers_as_another_model_is_not_sound(copied, tiny_prese
     )
     _accept_files(copied)
     with pytest.raises(UserError, match="embedding of serving_default differs"):
+        check(copied)
+
+
+def test_an_export_that_counts_otherwise_is_not_sound(copied, model):
+    answered = [
+        each._replace(truncated=np.roll(each.truncated, 1)) for each in answers(model)
+    ]
+    shutil.rmtree(copied / "assets.extra")
+    wanted = signatures(16, [5], ["int8", "binary"])
+    write_warmup(copied, {None: answered}, wanted)
+    _accept_files(copied)
+    with pytest.raises(UserError, match="truncated of serving_tokens differs"):
         check(copied)
 
 

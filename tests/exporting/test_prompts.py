@@ -27,11 +27,15 @@ PROMPTS = {"query": "a man: ", "document": "a "}
 
 def test_only_a_search_has_signatures_of_its_own():
     names = [each.name for each in signatures(8, prompts={"topic": "about: "})]
-    assert names == ["serving_default", "similarity", "ready"]
-    [*_, query, document] = signatures(8, prompts={"query": "q: "})
-    assert (query.name, query.prompt) == ("serving_query", "q: ")
+    assert names == ["serving_default", "similarity", "ready", "serving_tokens"]
+    found = signatures(8, prompts={"query": "q: "})[len(names) :]
     # Documents have no prompt of their own here.
-    assert (document.name, document.prompt) == ("serving_document", None)
+    assert {each.name: each.prompt for each in found} == {
+        "serving_query": "q: ",
+        "serving_document": None,
+        "serving_query_tokens": "q: ",
+        "serving_document_tokens": None,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def exported(model, index, tmp_path_factory):
 
 @pytest.mark.slow
 def test_an_export_has_a_signature_for_each_side(model, exported, tiny_preset):
-    assert check(exported).records == 24  # 4 batches to 6 signatures
+    assert check(exported).records == 36  # 4 batches to 9 signatures
     served = tf.saved_model.load(str(exported)).signatures
     texts = tf.constant(SENTENCES)
     for name, prompt in {
@@ -67,6 +71,10 @@ def test_an_export_has_a_signature_for_each_side(model, exported, tiny_preset):
         expected = plain.predict([prompt + text for text in SENTENCES], verbose=0)
         received = served[name](text=texts)["embedding"]
         np.testing.assert_allclose(received, expected, atol=1e-6)
+        with_counts = served[f"{name.removesuffix('_default')}_tokens"](text=texts)
+        np.testing.assert_array_equal(with_counts["embedding"], received)
+        counts = [len(row) for row in plain.tokenize([prompt + s for s in SENTENCES])]
+        assert with_counts["tokens"].numpy().tolist() == counts
     assert model.prompt == "the "
 
 

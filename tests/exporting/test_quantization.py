@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_the_graph_computes_what_numpy_does(dim):
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     truncate_dims = [1] if dim > 1 else []
     for signature in signatures.signatures(dim, truncate_dims, ["int8", "binary"]):
-        if signature.inputs == ("text",):
+        if getattr(signature, "inputs", None) == ("text",):
             received = signature.in_graph(tf.constant(rows)).numpy()
             wanted = signature.reference(rows)
             assert received.dtype == wanted.dtype
@@ -79,9 +80,10 @@ def test_equal_texts_are_computed_once(monkeypatch):
         embedding_dim = 1
         prompt = ""
         compute_dtype = "float32"
+        tokenizer = SimpleNamespace(sep_token_id=1)
         backbone = pooling = head = head_in_inference = None
 
-        def tokens(self, text, prompt):
+        def tokens(self, text, max_length, prompt):
             ones = tf.ones_like(tf.strings.length(text))
             return tf.RaggedTensor.from_row_lengths(ones, tf.cast(ones, tf.int64))
 
@@ -97,7 +99,7 @@ def test_equal_texts_are_computed_once(monkeypatch):
 
     monkeypatch.setattr(signatures, "Embedder", lambda *parts: Counter())
     embed = signatures.embedder(Counter())
-    received = embed(tf.constant(["a", "b", "a", "a", "c", "b"]))
+    received = embed(tf.constant(["a", "b", "a", "a", "c", "b"])).embedding
     assert received.numpy().tolist() == [[3.0]] * 6
 
 

@@ -37,7 +37,7 @@ def all_ways(model):
         ),
         "call": model(model.preprocess(tf.constant(SENTENCES))).numpy(),
         "encode": encode(model, SENTENCES),
-        "export": signatures.embedder(model)(tf.constant(SENTENCES)).numpy(),
+        "export": signatures.embedder(model)(tf.constant(SENTENCES)).embedding.numpy(),
     }
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.texts import BROKEN
 from tokenizers import normalizers, pre_tokenizers
 
-from simcse_tf.tokenizers import windows
+from simcse_tf.tokenizers import batch, windows
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.byte_level_bpe import RobertaTokenizer
 from simcse_tf.tokenizers.byte_pair_model import byte_characters
@@ -154,8 +154,13 @@ def test_windows_do_not_change_the_ids(pair_of, kind):
         max_length=st.sampled_from([2, 3, 5, 20, 60, NO_LIMIT]),
     )
     def check(texts, max_length):
-        batch = tf.constant(texts)
-        assert cut(batch, max_length).to_list() == uncut(batch, max_length).to_list()
+        strings = tf.constant(texts)
+        expected = uncut(strings, max_length).to_list()
+        assert cut(strings, max_length).to_list() == expected
+        # One more is read to learn whether there is more.
+        longer = cut(strings, max_length + 1)
+        rows = batch.cut(longer, max_length, cut.sep_token_id)
+        assert rows.to_list() == expected
 
     check()
 
