@@ -6,11 +6,13 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from simcse_tf.client import Client, Retry, Tls
+from simcse_tf.client import Client, Retry, TextTooLong, Tls
+from simcse_tf.client.counting import ROLES
 from simcse_tf.client.protocol import EMBEDDINGS
 from simcse_tf.core import cli
 from simcse_tf.core.argument_types import target
@@ -47,6 +49,8 @@ def _mistake(args: argparse.Namespace) -> str | None:
             return "encode: expected TEXT... or --input FILE.txt, one of them"
         if bool(args.input) != bool(args.output):
             return "encode: expected --input and --output together"
+        if not args.truncate and args.format not in ROLES:
+            return f"encode: --no-truncate expects --format {', '.join(ROLES)}"
     return None
 
 
@@ -55,7 +59,9 @@ def _encode(args: argparse.Namespace) -> None:
         _encode_file(args)
         return
     with _client(args) as client:
-        embeddings = client.encode(_as_bytes(args.texts), args.format)
+        texts = _as_bytes(args.texts)
+        with _placed("TEXT {}"):
+            embeddings = client.encode(texts, args.format, truncate=args.truncate)
     for text, embedding in zip(args.texts, embeddings, strict=True):
         print(json.dumps({"text": text, "embedding": embedding.tolist()}))
 
@@ -76,19 +82,35 @@ def _encode_file(args: argparse.Namespace) -> None:
     ):
         check_room(path.parent, max(math.prod(shape) * none.itemsize, 1))
         file.write(npy_header(shape, none.dtype))
-        for rows in _answers(client, lines, args.format, none):
-            file.write(rows.data)
+        with _placed(f"{args.input}: line {{}}"):
+            for rows in _answers(client, lines, args, none):
+                file.write(rows.data)
     print(f"{args.output}: {len(lines)} texts, {none.dtype} of shape {shape}")
 
 
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Names a text that is too long as a user of the command line knows it."""
+    try:
+        yield
+    except TextTooLong as error:
+        raise UserError(
+            f"{where.format(error.place + 1)}: expected at most {error.limit} tokens, "
+            f"which the model reads, received more: shorten it, or leave out "
+            f"--no-truncate"
+        ) from None
+
+
 def _answers(
-    client: Client, lines: SteadyLines, output: str, none: np.ndarray
+    client: Client, lines: SteadyLines, args: argparse.Namespace, none: np.ndarray
 ) -> Iterator[np.ndarray]:
     """The rows of a file's lines, of the kind that `none` is."""
     from tqdm import tqdm
 
     with tqdm(total=len(lines), unit="sentence", desc="encoding") as bar:
-        for rows in client.encode_stream(lines.read(), output):
+        for rows in client.encode_stream(
+            lines.read(), args.format, truncate=args.truncate
+        ):
             if rows.dtype != none.dtype or rows.shape[1:] != none.shape[1:]:
                 raise UserError(
                     f"expected {none.dtype} in {none.shape[1]} columns, received "
@@ -109,12 +131,20 @@ def _lines(path: Path) -> SteadyLines:
 def _similarity(args: argparse.Namespace) -> None:
     texts = _as_bytes(args.texts)
     with _client(args) as client:
-        scores = client.similarity(texts[:1] * len(texts[1:]), texts[1:])
+        scores = client.similarity(texts[0], texts[1:])
     # Arguments that are not valid UTF-8 are printed as they came.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     for other, score in zip(args.texts[1:], scores, strict=True):
         print(f"{score:.6f}\t{args.texts[0]}\t{other}")
+
+
+def _tokens(args: argparse.Namespace) -> None:
+    with _client(args) as client:
+        counted = client.encode_counted(_as_bytes(args.texts), args.format)
+    numbers = zip(counted.tokens.tolist(), counted.truncated.tolist(), strict=True)
+    for text, (tokens, truncated) in zip(args.texts, numbers, strict=True):
+        print(json.dumps({"text": text, "tokens": tokens, "truncated": truncated}))
 
 
 def _search(args: argparse.Namespace) -> None:
@@ -215,7 +245,19 @@ def _add_commands(commands: "argparse._SubParsersAction[cli.Parser]") -> None:
         "--output", metavar="OUT.npy", type=Path, help="one row for a line of --input"
     )
     encode.add_argument("--format", choices=EMBEDDINGS, default="float32")
+    encode.add_argument(
+        "--no-truncate",
+        dest="truncate",
+        action="store_false",
+        help="refuse a text with more tokens than the model reads (default: cut it)",
+    )
     encode.set_defaults(run=_encode)
+    tokens = commands.add_parser(
+        "tokens", help="how many tokens the model reads of each TEXT, as JSON"
+    )
+    tokens.add_argument("texts", metavar="TEXT", nargs="+")
+    tokens.add_argument("--format", choices=ROLES, default="float32")
+    tokens.set_defaults(run=_tokens)
     similarity = commands.add_parser(
         "similarity", help="compare the first TEXT with each other one"
     )

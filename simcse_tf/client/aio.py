@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
-import grpc
 import numpy as np
 
-from simcse_tf.client import protocol, responses
+from simcse_tf.client import counting, protocol, responses
 from simcse_tf.client.connection import Connection, Tls
-from simcse_tf.client.hits import Hit
+from simcse_tf.client.counting import Counted
+from simcse_tf.client.hits import Hit, Hits
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import Answer, SameVersion, Text
-from simcse_tf.client.retry import Retry, ServerError
+from simcse_tf.client.retry import Retry
+from simcse_tf.client.settings import check_settings
 from simcse_tf.client.stub import ModelStub
-from simcse_tf.core.errors import UserError
 
-# What a server answers, or does not, while the model is being loaded.
-NOT_READY = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-)
-POLL_SECONDS = 0.2
-
-ONCE = Retry(attempts=1)
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -75,7 +67,7 @@ class AsyncClient:
         token: str | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ):
-        _check_settings(timeout, batch_size, concurrency, version, label)
+        check_settings(timeout, batch_size, concurrency, version, label)
         asyncio.get_running_loop()
         self.target = target
         self.concurrency = concurrency
@@ -97,6 +89,8 @@ class AsyncClient:
         texts: Iterable[Text],
         output: str = "float32",
         deadline: float | None = None,
+        *,
+        truncate: bool = True,
     ) -> np.ndarray:
         """Embeds texts.
 
@@ -107,6 +101,8 @@ class AsyncClient:
                 first need an export with their signatures.
             deadline: Seconds that the whole call may take. A request that would be
                 tried again later than that fails at once.
+            truncate: Whether a text is cut that has more tokens than the model reads.
+                If not, it is refused.
 
         Returns:
             Array of shape `(n, dim)` in the order of `texts`: float32, rows of unit
@@ -116,14 +112,18 @@ class AsyncClient:
         Raises:
             ServerError: The server cannot be reached or answers with an error.
             VersionChanged: The server's newest version became another.
-            UserError: No such output.
+            TextTooLong: A text has more tokens than the model reads, with
+                `truncate=False`.
+            UserError: No such output; or with `truncate=False` one whose tokens are
+                not counted, or an export without `serving_tokens`.
 
         Example:
         ```python
         embeddings = await client.encode(["A man plays.", "It rains."])
         ```
         """
-        rows = [row async for row in self.encode_stream(texts, output, deadline)]
+        stream = self.encode_stream(texts, output, deadline, truncate=truncate)
+        rows = [row async for row in stream]
         return (
             np.concatenate(rows) if rows else await self.no_embeddings(output, deadline)
         )
@@ -133,6 +133,8 @@ class AsyncClient:
         texts: Iterable[Text],
         output: str = "float32",
         deadline: float | None = None,
+        *,
+        truncate: bool = True,
     ) -> AsyncIterator[np.ndarray]:
         """Embeds texts as they come, in bounded memory.
 
@@ -140,6 +142,7 @@ class AsyncClient:
             texts: As for `encode`; an iterator is read as requests are sent.
             output: As for `encode`.
             deadline: As for `encode`.
+            truncate: As for `encode`.
 
         Returns:
             Iterator over arrays with the rows of up to `batch_size` texts, in the
@@ -151,42 +154,79 @@ class AsyncClient:
             index.add(embeddings)
         ```
         """
-        requests = self.stub.embedding_requests(texts, output, deadline)
-        return _arrays(requests, self.concurrency)
+        requests = self.stub.embedding_requests(texts, output, deadline, truncate)
+        return _checked(requests, self.concurrency, SameVersion().check)
 
-    async def similarity(
+    async def encode_counted(
         self,
-        texts_a: Sequence[Text],
-        texts_b: Sequence[Text],
+        texts: Iterable[Text],
+        output: str = "float32",
         deadline: float | None = None,
-    ) -> np.ndarray:
-        """Compares texts pair by pair.
+    ) -> Counted:
+        """Embeds texts, and tells how many tokens the model read of each.
 
         Args:
-            texts_a: As for `encode`.
-            texts_b: As many texts as in `texts_a`.
+            texts: As for `encode`.
+            output: "float32", "query" or "document".
             deadline: As for `encode`.
 
         Returns:
-            float32 array of shape `(n,)`: cosine similarities, from -1 to 1.
+            `Counted`: what `encode` returns, and for each text the number of tokens,
+            and whether it was cut.
 
         Raises:
-            UserError: The two lists differ in length.
-            ServerError: As for `encode`.
-            VersionChanged: As for `encode`.
+            ServerError, VersionChanged: As for `encode`.
+            UserError: No such output, or an export without `serving_tokens`.
 
         Example:
         ```python
-        [score] = await client.similarity(["A man plays."], ["A man is playing."])
+        counted = await client.encode_counted(["A man plays.", "It rains."])
+        counted.tokens  # array([6, 5], dtype=int32)
         ```
         """
-        if len(texts_a) != len(texts_b):
-            raise UserError(
-                f"expected as many texts on both sides, received {len(texts_a)} "
-                f"and {len(texts_b)}"
-            )
-        requests = self.stub.similarity_requests(texts_a, texts_b, deadline)
-        scores = [scores async for scores in _arrays(requests, self.concurrency)]
+        same = SameVersion()
+
+        def check(part: Counted) -> Counted:
+            same.check(Answer(part.embeddings, part.version))
+            return part
+
+        requests = self.stub.counted_requests(texts, output, deadline)
+        parts = [part async for part in _checked(requests, self.concurrency, check)]
+        if parts:
+            return counting.joined(parts)
+        return counting.nothing(await self.metadata(deadline), output)
+
+    async def similarity(
+        self,
+        texts_a: Text | Sequence[Text],
+        texts_b: Text | Sequence[Text],
+        deadline: float | None = None,
+    ) -> np.ndarray:
+        """Compares texts pair by pair, or one text with many.
+
+        Args:
+            texts_a: As for `encode`; or one text, which is compared with each of
+                `texts_b`. The server embeds it once a request.
+            texts_b: As many texts as in `texts_a`, or one text.
+            deadline: As for `encode`.
+
+        Returns:
+            float32 array of shape `(n,)`: cosine similarities, from -1 to 1. Two texts
+            give one.
+
+        Raises:
+            UserError: Two lists differ in length.
+            ServerError, VersionChanged: As for `encode`.
+
+        Example:
+        ```python
+        scores = await client.similarity("A man plays.", ["It rains.", "He plays."])
+        ```
+        """
+        a, b = protocol.paired(texts_a, texts_b)
+        requests = self.stub.similarity_requests(a, b, deadline)
+        checked = _checked(requests, self.concurrency, SameVersion().check)
+        scores = [scores async for scores in checked]
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
 
     async def search(
@@ -216,15 +256,14 @@ class AsyncClient:
         ```
         """
         same = SameVersion()
-        found: list[list[Hit]] = []
+
+        def check(found: Hits) -> list[list[Hit]]:
+            same.check_version(found.version)
+            return found.of_texts
+
         requests = self.stub.search_requests(texts, k, deadline)
-        calls = ordered_requests(requests, asyncio.ensure_future, self.concurrency)
-        with contextlib.closing(calls):
-            for call in calls:
-                hits = await call
-                same.check_version(hits.version)
-                found += hits.of_texts
-        return found
+        batches = _checked(requests, self.concurrency, check)
+        return [hits async for batch in batches for hits in batch]
 
     async def status(self, deadline: float | None = None) -> dict[int, str]:
         """Returns the state of every version that the server knows.
@@ -305,43 +344,16 @@ class AsyncClient:
         await client.wait_until_ready(timeout=120)
         ```
         """
-        end = time.monotonic() + timeout
-        output = protocol.embedding_output("float32")
-        while True:
-            # The last try may start at the end; it still needs some time.
-            until = max(end, time.monotonic() + POLL_SECONDS)
-            try:
-                await self.stub.predict(output, {"text": [b""]}, until, ONCE)
-                return
-            except ServerError as error:
-                if error.code not in NOT_READY or time.monotonic() >= end:
-                    raise
-            await asyncio.sleep(POLL_SECONDS)
+        await self.stub.wait_until_ready(timeout)
 
 
-async def _arrays(
-    requests: Iterable[Coroutine[Any, Any, Answer]], concurrency: int
-) -> AsyncIterator[np.ndarray]:
-    same = SameVersion()
+async def _checked(
+    requests: Iterable[Coroutine[Any, Any, A]],
+    concurrency: int,
+    check: Callable[[A], T],
+) -> AsyncIterator[T]:
+    """What a check makes of each answer, in the order of the requests."""
     calls = ordered_requests(requests, asyncio.ensure_future, concurrency)
     with contextlib.closing(calls):
         for call in calls:
-            yield same.check(await call)
-
-
-def _check_settings(
-    timeout: float,
-    batch_size: int,
-    concurrency: int,
-    version: int | None,
-    label: str | None,
-) -> None:
-    for name, number in (("batch_size", batch_size), ("concurrency", concurrency)):
-        if number < 1:
-            raise UserError(f"{name}: expected 1 or more, received {number}")
-    if not timeout > 0:
-        raise UserError(f"timeout: expected more than 0, received {timeout}")
-    if version is not None and label is not None:
-        raise UserError(
-            f"expected a version or a label, received {version} and {label!r}"
-        )
+            yield check(await call)

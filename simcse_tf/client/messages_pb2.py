@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsimcse_tf/client/messages.proto\x12\x10simcse_tf.client\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/wrappers.proto\"v\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int64Value\x12\x16\n\x0esignature_name\x18\x03 \x01(\t\x12\x15\n\rversion_label\x18\x04 \x01(\t\"\x19\n\tDimension\x12\x0c\n\x04size\x18\x01 \x01(\x03\"7\n\x0bTensorShape\x12(\n\x03\x64im\x18\x02 \x03(\x0b\x32\x1b.simcse_tf.client.Dimension\"\x9c\x01\n\x06Tensor\x12\r\n\x05\x64type\x18\x01 \x01(\x05\x12\x33\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32\x1d.simcse_tf.client.TensorShape\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x01(\x0c\x12\x0f\n\x07int_val\x18\x07 \x03(\x05\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\"C\n\x0bNamedTensor\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.simcse_tf.client.Tensor\"\x87\x01\n\x0ePredictRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\x12-\n\x06inputs\x18\x02 \x03(\x0b\x32\x1d.simcse_tf.client.NamedTensor\x12\x15\n\routput_filter\x18\x03 \x03(\t\"r\n\x0fPredictResponse\x12.\n\x07outputs\x18\x01 \x03(\x0b\x32\x1d.simcse_tf.client.NamedTensor\x12/\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\"4\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05state\x18\x02 \x01(\x05\"H\n\x15GetModelStatusRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\"\\\n\x16GetModelStatusResponse\x12\x42\n\x14model_version_status\x18\x01 \x03(\x0b\x32$.simcse_tf.client.ModelVersionStatus\"P\n\nTensorInfo\x12\r\n\x05\x64type\x18\x02 \x01(\x05\x12\x33\n\x0ctensor_shape\x18\x03 \x01(\x0b\x32\x1d.simcse_tf.client.TensorShape\"K\n\x0fNamedTensorInfo\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.simcse_tf.client.TensorInfo\"r\n\tSignature\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32!.simcse_tf.client.NamedTensorInfo\x12\x32\n\x07outputs\x18\x02 \x03(\x0b\x32!.simcse_tf.client.NamedTensorInfo\"I\n\x0eNamedSignature\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.simcse_tf.client.Signature\"E\n\nSignatures\x12\x37\n\rsignature_def\x18\x01 \x03(\x0b\x32 .simcse_tf.client.NamedSignature\"<\n\x08NamedAny\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"b\n\x17GetModelMetadataRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\x12\x16\n\x0emetadata_field\x18\x02 \x03(\t\"H\n\x18GetModelMetadataResponse\x12,\n\x08metadata\x18\x02 \x03(\x0b\x32\x1a.simcse_tf.client.NamedAnyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsimcse_tf/client/messages.proto\x12\x10simcse_tf.client\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/wrappers.proto\"v\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x07version\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int64Value\x12\x16\n\x0esignature_name\x18\x03 \x01(\t\x12\x15\n\rversion_label\x18\x04 \x01(\t\"\x19\n\tDimension\x12\x0c\n\x04size\x18\x01 \x01(\x03\"7\n\x0bTensorShape\x12(\n\x03\x64im\x18\x02 \x03(\x0b\x32\x1b.simcse_tf.client.Dimension\"\xae\x01\n\x06Tensor\x12\r\n\x05\x64type\x18\x01 \x01(\x05\x12\x33\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32\x1d.simcse_tf.client.TensorShape\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x11\n\tfloat_val\x18\x05 \x01(\x0c\x12\x0f\n\x07int_val\x18\x07 \x03(\x05\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\x12\x10\n\x08\x62ool_val\x18\x0b \x03(\x08\"C\n\x0bNamedTensor\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.simcse_tf.client.Tensor\"\x87\x01\n\x0ePredictRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\x12-\n\x06inputs\x18\x02 \x03(\x0b\x32\x1d.simcse_tf.client.NamedTensor\x12\x15\n\routput_filter\x18\x03 \x03(\t\"r\n\x0fPredictResponse\x12.\n\x07outputs\x18\x01 \x03(\x0b\x32\x1d.simcse_tf.client.NamedTensor\x12/\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\"4\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05state\x18\x02 \x01(\x05\"H\n\x15GetModelStatusRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\"\\\n\x16GetModelStatusResponse\x12\x42\n\x14model_version_status\x18\x01 \x03(\x0b\x32$.simcse_tf.client.ModelVersionStatus\"P\n\nTensorInfo\x12\r\n\x05\x64type\x18\x02 \x01(\x05\x12\x33\n\x0ctensor_shape\x18\x03 \x01(\x0b\x32\x1d.simcse_tf.client.TensorShape\"K\n\x0fNamedTensorInfo\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x1c.simcse_tf.client.TensorInfo\"r\n\tSignature\x12\x31\n\x06inputs\x18\x01 \x03(\x0b\x32!.simcse_tf.client.NamedTensorInfo\x12\x32\n\x07outputs\x18\x02 \x03(\x0b\x32!.simcse_tf.client.NamedTensorInfo\"I\n\x0eNamedSignature\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.simcse_tf.client.Signature\"E\n\nSignatures\x12\x37\n\rsignature_def\x18\x01 \x03(\x0b\x32 .simcse_tf.client.NamedSignature\"<\n\x08NamedAny\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"b\n\x17GetModelMetadataRequest\x12/\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x1b.simcse_tf.client.ModelSpec\x12\x16\n\x0emetadata_field\x18\x02 \x03(\t\"H\n\x18GetModelMetadataResponse\x12,\n\x08metadata\x18\x02 \x03(\x0b\x32\x1a.simcse_tf.client.NamedAnyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,33 +40,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORSHAPE']._serialized_start=259
   _globals['_TENSORSHAPE']._serialized_end=314
   _globals['_TENSOR']._serialized_start=317
-  _globals['_TENSOR']._serialized_end=473
-  _globals['_NAMEDTENSOR']._serialized_start=475
-  _globals['_NAMEDTENSOR']._serialized_end=542
-  _globals['_PREDICTREQUEST']._serialized_start=545
-  _globals['_PREDICTREQUEST']._serialized_end=680
-  _globals['_PREDICTRESPONSE']._serialized_start=682
-  _globals['_PREDICTRESPONSE']._serialized_end=796
-  _globals['_MODELVERSIONSTATUS']._serialized_start=798
-  _globals['_MODELVERSIONSTATUS']._serialized_end=850
-  _globals['_GETMODELSTATUSREQUEST']._serialized_start=852
-  _globals['_GETMODELSTATUSREQUEST']._serialized_end=924
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=926
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=1018
-  _globals['_TENSORINFO']._serialized_start=1020
-  _globals['_TENSORINFO']._serialized_end=1100
-  _globals['_NAMEDTENSORINFO']._serialized_start=1102
-  _globals['_NAMEDTENSORINFO']._serialized_end=1177
-  _globals['_SIGNATURE']._serialized_start=1179
-  _globals['_SIGNATURE']._serialized_end=1293
-  _globals['_NAMEDSIGNATURE']._serialized_start=1295
-  _globals['_NAMEDSIGNATURE']._serialized_end=1368
-  _globals['_SIGNATURES']._serialized_start=1370
-  _globals['_SIGNATURES']._serialized_end=1439
-  _globals['_NAMEDANY']._serialized_start=1441
-  _globals['_NAMEDANY']._serialized_end=1501
-  _globals['_GETMODELMETADATAREQUEST']._serialized_start=1503
-  _globals['_GETMODELMETADATAREQUEST']._serialized_end=1601
-  _globals['_GETMODELMETADATARESPONSE']._serialized_start=1603
-  _globals['_GETMODELMETADATARESPONSE']._serialized_end=1675
+  _globals['_TENSOR']._serialized_end=491
+  _globals['_NAMEDTENSOR']._serialized_start=493
+  _globals['_NAMEDTENSOR']._serialized_end=560
+  _globals['_PREDICTREQUEST']._serialized_start=563
+  _globals['_PREDICTREQUEST']._serialized_end=698
+  _globals['_PREDICTRESPONSE']._serialized_start=700
+  _globals['_PREDICTRESPONSE']._serialized_end=814
+  _globals['_MODELVERSIONSTATUS']._serialized_start=816
+  _globals['_MODELVERSIONSTATUS']._serialized_end=868
+  _globals['_GETMODELSTATUSREQUEST']._serialized_start=870
+  _globals['_GETMODELSTATUSREQUEST']._serialized_end=942
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=944
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=1036
+  _globals['_TENSORINFO']._serialized_start=1038
+  _globals['_TENSORINFO']._serialized_end=1118
+  _globals['_NAMEDTENSORINFO']._serialized_start=1120
+  _globals['_NAMEDTENSORINFO']._serialized_end=1195
+  _globals['_SIGNATURE']._serialized_start=1197
+  _globals['_SIGNATURE']._serialized_end=1311
+  _globals['_NAMEDSIGNATURE']._serialized_start=1313
+  _globals['_NAMEDSIGNATURE']._serialized_end=1386
+  _globals['_SIGNATURES']._serialized_start=1388
+  _globals['_SIGNATURES']._serialized_end=1457
+  _globals['_NAMEDANY']._serialized_start=1459
+  _globals['_NAMEDANY']._serialized_end=1519
+  _globals['_GETMODELMETADATAREQUEST']._serialized_start=1521
+  _globals['_GETMODELMETADATAREQUEST']._serialized_end=1619
+  _globals['_GETMODELMETADATARESPONSE']._serialized_start=1621
+  _globals['_GETMODELMETADATARESPONSE']._serialized_end=1693
 # @@protoc_insertion_point(module_scope)

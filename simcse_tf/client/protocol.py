@@ -191,6 +191,37 @@ def column_batches(
         yield [list(column) for column in zip(*rows, strict=True)]
 
 
+def paired(
+    texts_a: Text | Sequence[Text], texts_b: Text | Sequence[Text]
+) -> tuple[Sequence[Text], Sequence[Text]]:
+    """Makes two columns of what is compared.
+
+    Args:
+        texts_a: Texts, or one text to compare with each of the others.
+        texts_b: As many texts, or one.
+
+    Raises:
+        UserError: There are more on one side than on the other.
+
+    Example:
+    ```python
+    paired("a", ["b", "c"])  # (["a", "a"], ["b", "c"])
+    ```
+    """
+    if isinstance(texts_a, Text) and isinstance(texts_b, Text):
+        return [texts_a], [texts_b]
+    if isinstance(texts_a, Text):
+        texts_a = [texts_a] * len(texts_b)
+    if isinstance(texts_b, Text):
+        texts_b = [texts_b] * len(texts_a)
+    if len(texts_a) != len(texts_b):
+        raise UserError(
+            f"expected as many texts on both sides, or one text, received "
+            f"{len(texts_a)} and {len(texts_b)}"
+        )
+    return texts_a, texts_b
+
+
 def predict_request(
     spec: messages_pb2.ModelSpec,
     output: Output,

@@ -30,6 +30,8 @@ DTYPES = {
     22: "uint32",
     23: "uint64",
 }
+# Those that arrays are read of.
+READABLE = ("float32", "int8", "uint8", "int32", "bool")
 # The most numbers in a row, which decides how much is allocated.
 WIDEST = 2**20
 STATES = {
@@ -86,11 +88,11 @@ def read_prediction(
 
 
 def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
-    """Reads a tensor of float32, int8 or uint8.
+    """Reads a tensor of float32, int8, uint8, int32 or bool.
 
     Args:
-        tensor: Its values are in `tensor_content`, or in `float_val` or
-            `int_val`, where TF Serving puts them by default.
+        tensor: Its values are in `tensor_content`, or in `float_val`, `int_val` or
+            `bool_val`, where TF Serving puts them by default.
 
     Returns:
         The values; not writable.
@@ -104,16 +106,17 @@ def to_array(tensor: messages_pb2.Tensor) -> np.ndarray:
     ```
     """
     dtype = DTYPES.get(tensor.dtype, f"number {tensor.dtype}")
-    if dtype not in ("float32", "int8", "uint8"):
-        raise UserError(f"expected float32, int8 or uint8, received dtype {dtype}")
+    if dtype not in READABLE:
+        raise UserError(f"expected {', '.join(READABLE)}, received dtype {dtype}")
+    given = tensor.bool_val if dtype == "bool" else tensor.int_val
     packed = tensor.tensor_content or (tensor.float_val if dtype == "float32" else b"")
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     values = np.empty(0)
     try:
-        if packed or not tensor.int_val:
+        if packed or not given:
             values = np.frombuffer(packed, np.dtype(dtype).newbyteorder("<"))
         else:
-            values = np.array(tensor.int_val, dtype)
+            values = np.array(given, dtype)
         # NumPy would take -1 for "as many as there are".
         if any(size < 0 for size in shape):
             raise ValueError

@@ -1,15 +1,29 @@
 """The requests to one model on a server."""
 
+import asyncio
 import math
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from simcse_tf.client import hits, messages_pb2, protocol, responses
+import grpc
+
+from simcse_tf.client import counting, hits, messages_pb2, protocol, responses
 from simcse_tf.client.connection import Connection
+from simcse_tf.client.counting import Counted
 from simcse_tf.client.hits import Hits
 from simcse_tf.client.protocol import SIMILARITY, Answer, Output, Signatures, Text
-from simcse_tf.client.retry import Retry
+from simcse_tf.client.retry import Retry, ServerError
+
+# What a server answers, or does not, while the model is being loaded.
+NOT_READY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+POLL_SECONDS = 0.2
+
+ONCE = Retry(attempts=1)
 
 
 class ModelStub:
@@ -77,8 +91,37 @@ class ModelStub:
         rows = len(next(iter(inputs.values())))
         return responses.read_prediction(response, output, rows)
 
+    async def counted(
+        self,
+        texts: Sequence[bytes],
+        role: str | None,
+        end: float,
+        retry: Retry | None = None,
+    ) -> Counted:
+        """Embeds texts, and tells how much was read of each.
+
+        Args:
+            texts: No more than fit into one request.
+            role: "query", "document" or None.
+            end: As for `predict`.
+            retry: As for `predict`.
+
+        Raises:
+            UserError: The model has no signature that counts tokens.
+        """
+        request = counting.counted_request(self._spec, texts, role)
+        try:
+            response = await self._predict(request, end, retry)
+        except ServerError as error:
+            raise counting.explained(error, role) from None
+        return counting.read_counted(response, len(texts), role)
+
     def embedding_requests(
-        self, texts: Iterable[Text], output: str, deadline: float | None
+        self,
+        texts: Iterable[Text],
+        output: str,
+        deadline: float | None,
+        truncate: bool = True,
     ) -> Iterator[Coroutine[Any, Any, Answer]]:
         """Yields coroutines that each embed one batch of texts.
 
@@ -86,14 +129,45 @@ class ModelStub:
             texts: Read no further than the batch that is yielded.
             output: The kind of embeddings, such as "float32".
             deadline: See above.
+            truncate: Whether long texts are cut; they are refused otherwise.
 
         Raises:
             UserError: There is no such output.
         """
         wanted = protocol.embedding_output(output)
+        role = None if truncate else counting.role_of(output)
         end = _end(deadline)
+        first = 0
         for batch in protocol.batches(texts, self._batch_size):
-            yield self.predict(wanted, {"text": batch}, end)
+            if truncate:
+                yield self.predict(wanted, {"text": batch}, end)
+            else:
+                yield self._whole(batch, first, role, end)
+            first += len(batch)
+
+    async def _whole(
+        self, texts: Sequence[bytes], first: int, role: str | None, end: float
+    ) -> Answer:
+        counted = await self.counted(texts, role, end)
+        counting.check_whole(counted, first)
+        return Answer(counted.embeddings, counted.version)
+
+    def counted_requests(
+        self, texts: Iterable[Text], output: str, deadline: float | None
+    ) -> Iterator[Coroutine[Any, Any, Counted]]:
+        """Yields coroutines that each embed one batch of texts and count its tokens.
+
+        Args:
+            texts: Read no further than the batch that is yielded.
+            output: The kind of embeddings, such as "float32".
+            deadline: See above.
+
+        Raises:
+            UserError: No signature counts the tokens of that kind.
+        """
+        role, end = counting.role_of(output), _end(deadline)
+        for batch in protocol.batches(texts, self._batch_size):
+            yield self.counted(batch, role, end)
 
     def similarity_requests(
         self, texts_a: Sequence[Text], texts_b: Sequence[Text], deadline: float | None
@@ -135,6 +209,21 @@ class ModelStub:
         """Returns the state of each version, by number."""
         request = messages_pb2.GetModelStatusRequest(model_spec=self._spec)
         return responses.read_status(await self._get_status(request, _end(deadline)))
+
+    async def wait_until_ready(self, timeout: float) -> None:
+        """Waits until the model answers a prediction, `timeout` seconds at most."""
+        end = time.monotonic() + timeout
+        output = protocol.embedding_output("float32")
+        while True:
+            # The last try may start at the end; it still needs some time.
+            until = max(end, time.monotonic() + POLL_SECONDS)
+            try:
+                await self.predict(output, {"text": [b""]}, until, ONCE)
+                return
+            except ServerError as error:
+                if error.code not in NOT_READY or time.monotonic() >= end:
+                    raise
+            await asyncio.sleep(POLL_SECONDS)
 
     async def metadata(self, deadline: float | None) -> Signatures:
         """Returns the signatures by name."""

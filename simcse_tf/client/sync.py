@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simcse_tf.client.aio import AsyncClient
+from simcse_tf.client.counting import Counted
 from simcse_tf.client.hits import Hit
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import SameVersion, Signatures, Text
@@ -71,6 +72,8 @@ class Client:
         texts: Iterable[Text],
         output: str = "float32",
         deadline: float | None = None,
+        *,
+        truncate: bool = True,
     ) -> np.ndarray:
         """Embeds texts; see `AsyncClient.encode`.
 
@@ -79,7 +82,7 @@ class Client:
         embeddings = client.encode(["A man plays.", "It rains."])
         ```
         """
-        rows = list(self.encode_stream(texts, output, deadline))
+        rows = list(self.encode_stream(texts, output, deadline, truncate=truncate))
         return np.concatenate(rows) if rows else self.no_embeddings(output, deadline)
 
     def encode_stream(
@@ -87,6 +90,8 @@ class Client:
         texts: Iterable[Text],
         output: str = "float32",
         deadline: float | None = None,
+        *,
+        truncate: bool = True,
     ) -> Iterator[np.ndarray]:
         """Embeds texts as they come; see `AsyncClient.encode_stream`.
 
@@ -99,23 +104,40 @@ class Client:
         ```
         """
         same = SameVersion()
-        requests = self._client.stub.embedding_requests(texts, output, deadline)
+        stub = self._client.stub
+        requests = stub.embedding_requests(texts, output, deadline, truncate)
         calls = ordered_requests(requests, self._start, self._client.concurrency)
         with contextlib.closing(calls):
             for call in calls:
                 yield same.check(_result(call))
 
-    def similarity(
+    def encode_counted(
         self,
-        texts_a: Sequence[Text],
-        texts_b: Sequence[Text],
+        texts: Iterable[Text],
+        output: str = "float32",
         deadline: float | None = None,
-    ) -> np.ndarray:
-        """Compares texts pair by pair; see `AsyncClient.similarity`.
+    ) -> Counted:
+        """Embeds texts and counts tokens; see `AsyncClient.encode_counted`.
 
         Example:
         ```python
-        [score] = client.similarity(["A man plays."], ["A man is playing."])
+        counted = client.encode_counted(["A man plays.", "It rains."])
+        counted.tokens  # array([6, 5], dtype=int32)
+        ```
+        """
+        return self._wait(self._client.encode_counted(texts, output, deadline))
+
+    def similarity(
+        self,
+        texts_a: Text | Sequence[Text],
+        texts_b: Text | Sequence[Text],
+        deadline: float | None = None,
+    ) -> np.ndarray:
+        """Compares texts, pair by pair or one with many; see `AsyncClient.similarity`.
+
+        Example:
+        ```python
+        scores = client.similarity("A man plays.", ["It rains.", "He plays."])
         ```
         """
         return self._wait(self._client.similarity(texts_a, texts_b, deadline))

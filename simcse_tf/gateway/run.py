@@ -22,6 +22,10 @@ from simcse_tf.server.process import GRACE_SECONDS, announce, in_address, stop_s
 from simcse_tf.server.request_body import Bodies
 
 METRICS_PATH = "/metrics"
+# Requests go to all addresses of the target in turn.
+ROUND_ROBIN = (
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+)
 LEFT = 499  # the status of a request whose client has left, as nginx counts it
 
 
@@ -75,14 +79,17 @@ async def answer(options: Options, stopping: Awaitable[None]) -> None:
         # for. Until then /health answers 503.
         stop = await _listen(options, backend, metrics)
         starting = asyncio.ensure_future(backend.start(options.timeout))
-        await asyncio.wait({starting, stopped}, return_when="FIRST_COMPLETED")
-        if starting.done():
-            starting.result()
-            announce(_announcement(options))
-        starting.cancel()
-        await stopped
-        await stop(GRACE_SECONDS)
+        try:
+            await asyncio.wait({starting, stopped}, return_when="FIRST_COMPLETED")
+            if starting.done():
+                starting.result()
+                announce(_announcement(options))
+            await stopped
+        finally:
+            starting.cancel()
+            await stop(GRACE_SECONDS if stopped.done() else 1.0)
     finally:
+        stopped.cancel()
         await backend.close()
 
 
@@ -100,6 +107,7 @@ def _backend(options: Options, metrics: Metrics) -> TargetBackend:
             retry=retry,
             tls=options.target_tls,
             token=options.target_token,
+            options=ROUND_ROBIN,
         )
 
     models = [

@@ -12,6 +12,8 @@ from simcse_tf.server import status_errors
 # few bytes that declares a huge shape would take all of the server's memory.
 MOST_REPEATED = 2**16
 
+# The field of `TensorProto` with the values of a dtype of which there are few.
+VALUE_FIELDS = {"int32": "int_val", "bool": "bool_val"}
 # Fields of `TensorProto` and `TensorShapeProto` in wire format.
 DTYPE_FLOAT = bytes([1 << 3, types_pb2.DT_FLOAT])
 SHAPE_TAG = b"\x12"  # field 2, length-delimited
@@ -79,14 +81,21 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
         array: Any shape and dtype.
 
     Returns:
-        The proto. Its float32 values are in `float_val`, as TF Serving's are: clients
-        without TensorFlow look there.
+        The proto. Its values are where TF Serving puts them, since clients without
+        TensorFlow look there: those of float32 in `float_val`, int32 in `int_val`,
+        bool in `bool_val`. Other numbers are in `tensor_content`.
 
     Example:
     ```python
     to_proto(np.zeros((1, 2), np.float32)).float_val  # [0.0, 0.0]
     ```
     """
+    if field := VALUE_FIELDS.get(array.dtype.name):
+        return tensor_pb2.TensorProto(
+            dtype=tf.as_dtype(array.dtype).as_datatype_enum,
+            tensor_shape=tf.TensorShape(array.shape).as_proto(),
+            **{field: array.ravel().tolist()},
+        )
     if array.dtype != np.float32:
         return tf.make_tensor_proto(array)
     # Appending the values from Python takes a hundred times as long as handing

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from simcse_tf.client import Retry, messages_pb2, protocol, responses
+from simcse_tf.client import Retry, counting, messages_pb2, protocol, responses
 from simcse_tf.client.ordered_requests import ordered_requests
 from simcse_tf.client.protocol import EMBEDDINGS, SIMILARITY
 from simcse_tf.core.errors import UserError
@@ -40,7 +40,8 @@ def as_field(array: np.ndarray) -> tensor_pb2.TensorProto:
     """A tensor as TF Serving sends it: values in the dtype's own field."""
     proto = tensor_pb2.TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
     proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
-    values = proto.float_val if array.dtype == np.float32 else proto.int_val
+    field = {"float32": "float_val", "bool": "bool_val"}.get(array.dtype.name)
+    values = getattr(proto, field or "int_val")
     values.extend(array.ravel().tolist())
     return proto
 
@@ -111,6 +112,24 @@ def test_arrays_arrive_as_the_real_stubs_packed_them(array, pack):
     assert answer.version == 5
     assert answer.array.dtype == array.dtype
     np.testing.assert_array_equal(answer.array, array)
+
+
+@pytest.mark.parametrize("pack", [as_field, as_content])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_token_counts_arrive_as_the_real_stubs_packed_them(pack, rows):
+    arrays = {
+        "embedding": np.ones((rows, 2), np.float32),
+        "tokens": np.arange(rows, dtype=np.int32) + 500,
+        "truncated": np.arange(rows) % 2 == 1,
+    }
+    real = predict_pb2.PredictResponse()
+    for name, array in arrays.items():
+        real.outputs[name].CopyFrom(pack(array))
+    read = messages_pb2.PredictResponse.FromString(real.SerializeToString())
+    counted = counting.read_counted(read, rows, None)
+    for received, sent in zip(counted, arrays.values(), strict=False):
+        assert received.dtype == sent.dtype
+        np.testing.assert_array_equal(received, sent)
 
 
 def test_negative_numbers_arrive_in_the_integer_field():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.certificates import make_certificate
 from support.fake_target import SIGNATURES, FakeTarget, embed, serving
+from support.forked import start_command
 from support.gateways import (
     SECONDS,
     ask,
@@ -276,7 +277,7 @@ def test_running_requests_end_before_the_gateway_does(target, address):
 
 
 def mistake(address, **settings):
-    with gateway(address, **settings) as it:
+    with gateway(address, wait=False, **settings) as it:
         until(lambda: it.error)
         assert isinstance(it.error, UserError)
         return str(it.error)
@@ -323,3 +324,20 @@ def test_many_clients_get_their_own_answers(address):
         for some, answer in zip(texts, done, strict=True):
             np.testing.assert_array_equal(embeddings_of(answer), embed(some))
         assert threading.active_count() < 100
+
+
+@pytest.mark.slow
+def test_command_tells_when_it_is_ready_and_ends_by_a_signal(address, tmp_path):
+    port = free_port()
+    flags = ("--target", address, "--port", str(port), "--timeout", "20")
+    process = start_command(
+        "simcse_tf.gateway.__main__", *flags, cwd=tmp_path, pipes=True
+    )
+    try:
+        told = f"Serving simcse of {address} at http://127.0.0.1:{port}/v1\n"
+        assert process.stdout.readline() == told
+        np.testing.assert_array_equal(embeddings_of(ask(port, ["a"])), embed(["a"]))
+        process.terminate()
+        assert process.wait() == 0
+    finally:
+        process.close()

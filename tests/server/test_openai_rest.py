@@ -1,16 +1,14 @@
 """The OpenAI API on the Python server's REST port."""
 
-import base64
 import http.client
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support.counting_model import BATCHING, SMALLER, expected, load
-from support.servers import CALL_SECONDS, export, server_in_thread
+from support.gateways import ask, call, embeddings_of
+from support.servers import export, server_in_thread
 
 from simcse_tf.openai_api import answers
 from simcse_tf.openai_api.embeddings_request import MOST_INPUTS
@@ -36,38 +34,6 @@ def metrics():
 def port(servable, metrics):
     with server_in_thread(servable, metrics) as address:
         yield address.rest_port
-
-
-def call(port, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CALL_SECONDS)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        text = response.read()
-    finally:
-        connection.close()
-    return SimpleNamespace(
-        status=response.status,
-        headers=response.headers,
-        text=text,
-        value=json.loads(text) if text else None,
-    )
-
-
-def ask(port, texts, headers=None, **fields):
-    body = json.dumps({"model": "simcse", "input": texts, **fields})
-    return call(port, "POST", "/v1/embeddings", body, headers)
-
-
-def embeddings_of(answer):
-    assert answer.status == 200, answer.text
-    assert [one["index"] for one in answer.value["data"]] == [
-        *range(len(answer.value["data"]))
-    ]
-    rows = [one["embedding"] for one in answer.value["data"]]
-    if isinstance(rows[0], str):
-        return np.array([np.frombuffer(base64.b64decode(row), "<f4") for row in rows])
-    return np.array(rows, np.float32)
 
 
 def test_embeddings_are_the_graphs_own(port, servable):
