@@ -1,16 +1,25 @@
-"""The official client of the OpenAI API, in front of the Python server."""
+"""The official client of the OpenAI API, and frameworks on top of it.
+
+The frameworks are in an environment of their own, whose Python `SIMCSE_CLIENTS_PYTHON`
+names; `benchmarks/peers/openai_clients.txt` lists them.
+"""
 
 import asyncio
 import json
+import os
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support import counting_model
+from support import counting_model, openai_frameworks
 from support.counting_model import BATCHING, SMALLER, load
+from support.gateways import gateway
+from support.openai_frameworks import FRAMEWORKS
 from support.servers import CALL_SECONDS, server_in_thread
 
 from simcse_tf.client import Client
@@ -26,12 +35,18 @@ TEXTS = ["A man plays.", "", "naïve 🎸", "two\nlines", "A man plays.", "x" * 
 MOST = 2048
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """A server with a key for HTTP."""
+@pytest.fixture(scope="module", params=["server", "gateway"])
+def address(request, tmp_path_factory):
+    """The server, or a gateway in front of one; either has a key for HTTP."""
     servable = load(tmp_path_factory.mktemp("counting"))
-    with server_in_thread(servable, middlewares=[token_middleware(KEY)]) as address:
-        yield address
+    keys = [token_middleware(KEY)]
+    with server_in_thread(servable, middlewares=keys) as address:
+        if request.param == "server":
+            yield address
+            return
+        most = BATCHING.max_batch_size
+        with gateway(address.target, token=KEY, max_batch_size=most) as it:
+            yield SimpleNamespace(target=address.target, rest_port=it.port)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +62,13 @@ def encode(address):
         yield ours.encode
 
 
+def base_url(address):
+    return f"http://127.0.0.1:{address.rest_port}/v1"
+
+
 def connected(address, kind=openai.OpenAI, **settings):
     settings = {"api_key": KEY, "timeout": CALL_SECONDS, "max_retries": 0, **settings}
-    return kind(base_url=f"http://127.0.0.1:{address.rest_port}/v1", **settings)
+    return kind(base_url=base_url(address), **settings)
 
 
 def rows(answer):
@@ -147,7 +166,7 @@ def test_half_a_character_is_a_mistake(client, address):
         client.embeddings.create(model="simcse", input=text)
     # Other clients write it as an escape.
     asked = urllib.request.Request(
-        f"http://127.0.0.1:{address.rest_port}/v1/embeddings",
+        f"{base_url(address)}/embeddings",
         json.dumps({"model": "simcse", "input": text}).encode(),
         {"Authorization": f"Bearer {KEY}"},
     )
@@ -155,6 +174,32 @@ def test_half_a_character_is_a_mistake(client, address):
         urllib.request.urlopen(asked, timeout=CALL_SECONDS)
     assert refused.value.code == 400
     assert "expected JSON" in json.load(refused.value)["error"]["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_frameworks_get_the_embeddings_of_encode(address, encode, framework):
+    python = os.environ.get("SIMCSE_CLIENTS_PYTHON", "")
+    if not python:
+        pytest.skip(f"SIMCSE_CLIENTS_PYTHON names no Python with {framework}")
+    done = subprocess.run(
+        [python, openai_frameworks.__file__, framework, base_url(address), KEY],
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found is None:
+        pytest.skip(f"{python} has no {framework}")
+    if framework == "langchain":
+        assert "check_embedding_ctx_length=False" in found.pop("refused")
+    texts = TEXTS
+    if framework == "llama_index":  # by itself
+        texts = [text.replace("\n", " ") for text in TEXTS]
+    assert list(found) == ["queries", "documents", "async"]
+    for rows in found.values():
+        np.testing.assert_array_equal(np.array(rows, np.float32), encode(texts))
 
 
 def test_client_comes_back_after_a_full_queue(tmp_path):
