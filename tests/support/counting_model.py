@@ -32,6 +32,10 @@ class CountingEmbedder(Embedder):
         self._shift = str(shift)
 
     @tf.function(input_signature=TEXT)
+    def encode(self, text):
+        return {"embedding": self._counted(text, self._shift)["embedding"]}
+
+    @tf.function(input_signature=TEXT)
     def tokens(self, text):
         return self._counted(text, self._shift)
 
