@@ -1,5 +1,6 @@
 """The gateway in front of model servers that answer, dawdle, die and change."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -84,6 +85,50 @@ def test_answer_is_that_of_the_model_server(target, address, monkeypatch):
         assert 'requests_total{code="200",path="/v1/embeddings"} 4.0' in page
         assert 'requests_total{code="400",path="/v1/embeddings"} 1.0' in page
         assert gauge(it.port, "simcse_gateway_texts_total") == 602.0
+
+
+def test_broken_off_answer_does_not_look_whole(address, monkeypatch, caplog):
+    def broken(request, embeddings, tokens):
+        yield b'{"object":"list","data":['
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(answers, "PIECE_NUMBERS", 8)
+    monkeypatch.setattr(answers, "pieces", broken)
+    with gateway(address) as it:
+        body = json.dumps({"model": "simcse", "input": ["a", "b"]})
+        with socket.create_connection(("127.0.0.1", it.port), SECONDS) as client:
+            client.sendall(post(body, "HTTP/1.1"))
+            received = everything(client)
+        assert received.startswith(b"HTTP/1.1 200")
+        assert b'"data":[' in received
+        assert b"\r\n0\r\n" not in received
+        assert "in the middle" in caplog.text
+        page = call(it.port, "GET", "/metrics").text
+        assert 'requests_total{code="500",path="/v1/embeddings"} 1.0' in page
+
+
+def post(body, version):
+    head = f"POST /v1/embeddings {version}\r\nHost: x\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def everything(client):
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(2**16):
+            received += part
+    return received
+
+
+def test_client_that_knows_no_chunks_gets_none(address, monkeypatch):
+    monkeypatch.setattr(answers, "PIECE_NUMBERS", 8)
+    with gateway(address) as it:
+        body = json.dumps({"model": "simcse", "input": ["a", "b"]})
+        with socket.create_connection(("127.0.0.1", it.port), SECONDS) as client:
+            client.sendall(post(body, "HTTP/1.0"))
+            head, _, received = everything(client).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(received)}".encode() in head
+        assert len(json.loads(received)["data"]) == 2
 
 
 def test_models_and_info_are_told(address):
