@@ -11,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.any_json import bodies
 from support.certificates import make_certificate
 from support.fake_target import SIGNATURES, FakeTarget, embed, serving
 from support.forked import start_command
@@ -423,3 +426,20 @@ def test_open_gateway_is_told(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     with pytest.raises(UserError, match="--host: no such address"):
         flags.parse(["--target", "x:1", "--host", "no such host"])
+
+
+def test_any_json_is_answered_or_refused(address):
+    fields = ["model", "input", "dimensions", "input_type", "truncate", "x"]
+
+    with gateway(address) as it:
+
+        @settings(max_examples=40, deadline=None)
+        @given(bodies(fields), st.sampled_from([{}, {"model": "simcse", "input": "a"}]))
+        def send(document, others):
+            if isinstance(document, dict):
+                document = {**others, **document}
+            answer = call(it.port, "POST", "/v1/embeddings", json.dumps(document))
+            assert answer.status == 200 or 400 <= answer.status < 500, document
+            assert answer.value.keys() & {"error", "data"}
+
+        send()
