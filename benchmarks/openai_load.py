@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ LIMIT = 8000
 COMPARED = 256
 TOLERANCE = 1e-4
 WARM_UP_SECONDS = 1.0  # at the start of each measurement, while queues fill
-READY_SECONDS = 300
+READY_SECONDS = 600
 CALL_SECONDS = 60
 JSON = {"Content-Type": "application/json"}
 
@@ -90,7 +91,9 @@ def infinity(
     command = [Path(python).with_name("infinity_emb"), "v2", f"--port={port}"]
     command += ["--model-id", model, f"--served-model-name={MODEL}", "--device=cpu"]
     command += ["--dtype=float32", "--pooling-method=mean", "--no-compile", *flags]
-    command += ["--host=127.0.0.1", "--url-prefix=/v1", "--log-level=warning"]
+    # Its warm-up measures long texts; ours is to embed the sentences that are compared.
+    command += ["--no-model-warmup", "--host=127.0.0.1"]
+    command += ["--url-prefix=/v1", "--log-level=warning"]
     return stack.enter_context(running(command, port))
 
 
@@ -131,27 +134,33 @@ def running(command: list, port: int, behind: tuple[int, ...] = ()) -> Iterator[
             command, env={**os.environ, **offline}, stdout=log, stderr=log
         )
         try:
-            if not is_ready(url, process):
+            if trouble := wait_until_ready(url, process):
                 log.seek(0)
-                raise SystemExit(f"{log.read()[-3000:]}\n{command}: does not answer")
+                raise SystemExit(f"{log.read()[-3000:]}\n{command}: {trouble}")
             print(f"ready: {' '.join(command[:3])}", file=sys.stderr)
             yield Server(url, (process.pid, *behind))
         finally:
-            process.terminate()
+            process.kill()
             process.wait()
 
 
-def is_ready(url: str, process: subprocess.Popen) -> bool:
+def wait_until_ready(url: str, process: subprocess.Popen) -> str | None:
+    """Waits until it embeds; why it does not."""
     end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        request = urllib.request.Request(url, body(["Ready?"]), JSON)
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(request, timeout=CALL_SECONDS),
-        ):
-            return True
+    request = urllib.request.Request(url, body(["Ready?"]), JSON)
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(request, timeout=CALL_SECONDS).close()
+            return None
+        except urllib.error.HTTPError as error:
+            if error.code not in (404, 503):  # not loaded yet
+                return error.read().decode()
+        except OSError:
+            pass
+        if process.poll() is not None:
+            return f"it ended with {process.returncode}"
         time.sleep(0.2)
-    return False
+    return f"no answer within {READY_SECONDS} s"
 
 
 def free_ports(count: int) -> list[int]:
