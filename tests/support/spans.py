@@ -63,5 +63,5 @@ def kept_spans(monkeypatch):
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("simcse_tf")
     # A process has one provider for good, and this one runs other tests as well.
-    monkeypatch.setattr(tracing, "_imported_tracer", lambda: tracer)
+    monkeypatch.setattr(tracing, "_tracer", lambda: tracer)
     return exporter, tracer
