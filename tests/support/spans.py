@@ -10,6 +10,10 @@ SECONDS = 30
 
 pytest.importorskip("opentelemetry.sdk")
 
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult  # noqa: E402
+
+__all__ = ["SpanExportResult", "SpanExporter", "collector", "kept_spans"]
+
 
 @contextlib.contextmanager
 def collector():
