@@ -1,16 +1,20 @@
 """The flags of `python -m simcse_tf.gateway`."""
 
 import argparse
+import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from simcse_tf.client import Tls
 from simcse_tf.core.argument_types import port, positive, seconds, target
 from simcse_tf.core.cli import Parser
+from simcse_tf.core.errors import UserError
 from simcse_tf.core.observing import Observing, add_flags
 from simcse_tf.core.token_file import read_token
 from simcse_tf.gateway.options import Options
 from simcse_tf.server import configs_pb2, text_config
+from simcse_tf.server.options import is_loopback
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -38,7 +42,9 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     models = tuple(dict.fromkeys(args.model or ("simcse",)))
     if "" in models:
         parser.error("--model: expected a name, received none")
-    return Options(
+    if not args.port:
+        parser.error("--port: expected 1 to 65535, received 0")
+    options = Options(
         target=args.target,
         models=models,
         label=args.label,
@@ -56,6 +62,22 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         rest_max_body_bytes=args.rest_max_body_bytes,
         observing=Observing.of(args),
     )
+    _warn_if_open_to_all(options)
+    return options
+
+
+def _warn_if_open_to_all(options: Options) -> None:
+    """Says so if other machines' users need no secret."""
+    try:
+        open_to_all = not (options.token or options.ssl or is_loopback(options.host))
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"--host: no such address: {options.host}: {error}") from None
+    if open_to_all:
+        print(
+            f"note: whoever reaches {options.host} can use this gateway: there is "
+            f"neither --token_file nor --ssl_config_file",
+            file=sys.stderr,
+        )
 
 
 def _token(path: Path | None, flag: str) -> str | None:

@@ -1,5 +1,6 @@
 """The models of a model server behind the OpenAI API."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 
@@ -85,11 +86,11 @@ class TargetBackend:
         """See `Backend.check_ready`: each model has answered a moment ago, or does."""
         if not self._started:
             raise ApiError(503, "the model server is not ready yet", code="not_ready")
-        for model in self._models.values():
-            try:
-                await model.check_ready()
-            except UserError as error:
-                raise ApiError(503, str(error), code="not_ready") from error
+        models = self._models.values()
+        try:
+            await asyncio.gather(*(model.check_ready() for model in models))
+        except UserError as error:
+            raise ApiError(503, str(error), code="not_ready") from error
 
     def _find(self, model: str) -> TargetModel:
         if model not in self._models:

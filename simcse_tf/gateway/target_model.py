@@ -48,10 +48,12 @@ class TargetModel:
         self._infos: dict[int, ModelInfo] = {}
         self._version: int | None = None  # that answered last
         self._answered = -math.inf  # when that was
-        self._checking = asyncio.Lock()
+        self._checking: asyncio.Future[None] | None = None
 
     async def close(self) -> None:
         """Closes the connection."""
+        if self._checking is not None:
+            self._checking.cancel()
         await self._client.close()
 
     async def start(self, timeout: float) -> None:
@@ -70,7 +72,8 @@ class TargetModel:
         except ApiError as error:
             raise UserError(f"--model: {error}") from None
         try:
-            await self._ask_once([b""] * self._batch_size)
+            # A server that is full is asked again.
+            await self._ask([b""] * self._batch_size)
         except ServerError as error:
             if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise
@@ -110,7 +113,7 @@ class TargetModel:
             ServerError: It does not.
         """
         try:
-            await self._ask_once([b""], time.monotonic() + CHECK_SECONDS)
+            await self._ask([b""], time.monotonic() + CHECK_SECONDS, ONCE)
         except ServerError as error:
             if not is_busy(error):
                 raise
@@ -121,9 +124,15 @@ class TargetModel:
         Raises:
             ServerError: It does not.
         """
-        async with self._checking:
-            if time.monotonic() > self._answered + FRESH_SECONDS:
-                await self.check()
+        if time.monotonic() < self._answered + FRESH_SECONDS:
+            return
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.ensure_future(self.check())
+            # asyncio complains of exceptions that nobody waited for.
+            self._checking.add_done_callback(
+                lambda done: None if done.cancelled() else done.exception()
+            )
+        await asyncio.shield(self._checking)
 
     async def embed(self, texts: Sequence[str], input_type: str | None) -> Embedded:
         """Embeds texts, in several requests at a time where they are many.
@@ -139,8 +148,10 @@ class TargetModel:
         output = input_type or "float32"
         return self._noted(await self._client.encode_counted(texts, output))
 
-    async def _ask_once(self, texts: Sequence[bytes], end: float = math.inf) -> None:
-        self._noted(await self._client.stub.counted(texts, None, end, ONCE))
+    async def _ask(
+        self, texts: Sequence[bytes], end: float = math.inf, retry: Retry | None = None
+    ) -> None:
+        self._noted(await self._client.stub.counted(texts, None, end, retry))
 
     def _noted(self, counted: Counted) -> Embedded:
         self._version, self._answered = counted.version, time.monotonic()

@@ -106,8 +106,6 @@ def observing_middleware(log: bool) -> typedefs.Middleware:
             observed.status = CLIENT_CLOSED_REQUEST  # a cancellation is no Exception
             try:
                 response = await handler(request)
-            except ConnectionError:
-                raise
             except Exception:
                 observed.status = 500
                 raise

@@ -63,9 +63,6 @@ class OpenAiApi:
 
         Args:
             http: The request.
-
-        Raises:
-            ConnectionError: The client has left.
         """
         try:
             return await self._answer(http)
@@ -77,8 +74,8 @@ class OpenAiApi:
             return error_response(told)
         except web.RequestPayloadError as error:
             return error_response(ApiError(400, f"cannot read the body: {error}"))
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+        except ConnectionError:  # the answer reaches nobody
+            return error_response(ApiError(499, "the client has left"))
         except Exception as error:
             logger.error("a request failed unexpectedly", exc_info=error)
             # Only its kind: the message may name files of the server.
@@ -176,12 +173,10 @@ async def _write(
             await stream.write(first)
             first = await _next(written, embeddings.size)
         await stream.write_eof()
-    except Exception as error:
+    except Exception:
         # Without its last chunk the answer is no answer.
         connection_of(http).abort()
-        if not isinstance(error, ConnectionError):
-            logger.error("an answer broke off", exc_info=error)
-        raise ConnectionAbortedError from error
+        raise
     return stream
 
 

@@ -76,11 +76,28 @@ class Options:
         Raises:
             socket.gaierror: There is no such host.
         """
-        addresses = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
-        return all(ipaddress.ip_address(it[4][0]).is_loopback for it in addresses)
+        return is_loopback(self.host)
 
     @property
     def knows_its_clients(self) -> bool:
         """Whether strangers are kept out: by a token, a certificate or the address."""
         verified = self.ssl is not None and self.ssl.client_verify
         return self.token is not None or verified or self.on_loopback
+
+
+def is_loopback(host: str) -> bool:
+    """Whether other machines cannot reach what listens there.
+
+    Args:
+        host: Name or address.
+
+    Raises:
+        socket.gaierror: There is no such host.
+
+    Example:
+    ```python
+    is_loopback("127.0.0.1")  # True
+    ```
+    """
+    addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(it[4][0]).is_loopback for it in addresses)

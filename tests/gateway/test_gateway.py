@@ -1,5 +1,6 @@
 """The gateway in front of model servers that answer, dawdle, die and change."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -10,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.any_json import bodies
 from support.certificates import make_certificate
 from support.fake_target import SIGNATURES, FakeTarget, embed, serving
 from support.forked import start_command
@@ -26,6 +30,7 @@ from support.ports import free_port
 
 from simcse_tf.client import Tls
 from simcse_tf.core.errors import UserError
+from simcse_tf.gateway import flags, target_model
 from simcse_tf.openai_api import answers
 from simcse_tf.quantization import truncate
 from simcse_tf.server.text_config import read_ssl
@@ -85,6 +90,50 @@ def test_answer_is_that_of_the_model_server(target, address, monkeypatch):
         assert gauge(it.port, "simcse_gateway_texts_total") == 602.0
 
 
+def test_broken_off_answer_does_not_look_whole(address, monkeypatch, caplog):
+    def broken(request, embeddings, tokens):
+        yield b'{"object":"list","data":['
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(answers, "PIECE_NUMBERS", 8)
+    monkeypatch.setattr(answers, "pieces", broken)
+    with gateway(address) as it:
+        body = json.dumps({"model": "simcse", "input": ["a", "b"]})
+        with socket.create_connection(("127.0.0.1", it.port), SECONDS) as client:
+            client.sendall(post(body, "HTTP/1.1"))
+            received = everything(client)
+        assert received.startswith(b"HTTP/1.1 200")
+        assert b'"data":[' in received
+        assert b"\r\n0\r\n" not in received
+        assert "in the middle" in caplog.text
+        page = call(it.port, "GET", "/metrics").text
+        assert 'requests_total{code="500",path="/v1/embeddings"} 1.0' in page
+
+
+def post(body, version):
+    head = f"POST /v1/embeddings {version}\r\nHost: x\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def everything(client):
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(2**16):
+            received += part
+    return received
+
+
+def test_client_that_knows_no_chunks_gets_none(address, monkeypatch):
+    monkeypatch.setattr(answers, "PIECE_NUMBERS", 8)
+    with gateway(address) as it:
+        body = json.dumps({"model": "simcse", "input": ["a", "b"]})
+        with socket.create_connection(("127.0.0.1", it.port), SECONDS) as client:
+            client.sendall(post(body, "HTTP/1.0"))
+            head, _, received = everything(client).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(received)}".encode() in head
+        assert len(json.loads(received)["data"]) == 2
+
+
 def test_models_and_info_are_told(address):
     with gateway(address, models=("simcse", "other")) as it:
         listed = call(it.port, "GET", "/v1/models").value["data"]
@@ -135,8 +184,8 @@ def test_model_server_that_stays_away_is_unavailable(target):
 
 
 def test_model_server_that_is_too_slow_times_out(target, address):
-    target.before = is_slow
-    with gateway(address, timeout=0.3) as it:
+    target.before = lambda number, texts, context: b"slow" in texts and time.sleep(3)
+    with gateway(address, timeout=1.0) as it:
         assert ask(it.port, ["slow"]).status == 504
 
 
@@ -341,3 +390,56 @@ def test_command_tells_when_it_is_ready_and_ends_by_a_signal(address, tmp_path):
         assert process.wait() == 0
     finally:
         process.close()
+
+
+def test_many_who_ask_for_health_cause_one_request(target, address, monkeypatch):
+    monkeypatch.setattr(target_model, "FRESH_SECONDS", -1.0)
+    with gateway(address) as it, ThreadPoolExecutor(16) as clients:
+        del target.sizes[:]
+        target.before = lambda *_: time.sleep(0.5)
+        ready = list(clients.map(lambda _: is_ready(it.port), range(16)))
+        assert all(ready)
+        assert len(target.sizes) < 8
+
+
+def test_gateway_starts_before_a_server_that_is_full(target, address):
+    def refuse(number, texts, context):
+        if number < 6:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "queue is full")
+
+    target.before = refuse
+    with gateway(address) as it:
+        assert it.error is None
+        assert ask(it.port, "a").status == 200
+
+
+def test_open_gateway_is_told(tmp_path, capsys):
+    options = flags.parse(["--target", "x:1", "--host", "0.0.0.0"])
+    assert "note: whoever reaches 0.0.0.0" in capsys.readouterr().err
+    assert (options.models, options.port) == (("simcse",), 8080)
+    token = tmp_path / "token"
+    token.write_text("key")
+    token.chmod(0o600)
+    many = ["--model", "a", "--model", "b", "--host", "::", "--token_file", str(token)]
+    options = flags.parse(["--target", "dns:///x:1", *many])
+    assert (options.models, options.token) == (("a", "b"), "key")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="--host: no such address"):
+        flags.parse(["--target", "x:1", "--host", "no such host"])
+
+
+def test_any_json_is_answered_or_refused(address):
+    fields = ["model", "input", "dimensions", "input_type", "truncate", "x"]
+
+    with gateway(address) as it:
+
+        @settings(max_examples=40, deadline=None)
+        @given(bodies(fields), st.sampled_from([{}, {"model": "simcse", "input": "a"}]))
+        def send(document, others):
+            if isinstance(document, dict):
+                document = {**others, **document}
+            answer = call(it.port, "POST", "/v1/embeddings", json.dumps(document))
+            assert answer.status == 200 or 400 <= answer.status < 500, document
+            assert answer.value.keys() & {"error", "data"}
+
+        send()

@@ -45,6 +45,7 @@ MISTAKES = {
     ("export", "--check", "run"): "no saved_model.pb",
     ("gateway", "--target", "x:1", "--target_ca", "ca"): "expected --target_tls",
     ("gateway", "--target", "x:1", "--token_file", "no"): "cannot read no: No such",
+    ("gateway", "--target", "x:1", "--port", "0"): "--port: expected 1 to 65535",
     (
         "index",
         "build",

@@ -1,11 +1,11 @@
 """The requests of the OpenAI API: what is read, and what is refused."""
 
 import json
-import string
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.any_json import bodies
 
 from simcse_tf.openai_api.backend import check_supported, describe
 from simcse_tf.openai_api.embeddings_request import MOST_INPUTS, parse_request
@@ -104,23 +104,8 @@ def test_other_bodies_are_refused(body):
     assert refusal(body).status == 400
 
 
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(["float", "base64", "query", "document", "m"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(string.ascii_letters, max_size=5), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
 @settings(max_examples=40, deadline=None)
-@given(values | st.dictionaries(st.sampled_from(FIELDS), values))
+@given(bodies(FIELDS))
 def test_any_json_is_a_request_or_a_mistake(document):
     # NaN and half surrogate pairs among it.
     body = json.dumps(document).encode()

@@ -1,7 +1,5 @@
 """The OpenAI API on the Python server's REST port."""
 
-import http.client
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -95,20 +93,6 @@ def test_most_inputs_come_in_pieces(port, servable, monkeypatch):
     assert answer.headers["Transfer-Encoding"] == "chunked"
     np.testing.assert_array_equal(embeddings_of(answer), expected(servable, texts))
     assert ask(port, [*texts, "one more"]).status == 400
-
-
-def test_broken_off_answer_does_not_look_whole(port, monkeypatch, caplog):
-    def broken(request, embeddings, tokens):
-        yield b'{"object":"list","data":['
-        raise RuntimeError("in the middle")
-
-    monkeypatch.setattr(answers, "PIECE_NUMBERS", 8)
-    monkeypatch.setattr(answers, "pieces", broken)
-    with (
-        caplog.at_level(logging.CRITICAL),
-        pytest.raises((http.client.IncompleteRead, ConnectionResetError)),
-    ):
-        ask(port, TEXTS)
 
 
 def test_models_are_listed_and_described(port):
