@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 
@@ -84,25 +85,20 @@ class TellingExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter):
         self._exporter = exporter
         self._fails = False
-        # It has a line, or a traceback, for every attempt.
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+        # It has a line for every attempt, of which one is worth telling.
+        self._reason = _FirstMessage()
+        theirs = logging.getLogger("opentelemetry.exporter")
+        theirs.handlers, theirs.propagate = [self._reason], False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends spans, in the processor's thread."""
+        self._reason.message = ""
         try:
             result = self._exporter.export(spans)
-        except Exception:  # a certificate that is no file, for instance
-            logger.debug("spans cannot be sent", exc_info=True)
+        except Exception as error:  # a certificate that is no file, for instance
+            self._reason.message = str(error)
             result = SpanExportResult.FAILURE
-        fails = result is not SpanExportResult.SUCCESS
-        if fails and not self._fails:
-            logger.warning(
-                "the collector at %s takes no spans: they are lost until it does",
-                _endpoint(),
-            )
-        elif self._fails and not fails:
-            logger.warning("the collector at %s takes spans again", _endpoint())
-        self._fails = fails
+        self._tell(result is not SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:
@@ -112,6 +108,27 @@ class TellingExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Does nothing: no span waits here."""
         return self._exporter.force_flush(timeout_millis)
+
+    def _tell(self, fails: bool) -> None:
+        if fails and not self._fails:
+            logger.warning(
+                "the collector at %s takes no spans, they are lost until it does: %s",
+                _endpoint(),
+                self._reason.message,
+            )
+        elif self._fails and not fails:
+            logger.warning("the collector at %s takes spans again", _endpoint())
+        self._fails = fails
+        # Meanwhile it warns again and again that its queue is full.
+        level = logging.ERROR if fails else logging.NOTSET
+        logging.getLogger("opentelemetry.sdk").setLevel(level)
+
+
+class _FirstMessage(logging.Handler):
+    message = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.message = self.message or record.getMessage()
 
 
 def check_environment() -> None:
@@ -138,4 +155,5 @@ def check_environment() -> None:
 
 
 def _endpoint() -> str:
-    return next(filter(None, map(os.environ.get, ENDPOINTS)), DEFAULT_ENDPOINT)
+    endpoint = next(filter(None, map(os.environ.get, ENDPOINTS)), DEFAULT_ENDPOINT)
+    return re.sub("//[^/@]*@", "//", endpoint)  # a password

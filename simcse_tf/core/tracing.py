@@ -1,7 +1,7 @@
 """OpenTelemetry's spans and W3C's trace context, for whoever has set them up.
 
-OpenTelemetry is used where the program has imported it, and else not: without it nobody
-can have said where spans should go. Everything here then does nothing.
+OpenTelemetry is used where the program has imported it and set a provider, and else not
+imported: nobody has said where spans should go.
 """
 
 from __future__ import annotations
@@ -231,16 +231,19 @@ def ids() -> tuple[str, str]:
 
 
 def _tracer() -> Any:
-    # By name, and imported: another thread may be in the middle of importing it.
-    return _imported_tracer() if API in sys.modules else None
+    if API not in sys.modules:
+        return None
+    # Imported even so: another thread may be in the middle of it.
+    from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
+
+    provider = get_tracer_provider()
+    # A proxy stands for one that nobody has set yet.
+    return None if isinstance(provider, ProxyTracerProvider) else _tracer_of(provider)
 
 
-@functools.cache
-def _imported_tracer() -> Any:
-    from opentelemetry.trace import get_tracer
-
-    # Asks for the program's provider at each span, until there is one.
-    return get_tracer("simcse_tf")
+@functools.lru_cache(1)
+def _tracer_of(provider: Any) -> Any:
+    return provider.get_tracer("simcse_tf")
 
 
 @functools.cache

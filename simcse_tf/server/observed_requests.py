@@ -74,7 +74,9 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
                 except Exception:
                     request.status = CODES.get(context.code(), "UNKNOWN")
                     raise
-                request.status, request.sent_bytes = "OK", len(response)
+                request.status = "OK"
+                if isinstance(response, bytes):
+                    request.sent_bytes = len(response)
                 return response
 
         return grpc.stream_unary_rpc_method_handler(
@@ -104,8 +106,6 @@ def observing_middleware(log: bool) -> typedefs.Middleware:
             observed.status = CLIENT_CLOSED_REQUEST  # a cancellation is no Exception
             try:
                 response = await handler(request)
-            except ConnectionError:
-                raise
             except Exception:
                 observed.status = 500
                 raise

@@ -1,10 +1,14 @@
 """Traces and request ids through the gateway."""
 
+import logging
+
 import pytest
 from support.fake_target import FakeTarget, serving
 from support.gateways import ask, gateway
 from support.spans import kept_spans
 
+from simcse_tf.core import logs
+from simcse_tf.gateway import flags
 from simcse_tf.openai_api import answers
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -54,6 +58,17 @@ def test_the_model_server_continues_the_gateways_trace(port, passed_on, monkeypa
         "simcse.request_id": "order-17",
     }
     assert expected.items() <= answered.attributes.items()
+
+
+def test_the_gateways_log_has_a_line_for_a_request(passed_on, caplog):
+    observing = flags.parse(["--target", "x:1", "--log_requests"]).observing
+    caplog.set_level(logging.INFO, "simcse_tf.access")
+    with serving(FakeTarget()) as address, gateway(address, observing=observing) as it:
+        caplog.clear()
+        ask(it.port, ["a", "b"], HEADERS)
+    [record] = [it for it in caplog.records if it.name == "simcse_tf.access"]
+    expected = {"path": "/v1/embeddings", "status": 200, "texts": 2, "version": 1}
+    assert expected.items() <= getattr(record, logs.FIELDS).items()
 
 
 def test_a_long_answer_has_its_id_and_a_refusal_too(port, monkeypatch):

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import http.client
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from support import http2
 from support.servers import CALL_SECONDS, VERSION, server_in_thread
 from support.spans import kept_spans
 
@@ -23,6 +25,7 @@ REST = "/v1/models/simcse:predict"
 POST = "POST /v1/models/{model}:predict"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{PARENT}-01"
+STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 SECONDS = 10
 
 
@@ -226,9 +229,7 @@ def test_a_hostile_traceparent_is_ignored_in_silence(server, kept, parent, caplo
     assert response.status == 200
     if parent.isascii():
         with grpc.insecure_channel(server.target) as channel:
-            call = channel.unary_unary(
-                "/tensorflow.serving.ModelService/GetModelStatus"
-            )
+            call = channel.unary_unary(STATUS)
             with pytest.raises(grpc.RpcError) as caught:
                 call(
                     b"",
@@ -239,6 +240,19 @@ def test_a_hostile_traceparent_is_ignored_in_silence(server, kept, parent, caplo
     assert {
         span.parent for span in exporter.get_finished_spans() if span.kind.value == 1
     } == {None}
+    assert not caplog.records
+
+
+def test_a_binary_traceparent_over_grpc_is_ignored_in_silence(server, kept, caplog):
+    exporter, _ = kept
+    address = ("127.0.0.1", int(server.target.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=SECONDS) as connection:
+        binary = (b"traceparent", bytes(range(128, 183)))
+        asked = http2.call(1, STATUS.encode(), binary)
+        connection.sendall(http2.HELLO + asked + http2.message(1, b"", end=True))
+        [span] = wait_for(exporter, 1)
+    assert span.name == STATUS[1:]
+    assert span.parent is None
     assert not caplog.records
 
 

@@ -60,7 +60,7 @@ def test_a_collector_that_is_not_there_is_told_of_once_and_delays_nobody(
 ):
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
         "OTEL_BSP_SCHEDULE_DELAY": "50",
     }
     with running_server(base_path, "--tracing", **environment) as server:
@@ -73,7 +73,8 @@ def test_a_collector_that_is_not_there_is_told_of_once_and_delays_nobody(
         assert time.monotonic() - start < 10
         lines = server.process.stderr.read().splitlines()
     assert len(lines) == 1, lines
-    assert "the collector at http://127.0.0.1:1 takes no spans" in lines[0]
+    assert "the collector at http://127.0.0.1:1 takes no spans, they are" in lines[0]
+    assert "onnection" in lines[0]  # why not
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ SECONDS = 30
 
 pytest.importorskip("opentelemetry.sdk")
 
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult  # noqa: E402
+
+__all__ = ["SpanExportResult", "SpanExporter", "collector", "kept_spans"]
+
 
 @contextlib.contextmanager
 def collector():
@@ -63,5 +67,5 @@ def kept_spans(monkeypatch):
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("simcse_tf")
     # A process has one provider for good, and this one runs other tests as well.
-    monkeypatch.setattr(tracing, "_imported_tracer", lambda: tracer)
+    monkeypatch.setattr(tracing, "_tracer", lambda: tracer)
     return exporter, tracer
