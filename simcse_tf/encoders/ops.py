@@ -87,8 +87,20 @@ def layer_norm(
     return tf.cast(tf.nn.bias_add(standard * gamma, beta), dtype)
 
 
-def activate(inputs: tf.Tensor, activation: Callable[[Any], Any]) -> tf.Tensor:
+def activate(
+    inputs: tf.Tensor, activation: Callable[[Any], Any], fused: bool = False
+) -> tf.Tensor:
     """Applies an activation; exact GELU with a gradient of its own.
+
+    Args:
+        inputs: Tensor of shape `(rows, dim)`, the result of `dense`.
+        activation: Callable.
+        fused: bool. Whether to write GELU in the form that TensorFlow makes a part of
+            the product before it, on CPUs and where no gradient is taken: one pass over
+            memory in place of five. Defaults to `False`.
+
+    Returns:
+        Tensor of the same shape.
 
     Example:
 
@@ -96,8 +108,12 @@ def activate(inputs: tf.Tensor, activation: Callable[[Any], Any]) -> tf.Tensor:
     activate(tf.constant([0.0, 1.0]), keras.activations.gelu)  # [0.0, 0.8413]
     ```
     """
-    exact = activation is keras.activations.gelu
-    return _gelu(inputs) if exact else activation(inputs)
+    if activation is not keras.activations.gelu:
+        return activation(inputs)
+    # `dense` is no fused product in float16.
+    if fused and inputs.dtype != tf.float16:
+        return 0.5 * inputs * (1.0 + tf.math.erf(inputs * math.sqrt(0.5)))
+    return _gelu(inputs)
 
 
 @tf.custom_gradient

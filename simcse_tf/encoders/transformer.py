@@ -190,7 +190,9 @@ class PlainEncoder(Encoder):
             self._dtype,
         )
         inner = dense(attended, weights["intermediate"])
-        outer = dense(activate(inner, layer.intermediate.activation), weights["output"])
+        fused = dropout is no_dropout and not self._static_shapes
+        inner = activate(inner, layer.intermediate.activation, fused)
+        outer = dense(inner, weights["output"])
         outer = dropout(outer, layer.output_dropout.rate) + attended
         return layer_norm(
             outer, weights["output_norm"], layer.output_norm.epsilon, self._dtype

@@ -1,5 +1,7 @@
 """Sentences of similar length as batches, and how large a batch may be."""
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,6 +9,10 @@ import numpy as np
 
 # What XLA compiles is padded to these; each is compiled once for a whole batch.
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# Where each core has more batches than this, the last ones keep none waiting for long.
+_FEW_BATCHES = 4
+# A batch of fewer tokens takes as long as one of so many: it reads all weights too.
+_SMALLEST_BATCH = 32
 
 
 class Limits(NamedTuple):
@@ -79,6 +85,42 @@ def batches(lengths: np.ndarray, limits: Limits) -> Iterator[Batch]:
         rows = order[start : start + limits.rows(longest)]
         yield Batch(rows, (len(rows), longest))
         start += len(rows)
+
+
+def shared_batches(lengths: np.ndarray, limits: Limits, cores: int) -> list[Batch]:
+    """`batches`, of which each core gets as many tokens where there are few.
+
+    Args:
+        lengths: As for `batches`.
+        limits: As for `batches`.
+        cores: int. How many batches run side by side.
+
+    Example:
+
+    ```python
+    batches = shared_batches(np.full(64, 15), Limits(64, 4096), cores=2)
+    [batch.shape for batch in batches]  # [(32, 15), (32, 15)]
+    ```
+    """
+    planned = list(batches(lengths, limits))
+    rounds = math.ceil(len(planned) / cores)
+    most = min(rounds * cores, int(lengths.sum()) // _SMALLEST_BATCH)
+    if rounds > _FEW_BATCHES or most < len(planned):
+        return planned
+    # The smallest batches of which there are no more.
+    tokens = range(int(lengths.max(initial=1)), limits.tokens)
+    smallest = bisect_left(
+        tokens,
+        True,
+        key=lambda each: _count(lengths, limits._replace(tokens=each)) <= most,
+    )
+    if smallest < len(tokens):
+        limits = limits._replace(tokens=tokens[smallest])
+    return list(batches(lengths, limits))
+
+
+def _count(lengths: np.ndarray, limits: Limits) -> int:
+    return sum(1 for _ in batches(lengths, limits))
 
 
 def whole_batches(lengths: np.ndarray, limits: Limits) -> Iterator[Batch]:

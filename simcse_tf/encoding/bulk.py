@@ -18,6 +18,7 @@ from simcse_tf.encoding.batches import (
     GPU_LIMITS,
     Batch,
     batches,
+    shared_batches,
     whole_batches,
 )
 from simcse_tf.encoding.tokens import Tokens, distinct_tokens
@@ -149,7 +150,14 @@ def encode_blocks(
     limits = GPU_LIMITS if gpu else CPU_LIMITS
     limits = limits._replace(sentences=batch_size or limits.sentences)
     embed = _embedding(model, normalize, jit_compile)
-    plan = whole_batches if jit_compile else batches
+
+    def plan(lengths: np.ndarray) -> Iterable[Batch]:
+        if jit_compile:
+            return whole_batches(lengths, limits)
+        if gpu:
+            return batches(lengths, limits)
+        return shared_batches(lengths, limits, CORES)
+
     # One core tokenizes while the others compute, or all of them for a GPU.
     with (
         ThreadPoolExecutor(GPU_BATCHES if gpu else CORES) as pool,
@@ -162,7 +170,7 @@ def encode_blocks(
         for tokens, places in _one_ahead(pool, tokenize, blocks):
             repeats = np.bincount(places)
             embeddings = np.empty((len(repeats), model.embedding_dim), np.float32)
-            planned = list(plan(tokens.lengths, limits))
+            planned = list(plan(tokens.lengths))
             done = pool.map(functools.partial(embed, tokens), planned)
             for batch, embedded in zip(planned, done, strict=True):
                 embeddings[batch.rows] = embedded

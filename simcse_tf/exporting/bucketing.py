@@ -1,4 +1,7 @@
-"""A batch in buckets of similar length, in the graph: it costs what its tokens cost."""
+"""A batch in buckets of similar length, in the graph: it costs what its tokens cost.
+
+Rows that fit into one bucket, such as a single one, go there without sorting or a loop.
+"""
 
 from collections.abc import Callable
 
@@ -44,6 +47,30 @@ def embed_in_buckets(
     ```
     """
     lengths = tf.cast(tokens.row_lengths(), tf.int32)
+    count = tf.size(lengths)
+    padded = count * tf.reduce_max(lengths)
+    padding = padded - tf.reduce_sum(lengths)
+    fits = (padding <= max_padding) & (padded <= max_tokens) & (count > 0)
+
+    # One operation, not inlined: each of a branch that is not taken costs time.
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    def in_several() -> tf.Tensor:
+        return _in_several(
+            embed, tokens, lengths, width, max_padding, max_tokens, parallel_buckets
+        )
+
+    return tf.cond(fits | (count == 1), lambda: embed(tokens), in_several)
+
+
+def _in_several(
+    embed: Callable[[tf.RaggedTensor], tf.Tensor],
+    tokens: tf.RaggedTensor,
+    lengths: tf.Tensor,
+    width: int,
+    max_padding: int,
+    max_tokens: int,
+    parallel_buckets: int,
+) -> tf.Tensor:
     order = tf.argsort(lengths, stable=True)
     lengths, tokens = tf.gather(lengths, order), tf.gather(tokens, order)
     tokens_before = tf.cumsum(lengths, exclusive=True)

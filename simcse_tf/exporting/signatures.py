@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from simcse_tf import quantization
 from simcse_tf.core.errors import UserError
+from simcse_tf.encoders.base import Weights
 from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.exporting.bucketing import embed_in_buckets
@@ -278,14 +279,20 @@ def embedder(model: SimCSE) -> Embed:
     embedder(model)(tf.constant(["A man plays."])).embedding  # float32, (1, 768)
     ```
     """
-    constants = constant_weights(model)
     # Not the model's own where that has static shapes: it may be served on CPUs.
     served = Embedder(
         model.backbone, model.pooling, model.head, model.head_in_inference
     )
+    weights = _stored_weights(served, constant_weights(model))
 
+    # One function for all signatures: its kernels and constants are in memory once.
+    @tf.function(
+        input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        return served.embed(model.pad(tokens), served.weights() | constants)
+        return served.embed(model.pad(tokens), weights())
 
     def embed_texts(text: tf.Tensor) -> Embedded:
         distinct, places = tf.unique(text)
@@ -307,6 +314,22 @@ def embedder(model: SimCSE) -> Embed:
         return traced(tf.strings.join([prompt, text]) if prompt else text)
 
     return embed_behind
+
+
+def _stored_weights(served: Embedder, constants: Weights) -> Callable[[], Weights]:
+    """The weights in the form that they are computed with: made once, not every time.
+
+    Query, key and value are one matrix, for example, which is a copy of three. Vectors
+    are constants, because a variable is four operations more of each request.
+    """
+
+    def stored(weight: tf.Tensor) -> Any:
+        is_vector = weight.shape.rank == 1
+        return weight.numpy() if is_vector else tf.Variable(weight, trainable=False)
+
+    rest = {k: each for k, each in served.weights().items() if k not in constants}
+    weights = tf.nest.map_structure(stored, rest)
+    return lambda: tf.nest.map_structure(tf.convert_to_tensor, weights) | constants
 
 
 def _of_text(

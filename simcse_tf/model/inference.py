@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Function of padded token ids and of their lengths.
 Embed: TypeAlias = Callable[[np.ndarray, np.ndarray], tf.Tensor]
 
+# Sentences and tokens of a batch that is not small.
+_USUAL_BATCH = (8, 16)
+
 
 class Inference:
     """Embeds token ids, with the weights at the time that `now` is called.
@@ -60,7 +63,8 @@ class Inference:
         if not _equal(constants, self._constants):
             self._constants, self._graphs = constants, {}
         key = (normalize, jit_compile)
-        if key not in self._graphs:
+        is_new = key not in self._graphs
+        if is_new:
             self._graphs[key] = self._trace(constants, normalize, jit_compile)
         graph, weights = self._graphs[key], self._weights()
 
@@ -69,9 +73,10 @@ class Inference:
                 inputs = tf.constant(token_ids), tf.constant(lengths)
             return graph(weights, *inputs)
 
-        if not jit_compile:
-            # The first call optimizes the graph. Several threads would each do it.
-            embed(np.ones([1, 1], np.int32), np.ones([1], np.int32))
+        if is_new and not jit_compile:
+            # The first call optimizes the graph, which several threads would each do,
+            # and arranges constants as products of its size read them.
+            embed(np.ones(_USUAL_BATCH, np.int32), np.full(*_USUAL_BATCH, np.int32))
         return embed
 
     def _trace(self, constants: Weights, normalize: bool, jit_compile: bool) -> Any:

@@ -1,6 +1,14 @@
 import numpy as np
+import pytest
 
-from simcse_tf.encoding.batches import Batch, Limits, batches, whole_batches
+from simcse_tf.encoding.batches import (
+    CPU_LIMITS,
+    Batch,
+    Limits,
+    batches,
+    shared_batches,
+    whole_batches,
+)
 from simcse_tf.encoding.tokens import Tokens
 
 LENGTHS = np.random.default_rng(0).integers(2, 70, 1000)
@@ -17,6 +25,42 @@ def test_every_sentence_is_in_one_batch_and_fits():
             assert LENGTHS[batch.rows].max() <= length
             assert len(batch.rows) <= count <= 64
             assert count * length <= 2048
+
+
+def cells(batch):
+    return batch.shape[0] * batch.shape[1]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 16, 64, 100, 300, 1000])
+def test_shared_batches_hold_every_sentence_once_and_are_never_larger(cores, count):
+    lengths = LENGTHS[:count]
+    shared = shared_batches(lengths, CPU_LIMITS, cores)
+    rows = [row for batch in shared for row in batch.rows]
+    assert sorted(rows) == list(range(count))
+    assert all(
+        batch.shape == (len(batch.rows), max(lengths[batch.rows])) for batch in shared
+    )
+    largest = max(map(cells, batches(lengths, CPU_LIMITS)), default=0)
+    assert max(map(cells, shared), default=0) <= largest
+
+
+@pytest.mark.parametrize("cores", [2, 4, 8])
+def test_a_few_sentences_keep_all_cores_as_busy(cores):
+    shared = shared_batches(LENGTHS[:64], CPU_LIMITS, cores)
+    assert len(shared) == cores
+    assert max(map(cells, shared)) < 1.3 * sum(map(cells, shared)) / cores
+
+
+def test_batches_are_not_divided_where_that_gains_nothing():
+    few_tokens = np.array([9, 12, 15])
+    assert len(shared_batches(few_tokens, CPU_LIMITS, cores=8)) == 1
+    for lengths, cores in ((np.tile(LENGTHS, 4), 2), (LENGTHS[:100], 1)):
+        shared = shared_batches(lengths, CPU_LIMITS, cores)
+        whole = list(batches(lengths, CPU_LIMITS))
+        if cores > 1:
+            assert [b.rows.tolist() for b in shared] == [b.rows.tolist() for b in whole]
+        assert len(shared) == len(whole)
 
 
 def test_whole_batches_have_one_shape_a_length():

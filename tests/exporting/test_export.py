@@ -28,6 +28,9 @@ from simcse_tf.exporting.warmup_requests import (
 
 pytestmark = pytest.mark.slow
 
+# What one text may run in a model of two layers: some more than it does.
+MOST_OPERATIONS = 700
+
 ODD = ["", "a" * 10_000, "word " * 2_000, "🙂👩‍👩‍👧", b"\xff\xfe\x00 bad", "[SEP]"]
 
 
@@ -139,6 +142,44 @@ def test_a_session_runs_the_graph_as_tf_serving_does(model, exported):
         received = session.run(output, {text: SENTENCES})
         assert session.run(output, {text: np.array([], object)}).shape == (0, 16)
     np.testing.assert_allclose(received, expected, atol=1e-6)
+
+
+def operations_of(exported, texts):
+    """The kinds of operations that a session has run for some texts."""
+    full = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
+    ran = tf.compat.v1.RunMetadata()
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+        signature = loaded.signature_def["serving_default"]
+        output = signature.outputs["embedding"].name
+        feeds = {signature.inputs["text"].name: texts}
+        session.run(output, feeds, options=full, run_metadata=ran)
+    return [
+        node.timeline_label.partition(" = ")[2].partition("(")[0]
+        for device in ran.step_stats.dev_stats
+        for node in device.node_stats
+    ]
+
+
+def test_one_text_and_texts_of_similar_length_need_no_loop(exported):
+    """A loop's own operations take a short text as long as its products do."""
+    one = operations_of(exported, SENTENCES[:1])
+    assert "MatMul" in "".join(one)
+    assert "NextIteration" not in one
+    assert len(one) < MOST_OPERATIONS
+    assert "NextIteration" not in operations_of(exported, ["a man", "a dog", "a dog"])
+    assert "NextIteration" in operations_of(exported, ["a man", "word " * 200])
+
+
+def test_a_text_has_the_same_embedding_in_any_company(functions):
+    texts = [text.encode() if isinstance(text, str) else text for text in ODD]
+    texts = tf.constant([*map(str.encode, SENTENCES), *texts])
+    together = functions["serving_default"](text=texts)["embedding"].numpy()
+    for number in range(len(texts)):
+        [alone] = functions["serving_default"](text=texts[number : number + 1])[
+            "embedding"
+        ].numpy()
+        np.testing.assert_allclose(alone, together[number], atol=1e-6)
 
 
 def test_every_weight_is_stored_once(model, exported):
