@@ -16,6 +16,7 @@ from support.servers import (
     server_in_thread,
 )
 
+from simcse_tf.client import Client, Retry, ServerError
 from simcse_tf.core import logs
 from simcse_tf.server.batching_parameters import BatchingParameters
 from simcse_tf.server.observed_requests import observing_middleware
@@ -154,6 +155,17 @@ def test_refusals_have_ids_and_lines_too(server, lines):
         (missing.headers["x-request-id"], 404),
         (wrong[1], "INVALID_ARGUMENT"),
     ]
+
+
+def test_an_error_of_the_client_names_its_request(server, lines):
+    with (
+        Client(server.target, token=TOKEN, retry=Retry(attempts=1)) as client,
+        pytest.raises(ServerError) as caught,
+    ):
+        client.encode(["a"], "int8")  # which the model lacks
+    lines.wait_for(1)
+    assert json.loads(lines.json[0])["request_id"] == caught.value.request_id
+    assert str(caught.value).endswith(f"[request {caught.value.request_id}]")
 
 
 def test_the_trace_of_a_client_stands_in_the_log(server, lines):
