@@ -20,7 +20,6 @@ import base64
 import contextlib
 import itertools
 import json
-import os
 import random
 import socket
 import statistics
@@ -84,16 +83,20 @@ def ours(stack: contextlib.ExitStack, arguments, work: Path) -> dict[str, Server
 
 
 def infinity(
-    stack: contextlib.ExitStack, python: str, model: Path, *flags: str
+    stack: contextlib.ExitStack, python: str, model: Path, work: Path, *flags: str
 ) -> Server:
     """Starts infinity-emb, from the environment of `python`."""
     [port] = free_ports(1)
-    command = [Path(python).with_name("infinity_emb"), "v2", f"--port={port}"]
-    command += ["--model-id", model, f"--served-model-name={MODEL}", "--device=cpu"]
-    command += ["--dtype=float32", "--pooling-method=mean", "--no-compile", *flags]
+    # The model is named from its own directory: optimum looks for relative names. In
+    # `work` it keeps what it has optimized.
+    command = ["/usr/bin/env", f"--chdir={model}", f"HF_HOME={work}"]
+    command += ["HF_HUB_OFFLINE=1", "INFINITY_ANONYMOUS_USAGE_STATS=0"]
+    command += [Path(python).absolute().with_name("infinity_emb"), "v2"]
+    command += ["--model-id=.", f"--served-model-name={MODEL}", f"--port={port}"]
+    command += ["--device=cpu", "--dtype=float32", "--pooling-method=mean"]
     # Its warm-up measures long texts; ours is to embed the sentences that are compared.
-    command += ["--no-model-warmup", "--host=127.0.0.1"]
-    command += ["--url-prefix=/v1", "--log-level=warning"]
+    command += ["--no-compile", "--no-model-warmup", *flags]
+    command += ["--host=127.0.0.1", "--url-prefix=/v1", "--log-level=warning"]
     return stack.enter_context(running(command, port))
 
 
@@ -115,11 +118,11 @@ def contestants(arguments: argparse.Namespace) -> Iterator[dict[str, Server]]:
         if python := arguments.torch_python:
             flags = ("--engine=torch", "--bettertransformer")
             model = package_directory() / "model"
-            started["infinity torch"] = infinity(stack, python, model, *flags)
+            started["infinity torch"] = infinity(stack, python, model, work, *flags)
         if python := arguments.onnx_python:
             flags = ("--engine=optimum", "--no-onnx-disable-optimize")
             model = onnx_model(python, work)
-            started["infinity onnx"] = infinity(stack, python, model, *flags)
+            started["infinity onnx"] = infinity(stack, python, model, work, *flags)
         yield started
 
 
@@ -128,16 +131,13 @@ def running(command: list, port: int, behind: tuple[int, ...] = ()) -> Iterator[
     """Starts a process and waits until it embeds; others may work `behind` it."""
     url = f"http://127.0.0.1:{port}/v1/embeddings"
     command = list(map(str, command))
-    offline = {"HF_HUB_OFFLINE": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **offline}, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             if trouble := wait_until_ready(url, process):
                 log.seek(0)
                 raise SystemExit(f"{log.read()[-3000:]}\n{command}: {trouble}")
-            print(f"ready: {' '.join(command[:3])}", file=sys.stderr)
+            print(f"ready: {' '.join(command)}", file=sys.stderr)
             yield Server(url, (process.pid, *behind))
         finally:
             process.kill()
