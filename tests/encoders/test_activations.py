@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +6,7 @@ from scipy.special import erf, expit
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.activations import ACTIVATIONS, activation_of
+from simcse_tf.encoders.ops import activate
 
 # The definitions, in float64.
 EXPECTED = {
@@ -36,6 +38,12 @@ def test_activations_are_the_functions_of_their_names(name):
     inputs = np.linspace(-9, 9, 301)
     received = activation_of(name)(tf.constant(inputs, tf.float32))
     np.testing.assert_allclose(received, EXPECTED[name](inputs), atol=2e-6, rtol=2e-6)
+
+
+def test_gelu_has_the_same_values_in_the_form_that_is_fused():
+    inputs = np.linspace(-9, 9, 301)
+    received = activate(tf.constant(inputs, tf.float32), keras.activations.gelu, True)
+    np.testing.assert_allclose(received, EXPECTED["gelu"](inputs), atol=2e-6)
 
 
 def test_an_unknown_activation_is_named_with_the_known_ones():

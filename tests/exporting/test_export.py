@@ -167,6 +167,8 @@ def test_one_text_and_texts_of_similar_length_need_no_loop(exported):
     assert "MatMul" in "".join(one)
     assert "NextIteration" not in one
     assert len(one) < MOST_OPERATIONS
+    # oneDNN, where TensorFlow uses it, computes GELU with the product before it.
+    assert "_MklNativeFusedMatMul" not in one or "Erf" not in one
     assert "NextIteration" not in operations_of(exported, ["a man", "a dog", "a dog"])
     assert "NextIteration" in operations_of(exported, ["a man", "word " * 200])
 
