@@ -56,6 +56,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(1e-5, steps=1, bits=0.01),
     "bfloat16": Tolerance(0.01, steps=8, bits=0.05),
+    "int8": Tolerance(0.01, steps=8, bits=0.05),
 }
 
 _UNIT_LENGTH = 1e-4
@@ -179,6 +180,7 @@ def summary(directory: Path, soundness: Soundness) -> str:
         "model": f"{model.source or 'unnamed'}, {model.pooling} pooling",
         "embeddings": f"{model.dimensions} dimensions, {model.precision}, of up to "
         f"{model.max_length} tokens",
+        **_about_agreement(model.agreement),
         "created": manifest.created,
         "files": f"{len(manifest.files)}, SHA-256 {manifest.content_hash}",
         "manifest": "as it was written"
@@ -191,6 +193,14 @@ def summary(directory: Path, soundness: Soundness) -> str:
     }
     lines = [f"  {name:10}  {text}" for name, text in rows.items()]
     return "\n".join([f"{directory}: sound", *lines])
+
+
+def _about_agreement(agreement: dict[str, float] | None) -> dict[str, str]:
+    if agreement is None:
+        return {}
+    mean, least = agreement["mean"], agreement["least"]
+    text = f"cosines with float32's {mean:.4f} on average, at least {least:.4f}"
+    return {"agreement": text}
 
 
 def _about_index(index: ExportedIndex | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
     from simcse_tf.model.simcse import SimCSE
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 # What a version takes on a disk beside its weights: graph, vocabulary, answers.
 _OVERHEAD = 2**22
@@ -95,10 +95,10 @@ def export(
     from simcse_tf.exporting.signatures import signatures
     from simcse_tf.exporting.warmup_requests import answers, write_warmup
 
-    if model.compute_dtype not in PRECISIONS:
+    if model.precision not in PRECISIONS:
         raise UserError(
             f"an export computes in {' or '.join(PRECISIONS)}; the model does in "
-            f"{model.compute_dtype}"
+            f"{model.precision}"
         )
     wanted: list[Endpoint] = [
         *signatures(model.embedding_dim, truncate_dims, quantize, model.prompts)
@@ -221,9 +221,10 @@ def _write_manifest(
         pooling=model.pooling,
         max_length=model.max_length,
         dimensions=model.embedding_dim,
-        precision=model.compute_dtype,
+        precision=model.precision,
         parameters=model.count_params(),
         fingerprint=model_fingerprint(model),
+        agreement=model.agreement and model.agreement._asdict(),
     )
     types = signature_types(directory)
     manifest.write_manifest(directory, facts, training, types, index)

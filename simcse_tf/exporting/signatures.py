@@ -220,10 +220,12 @@ def embedder(model: SimCSE) -> Embed:
     ```
     """
     constants = constant_weights(model)
-    # Not the model's own where that has static shapes: it may be served on CPUs.
-    served = Embedder(
-        model.backbone, model.pooling, model.head, model.head_in_inference
-    )
+    served = model.embedder
+    if model.static_shapes:
+        # It may be served on CPUs.
+        served = Embedder(
+            model.backbone, model.pooling, model.head, model.head_in_inference
+        )
 
     def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
         return served.embed(model.pad(tokens), served.weights() | constants)
