@@ -98,8 +98,11 @@ class PlainEncoder(Encoder):
                 Defaults to `False`.
         """
         other = copy(self)
-        other._products = products
-        other._first_token = self._first_token and not all_tokens
+        changes = {
+            "_products": products,
+            "_first_token": self._first_token and not all_tokens,
+        }
+        vars(other).update(changes)
         return other
 
     def weights(self) -> Weights:
