@@ -3,9 +3,9 @@
     python benchmarks/encoding.py --data senteval --precision bfloat16
 
 The same weights (MiniLM) embed the same sentences, each contestant in its own process,
-in turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. At int8 ours
-and ONNX Runtime do, and ours, PyTorch and ONNX Runtime are there in float32. The last
-lines say how near to the float32 embeddings of PyTorch each is, and what share of the
+in turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. At int8
+ours and ONNX Runtime are there in int8 and float32, PyTorch in float32. The last lines
+say how near to the float32 embeddings of PyTorch each is, and what share of the
 machine's matrix-product limit those reach that compute at the precision.
 """
 

@@ -18,6 +18,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.exporting.check_search import compare_hits, search_types
 from simcse_tf.exporting.manifest import (
+    ExportedAgreement,
     ExportedIndex,
     Manifest,
     SignatureTypes,
@@ -195,12 +196,11 @@ def summary(directory: Path, soundness: Soundness) -> str:
     return "\n".join([f"{directory}: sound", *lines])
 
 
-def _about_agreement(agreement: dict[str, float] | None) -> dict[str, str]:
+def _about_agreement(agreement: ExportedAgreement | None) -> dict[str, str]:
     if agreement is None:
         return {}
-    mean, least = agreement["mean"], agreement["least"]
-    text = f"cosines with float32's {mean:.4f} on average, at least {least:.4f}"
-    return {"agreement": text}
+    mean, least = f"{agreement.mean:.4f}", f"{agreement.least:.4f}"
+    return {"agreement": f"cosines with float32's {mean} on average, at least {least}"}
 
 
 def _about_index(index: ExportedIndex | None) -> dict[str, str]:

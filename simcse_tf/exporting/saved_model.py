@@ -9,7 +9,7 @@ import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from simcse_tf.core.atomic import check_room, workplace
 from simcse_tf.core.errors import UserError
@@ -216,15 +216,18 @@ def _write_manifest(
     from simcse_tf.exporting import manifest
     from simcse_tf.exporting.check import signature_types
 
+    agreement = None
+    if model.agreement:
+        agreement = manifest.ExportedAgreement(**model.agreement._asdict())
     facts = manifest.ExportedModel(
         source=source,
         pooling=model.pooling,
         max_length=model.max_length,
         dimensions=model.embedding_dim,
-        precision=model.precision,
+        precision=cast("manifest.Precision", model.precision),
         parameters=model.count_params(),
         fingerprint=model_fingerprint(model),
-        agreement=model.agreement and model.agreement._asdict(),
+        agreement=agreement,
     )
     types = signature_types(directory)
     manifest.write_manifest(directory, facts, training, types, index)

@@ -105,7 +105,7 @@ def test_channels_without_values_do_not_break_it():
 
 def test_all_products_of_bytes_fit_in_sixteen_bits():
     """A processor without VNNI adds two of them there."""
-    assert 2 * 255 * np.abs(made().kernel).max() < 2**15
+    assert 2 * 255 * int(np.abs(made().kernel).max()) < 2**15
 
 
 def test_rows_of_the_table_are_near_its_own():
