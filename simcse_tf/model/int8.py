@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoders.base import Features, longest_input
@@ -105,6 +106,6 @@ def _probes(
         token_ids = random.choice(ordinary, (rows, length)).astype(np.int32)
         token_ids[:, 0] = tokenizer.cls_token_id
         token_ids[:, -1] = tokenizer.sep_token_id
-        return model.features(token_ids, np.full(rows, length, np.int32))
+        return model.features(tf.constant(token_ids), tf.fill([rows], length))
 
     return [features(*shape) for shape in shapes]
