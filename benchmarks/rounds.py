@@ -206,12 +206,14 @@ def scratch() -> Iterator[Path]:
         yield Path(directory)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(
+    description: str | None, precisions: Sequence[str] = ("float32", "bfloat16")
+) -> argparse.ArgumentParser:
     """The flags that all such benchmarks have."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    made.add_argument("--precision", choices=precisions, default="float32")
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--json", metavar="OUT.json")
     made.add_argument("--plot", metavar="OUT.png")

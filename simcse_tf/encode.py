@@ -9,7 +9,12 @@ from simcse_tf.core.compilation_cache import keep_compiled
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.steady_lines import SteadyLines
 from simcse_tf.data.file_formats import QUOTED, UNQUOTED
-from simcse_tf.encoding.arguments import add_reading_flags, reading_of, say_how_read
+from simcse_tf.encoding.arguments import (
+    add_precision_flag,
+    add_reading_flags,
+    reading_of,
+    say_how_read,
+)
 from simcse_tf.encoding.bulk import encode
 from simcse_tf.encoding.embedding_files import BINARY, FLOAT32, INT8, check_metadata
 from simcse_tf.encoding.embedding_writers import FORMATS, NPY, format_of
@@ -20,8 +25,6 @@ from simcse_tf.encoding.steady_records import SteadyRecords
 from simcse_tf.encoding.texts import FileTexts
 
 __all__ = ["encode", "main"]
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -113,7 +116,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--batch-size", type=int, help="at most; by default 64, on a GPU 2048"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    add_precision_flag(parser)
     add_reading_flags(parser)
     return parser
 

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             truncate_dim=arguments.truncate_dim,
             progress=True,
             normalize=False,
+            precision=arguments.precision,
             **reading,
         )
         for name in names
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with writing_output("--json", arguments.json):
             write_json(outputs["--json"], first.scores())
     if arguments.details:
-        keys = ("split", "metric", "aggregation", "fast", "truncate_dim")
+        keys = ("split", "metric", "aggregation", "fast", "truncate_dim", "precision")
         details = {
             **{key: getattr(arguments, key) for key in keys},
             **reading,
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> Parser:
-    from simcse_tf.encoding.arguments import add_reading_flags
+    from simcse_tf.encoding.arguments import add_precision_flag, add_reading_flags
     from simcse_tf.evaluation.sts import AGGREGATIONS, METRICS
 
     parser = Parser(
@@ -90,6 +91,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--model", required=True, help="directory, preset or handle")
     add_reading_flags(parser, cut="where the encoder has no more positions")
+    add_precision_flag(parser)
     parser.add_argument(
         "--tasks",
         help="sts, transfer, own, names such as STS12,SICK-R,MR, or several of these; "

@@ -1,6 +1,6 @@
 """sentence-transformers as a contestant of `encoding.py`, in the peers' environment.
 
-`BACKEND` is torch, onnx, openvino:float32 or openvino:bfloat16.
+`BACKEND` is torch, onnx:float32, onnx:int8, openvino:float32 or openvino:bfloat16.
 """
 
 import shutil
@@ -9,13 +9,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import (
+    SentenceTransformer,
+    export_dynamic_quantized_onnx_model,
+)
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 from rounds import answer  # noqa: E402
 
 BATCH_SIZES = (16, 32, 64)
+INSTRUCTIONS = "avx512_vnni"
 
 
 def load(backend: str, weights: str) -> SentenceTransformer:
@@ -30,6 +34,12 @@ def load(backend: str, weights: str) -> SentenceTransformer:
     if kind == "openvino":
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
         settings = {"ov_config": {"INFERENCE_PRECISION_HINT": hint}}
+    elif precision == "int8":
+        name = f"model_qint8_{INSTRUCTIONS}.onnx"
+        if not (copy / "onnx" / name).exists():
+            exact = SentenceTransformer(str(copy), device="cpu", backend=kind)
+            export_dynamic_quantized_onnx_model(exact, INSTRUCTIONS, str(copy))
+        settings["file_name"] = name
     return SentenceTransformer(
         str(copy), device="cpu", backend=kind, model_kwargs=settings
     )

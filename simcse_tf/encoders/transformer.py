@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import keras_hub
@@ -10,8 +11,9 @@ import tensorflow as tf
 from simcse_tf.encoders.base import Encoder, Features, Weights
 from simcse_tf.encoders.dropout import Dropout, no_dropout, seeded_dropout
 from simcse_tf.encoders.keras_layers import EncoderLayer, parts_of, transformer_layers
-from simcse_tf.encoders.ops import activate, dense, layer_norm
+from simcse_tf.encoders.ops import layer_norm
 from simcse_tf.encoders.packing import Packing, padded, unpadded
+from simcse_tf.encoders.products import Products
 from simcse_tf.encoders.static import Grid
 
 
@@ -59,6 +61,7 @@ class PlainEncoder(Encoder):
         self._static_shapes = static_shapes
         self._heads = backbone.num_heads
         self._dtype = tf.as_dtype(backbone.dtype_policy.compute_dtype)
+        self._products = Products()
 
     @abstractmethod
     def embeddings(self, backbone: keras_hub.models.Backbone) -> list[Any]:
@@ -83,6 +86,24 @@ class PlainEncoder(Encoder):
             Floating tensor of shape `(tokens, dim)`.
         """
         return packing.of_positions(table)
+
+    def computing_with(
+        self, products: Products, all_tokens: bool = False
+    ) -> "PlainEncoder":
+        """The same encoder with other products, which read the weights.
+
+        Args:
+            products: The `Products`.
+            all_tokens: bool. Whether it computes what `first_token` leaves out.
+                Defaults to `False`.
+        """
+        other = copy(self)
+        changes = {
+            "_products": products,
+            "_first_token": self._first_token and not all_tokens,
+        }
+        vars(other).update(changes)
+        return other
 
     def weights(self) -> Weights:
         return {
@@ -141,7 +162,7 @@ class PlainEncoder(Encoder):
         self, weights: Weights, packing: Packing, dropout: Dropout
     ) -> tf.Tensor:
         token, position, *segment = weights["embeddings"]
-        embedded = tf.gather(token, packing.token_ids)
+        embedded = self._products.rows(token, packing.token_ids)
         if segment:
             embedded += segment[0][0]
         embedded += self.embed_positions(packing, position)
@@ -164,15 +185,16 @@ class PlainEncoder(Encoder):
         """A layer's hidden states, of all tokens or of the first ones alone."""
         width = inputs.shape[1]
         size = width // self._heads
-        kernel, shift = weights["query_key_value"]
+        products, projection = self._products, weights["query_key_value"]
         if first_token:
-            key_value = dense(inputs, (kernel[:, width:], shift[width:]))
+            key_value = products.dense(inputs, products.columns(projection, width))
             key, value = packing.split_heads(key_value, 2)
             inputs = packing.first_tokens(inputs)
-            query = dense(inputs, (kernel[:, :width], shift[:width]))
+            query = products.dense(inputs, products.columns(projection, 0, width))
             query = tf.reshape(query, [-1, self._heads, 1, size])
         else:
-            query, key, value = packing.split_heads(dense(inputs, (kernel, shift)), 3)
+            projected = products.dense(inputs, projection)
+            query, key, value = packing.split_heads(projected, 3)
         scores = tf.matmul(query * size**-0.5, key, transpose_b=True) + bias
         attention = dropout(tf.nn.softmax(scores), layer.attention.dropout)
         mixed = tf.matmul(attention, value)
@@ -181,19 +203,30 @@ class PlainEncoder(Encoder):
             if first_token
             else packing.merge_heads(mixed)
         )
-        attended = dense(mixed, weights["attention_output"])
-        attended = dropout(attended, layer.attention_dropout.rate) + inputs
+        attended = products.added(
+            mixed,
+            weights["attention_output"],
+            inputs,
+            lambda each: dropout(each, layer.attention_dropout.rate),
+        )
         attended = layer_norm(
             attended,
             weights["attention_norm"],
             layer.attention_norm.epsilon,
             self._dtype,
         )
-        inner = dense(attended, weights["intermediate"])
-        fused = dropout is no_dropout and not self._static_shapes
-        inner = activate(inner, layer.intermediate.activation, fused)
-        outer = dense(inner, weights["output"])
-        outer = dropout(outer, layer.output_dropout.rate) + attended
+        inner = products.activated(
+            attended,
+            weights["intermediate"],
+            layer.intermediate.activation,
+            fused=dropout is no_dropout and not self._static_shapes,
+        )
+        outer = products.added(
+            inner,
+            weights["output"],
+            attended,
+            lambda each: dropout(each, layer.output_dropout.rate),
+        )
         return layer_norm(
             outer, weights["output_norm"], layer.output_norm.epsilon, self._dtype
         )

@@ -8,6 +8,8 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.printing import one_line
 from simcse_tf.encoders.pooling import POOLINGS, poolers_of
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "int8")
+
 # What `[CLS]` and `[SEP]` alone take.
 _SHORTEST = 2
 
@@ -47,6 +49,27 @@ def add_reading_flags(
         metavar="NAME",
         help=f"{of}the name of one of the model's prompts, put before every text; "
         "default: the one that it uses",
+    )
+
+
+def add_precision_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--precision` to the command of what embeds in process.
+
+    Args:
+        parser: The command's parser.
+
+    Example:
+
+    ```python
+    add_precision_flag(parser)
+    SimCSE.from_preset("runs/mine/best", dtype=parser.parse_args().precision)
+    ```
+    """
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="what the model computes in; embeddings are float32",
     )
 
 

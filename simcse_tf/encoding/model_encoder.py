@@ -112,6 +112,7 @@ def load_encoder(
     truncate_dim: int | None = None,
     progress: bool = False,
     normalize: bool = True,
+    precision: str = "float32",
 ) -> ModelEncoder:
     """Loads a model as a function of sentences alone, for evaluation.
 
@@ -129,6 +130,7 @@ def load_encoder(
         progress: bool. Whether stderr shows how a foreign model was read, and progress
             bars. Defaults to `False`.
         normalize: bool. Whether rows are l2-normalized. Defaults to `True`.
+        precision: string. The `dtype` of `SimCSE.from_preset`. Defaults to `"float32"`.
 
     Returns:
         A function from a list of n strings to a float32 array `(n, embedding_dim)`.
@@ -148,7 +150,11 @@ def load_encoder(
     from simcse_tf.model.simcse import SimCSE
 
     loaded = SimCSE.from_preset(
-        model, pooling=pooling, max_length=max_length, prompt_name=prompt_name
+        model,
+        pooling=pooling,
+        max_length=max_length,
+        prompt_name=prompt_name,
+        dtype=precision,
     )
     length = max_length or longest_input(loaded.backbone)
     if progress:

@@ -18,6 +18,7 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.exporting.check_search import compare_hits, search_types
 from simcse_tf.exporting.manifest import (
+    ExportedAgreement,
     ExportedIndex,
     Manifest,
     SignatureTypes,
@@ -56,6 +57,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(1e-5, steps=1, bits=0.01),
     "bfloat16": Tolerance(0.01, steps=8, bits=0.05),
+    "int8": Tolerance(0.01, steps=8, bits=0.05),
 }
 
 _UNIT_LENGTH = 1e-4
@@ -179,6 +181,7 @@ def summary(directory: Path, soundness: Soundness) -> str:
         "model": f"{model.source or 'unnamed'}, {model.pooling} pooling",
         "embeddings": f"{model.dimensions} dimensions, {model.precision}, of up to "
         f"{model.max_length} tokens",
+        **_about_agreement(model.agreement),
         "created": manifest.created,
         "files": f"{len(manifest.files)}, SHA-256 {manifest.content_hash}",
         "manifest": "as it was written"
@@ -191,6 +194,13 @@ def summary(directory: Path, soundness: Soundness) -> str:
     }
     lines = [f"  {name:10}  {text}" for name, text in rows.items()]
     return "\n".join([f"{directory}: sound", *lines])
+
+
+def _about_agreement(agreement: ExportedAgreement | None) -> dict[str, str]:
+    if agreement is None:
+        return {}
+    mean, least = f"{agreement.mean:.4f}", f"{agreement.least:.4f}"
+    return {"agreement": f"cosines with float32's {mean} on average, at least {least}"}
 
 
 def _about_index(index: ExportedIndex | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,8 @@ from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import read_json
 from simcse_tf.server.integrity import MANIFEST_FILE, manifest_path
 from simcse_tf.training.run_directory import RunDirectory, scores_of
+
+Precision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 
 _PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
 _OWN_HASH = "manifest_hash"
@@ -65,6 +67,24 @@ class SignatureTypes(ManifestPart):
     outputs: dict[str, TensorType]
 
 
+class ExportedAgreement(ManifestPart):
+    """Cosines of a model's embeddings in int8 with those in float32, of random tokens.
+
+    Attributes:
+        mean: On average.
+        least: The smallest.
+
+    Example:
+
+    ```python
+    read_manifest(version).model.agreement.mean  # 0.9906
+    ```
+    """
+
+    mean: float
+    least: float
+
+
 class ExportedModel(ManifestPart):
     """What was exported.
 
@@ -78,6 +98,7 @@ class ExportedModel(ManifestPart):
         fingerprint: Tells its embeddings from another model's, as
             `simcse_tf.encoding.fingerprint.model_fingerprint`; `None` in older
             exports.
+        agreement: In int8, how near it is to float32.
 
     Example:
 
@@ -90,9 +111,10 @@ class ExportedModel(ManifestPart):
     pooling: str
     max_length: int
     dimensions: int
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     parameters: int
     fingerprint: str | None = None
+    agreement: ExportedAgreement | None = None
 
 
 class ExportedIndex(ManifestPart):

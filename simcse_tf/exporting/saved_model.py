@@ -9,7 +9,7 @@ import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from simcse_tf.core.atomic import check_room, workplace
 from simcse_tf.core.errors import UserError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
     from simcse_tf.model.simcse import SimCSE
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 # What a version takes on a disk beside its weights: graph, vocabulary, answers.
 _OVERHEAD = 2**22
@@ -97,10 +97,10 @@ def export(
     from simcse_tf.exporting.signatures import signatures
     from simcse_tf.exporting.warmup_requests import answers, write_warmup
 
-    if model.compute_dtype not in PRECISIONS:
+    if model.precision not in PRECISIONS:
         raise UserError(
             f"an export computes in {' or '.join(PRECISIONS)}; the model does in "
-            f"{model.compute_dtype}"
+            f"{model.precision}"
         )
     wanted: list[Endpoint] = [
         *signatures(model.embedding_dim, truncate_dims, quantize, model.prompts)
@@ -218,14 +218,18 @@ def _write_manifest(
     from simcse_tf.exporting import manifest
     from simcse_tf.exporting.check import signature_types
 
+    agreement = None
+    if model.agreement:
+        agreement = manifest.ExportedAgreement(**model.agreement._asdict())
     facts = manifest.ExportedModel(
         source=source,
         pooling=model.pooling,
         max_length=model.max_length,
         dimensions=model.embedding_dim,
-        precision=model.compute_dtype,
+        precision=cast("manifest.Precision", model.precision),
         parameters=model.count_params(),
         fingerprint=model_fingerprint(model),
+        agreement=agreement,
     )
     types = signature_types(directory)
     manifest.write_manifest(directory, facts, training, types, index)

@@ -86,10 +86,10 @@ def export_sentence_transformers(
     ```
     """
     final = Path(directory)
-    if model.compute_dtype != "float32":
+    if model.precision != "float32":
         raise UserError(
             "a sentence-transformers directory holds float32 weights, and who loads it "
-            f"chooses what it computes in; this model computes in {model.compute_dtype}"
+            f"chooses what it computes in; this model computes in {model.precision}"
         )
     modules(model)
     check_new_directory(final)

@@ -279,10 +279,12 @@ def embedder(model: SimCSE) -> Embed:
     embedder(model)(tf.constant(["A man plays."])).embedding  # float32, (1, 768)
     ```
     """
-    # Not the model's own where that has static shapes: it may be served on CPUs.
-    served = Embedder(
-        model.backbone, model.pooling, model.head, model.head_in_inference
-    )
+    served = model.embedder
+    if model.static_shapes:
+        # It may be served on CPUs.
+        served = Embedder(
+            model.backbone, model.pooling, model.head, model.head_in_inference
+        )
     weights = _stored_weights(served, constant_weights(model))
 
     # One function for all signatures: its kernels and constants are in memory once.

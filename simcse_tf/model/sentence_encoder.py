@@ -27,6 +27,7 @@ from simcse_tf.model import preset_io
 from simcse_tf.model.compilation import on_accelerator
 from simcse_tf.model.finite import check_variables
 from simcse_tf.model.inference import Embed, Inference
+from simcse_tf.model.int8 import INT8, Agreement, check_int8, use_int8
 from simcse_tf.model.keras_methods import KerasMethods
 from simcse_tf.tokenizers.base import Tokenizer
 
@@ -94,6 +95,8 @@ class SentenceEncoder(KerasMethods):
         # What the model was loaded from, if it was, and how a foreign one was read.
         self.preset: str | None = None
         self.reading: str | None = None
+        # How near its embeddings in int8 are to those in float32, if they are in int8.
+        self.agreement: Agreement | None = None
 
         configure_layers(backbone, activation, layer_norm_epsilon)
         freeze_unread_layers(backbone, layers_read(pooling))
@@ -111,6 +114,11 @@ class SentenceEncoder(KerasMethods):
     def embedding_dim(self) -> int:
         """Columns of what `predict` returns."""
         return self.embedder.dim
+
+    @property
+    def precision(self) -> str:
+        """What matrix products are computed in: `"int8"`, or the compute dtype."""
+        return INT8 if self.agreement else self.compute_dtype
 
     @property
     def head_in_inference(self) -> bool:
@@ -205,7 +213,7 @@ class SentenceEncoder(KerasMethods):
         """What decides embeddings, beside the weights, in JSON's types."""
         return {
             "tokenizer": tokenizer_config(self.tokenizer),
-            "dtype": self.compute_dtype,
+            "dtype": self.precision,
             **self.settings(),
         }
 
@@ -272,7 +280,9 @@ class SentenceEncoder(KerasMethods):
                 their weights. Defaults to `"pretrained"`.
             dropout: Optional float. Replaces the backbone's rate everywhere it
                 applies dropout.
-            dtype: string. The dtype policy to compute with. Defaults to
+            dtype: string. The dtype policy to compute with. Or `"int8"`: weights in
+                float32, whose matrix products `predict`, `encode` and exports compute
+                in int8, on CPUs; such a model is not trained. Defaults to
                 `"float32"`.
             prompt_name: Optional string. Which of the checkpoint's named prompts is
                 put before every text. Defaults to `None`: the one that it uses.
@@ -289,13 +299,15 @@ class SentenceEncoder(KerasMethods):
         model = SimCSE.from_preset("runs/sup/best", max_length=64)
         ```
         """
+        if dtype == INT8:
+            check_int8()
         overrides = {} if dropout is None else {"dropout": dropout}
         given = {key: value for key, value in settings.items() if value is not None}
         checkpoint = load_checkpoint(
             preset,
             pooling=given.get("pooling"),
             prompt_name=prompt_name,
-            dtype=dtype,
+            dtype="float32" if dtype == INT8 else dtype,
             **overrides,
         )
         model = cls(
@@ -306,6 +318,8 @@ class SentenceEncoder(KerasMethods):
             head_init = "pretrained"
         preset_io.initialize_heads(model.heads(), head_init, checkpoint)
         check_variables(model.weights, f"the weights of {preset}")
+        if dtype == INT8:
+            model.agreement = use_int8(model)
         return model
 
     def heads(self) -> list[keras.layers.Layer]:
