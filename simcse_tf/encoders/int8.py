@@ -146,9 +146,9 @@ class Int8Products(Products):
     ) -> tf.Tensor:
         assert weights.inner is not None
         if activation is keras.activations.gelu:
-            fused = ["BiasAdd", "GeluExact", "Requantize"]
+            operations = ["BiasAdd", "GeluExact", "Requantize"]
             rounded = _rounded(inputs, weights)
-            return _product(rounded, weights, fused, requantized=weights.inner)
+            return _product(rounded, weights, operations, requantized=weights.inner)
         low, high = weights.inner
         steps = (activation(self.dense(inputs, weights)) - low) / _inner_step(low, high)
         steps = tf.clip_by_value(tf.round(steps), 0, _INNER_LIMIT)
