@@ -7,6 +7,7 @@ from simcse_tf.encoding.records import FileRecords
 from simcse_tf.exporting.index_rows import IndexRows
 from simcse_tf.exporting.manifest import ExportedIndex
 from simcse_tf.exporting.search_signature import SearchSignature
+from simcse_tf.exporting.signatures import Embedded
 from simcse_tf.indexing.changes import build
 from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.sources import ModelSource
@@ -17,6 +18,11 @@ TEXTS = [f"sentence number {n}" for n in range(40)] + ["naïve façade 🎸", ""
 
 def embed(texts, prompt=None):
     return Embedder()._embed(tf.strings.join([prompt or "", texts]))
+
+
+def embedded(texts, prompt=None):
+    """What an export's graph makes of texts; a search reads no counts."""
+    return Embedded(embed(texts, prompt), None, None)
 
 
 def rows_of_texts(texts=TEXTS, has_metadata=True):
@@ -45,7 +51,7 @@ class Searchable(Embedder):
 
     def __init__(self, rows):
         super().__init__()
-        function, types = SearchSignature(rows, None).function(embed)
+        function, types = SearchSignature(rows, None).function(embedded)
         self.search = tf.function(function, input_signature=types)
         # What a SavedModel keeps.
         self.kept = self.search.get_concrete_function().variables
