@@ -31,6 +31,7 @@ def ask(target, *metadata):
         )
 
 
+@pytest.mark.slow
 def test_spans_reach_a_collector_before_the_server_ends(base_path):
     with collector() as (endpoint, spans):
         environment = {
@@ -55,6 +56,7 @@ def test_spans_reach_a_collector_before_the_server_ends(base_path):
     assert line["span_id"] == found[PREDICT].span_id.hex()
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_not_there_is_told_of_once_and_delays_nobody(
     base_path,
 ):
