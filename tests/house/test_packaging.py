@@ -101,14 +101,14 @@ def commands(setup_arguments):
 
 
 def test_every_door_is_an_installed_command(commands):
+    package = ROOT / "simcse_tf"
     doors = {
         path.stem
-        for path in (ROOT / "simcse_tf").glob("*.py")
+        for path in package.glob("*.py")
         if 'if __name__ == "__main__"' in path.read_text()
     }
-    # The quickstart is an example, not a tool.
-    expected = {f"simcse-{door}" for door in doors - {"quickstart"} | {"client"}}
-    assert set(commands) == expected
+    doors |= {path.parent.name for path in package.glob("*/__main__.py")}
+    assert set(commands) == {f"simcse-{door}" for door in doors}
 
 
 def test_an_installed_command_ends_with_its_doors_exit_code(
