@@ -24,13 +24,13 @@ NEAR = 2e-3
 
 
 @pytest.fixture(scope="module")
-def exact(small_preset):
-    return SimCSE.from_preset(str(small_preset), pooling="avg")
+def exact(tiny_preset):
+    return SimCSE.from_preset(str(tiny_preset), pooling="avg")
 
 
 @pytest.fixture(scope="module")
-def model(small_preset):
-    return SimCSE.from_preset(str(small_preset), pooling="avg", dtype="int8")
+def model(tiny_preset):
+    return SimCSE.from_preset(str(tiny_preset), pooling="avg", dtype="int8")
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +46,16 @@ def test_embeddings_are_near_those_in_float32(model, exact, expected):
 
 
 def test_every_door_gives_the_same_embeddings(
-    model, small_preset, expected, tmp_path, monkeypatch
+    model, tiny_preset, expected, tmp_path, monkeypatch
 ):
     np.testing.assert_allclose(encode(model, SENTENCES), expected, atol=NEAR)
     np.testing.assert_allclose(model(tf.constant(SENTENCES)), expected, atol=NEAR)
-    evaluated = load_encoder(str(small_preset), pooling="avg", precision="int8")
+    evaluated = load_encoder(str(tiny_preset), pooling="avg", precision="int8")
     np.testing.assert_allclose(evaluated(SENTENCES), expected, atol=NEAR)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     source, out = tmp_path / "in.txt", tmp_path / "out.npy"
     source.write_text("\n".join(SENTENCES))
-    read = ["--model", str(small_preset), "--pooling", "avg", "--precision", "int8"]
+    read = ["--model", str(tiny_preset), "--pooling", "avg", "--precision", "int8"]
     encode_main([*read, "--input", str(source), "--output", str(out)])
     np.testing.assert_allclose(np.load(out), expected, atol=NEAR)
 
@@ -106,20 +106,20 @@ def test_it_is_not_trained(model):
         model.fit(SENTENCES, batch_size=8, verbose=0)
 
 
-def test_a_gpu_is_refused_in_one_line(small_preset, monkeypatch):
+def test_a_gpu_is_refused_in_one_line(tiny_preset, monkeypatch):
     monkeypatch.setattr(int8, "on_accelerator", lambda: True)
     with pytest.raises(UserError, match="int8 is for CPUs"):
-        SimCSE.from_preset(str(small_preset), dtype="int8")
+        SimCSE.from_preset(str(tiny_preset), dtype="int8")
 
 
-def test_a_model_that_int8_would_change_is_refused(small_preset, monkeypatch):
+def test_a_model_that_int8_would_change_is_refused(tiny_preset, monkeypatch):
     monkeypatch.setattr(int8, "_LEAST_MEAN", 0.99999999)
     with pytest.raises(UserError, match="at least 0.99999999 .* take bfloat16"):
-        SimCSE.from_preset(str(small_preset), dtype="int8")
+        SimCSE.from_preset(str(tiny_preset), dtype="int8")
 
 
-def test_a_backbone_of_no_family_is_refused(small_preset):
-    exact = SimCSE.from_preset(str(small_preset))
+def test_a_backbone_of_no_family_is_refused(tiny_preset):
+    exact = SimCSE.from_preset(str(tiny_preset))
     exact.embedder.encoder = KerasLayersEncoder(exact.backbone, layers=(-1,))
     with pytest.raises(UserError, match="expected a model of the family of BERT"):
         int8.use_int8(exact)
