@@ -52,12 +52,8 @@ def embed_in_buckets(
     padding = padded - tf.reduce_sum(lengths)
     fits = (padding <= max_padding) & (padded <= max_tokens) & (count > 0)
 
-    # One operation, not inlined: each of a branch that is not taken costs time. Nothing
-    # is written in it, and a bucket need not wait for the one before it.
-    @tf.function(
-        autograph=False,
-        experimental_attributes={"_noinline": True, "_disable_acd": True},
-    )
+    # One operation, not inlined: each of a branch that is not taken costs time.
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def in_several() -> tf.Tensor:
         return _in_several(
             embed, tokens, lengths, width, max_padding, max_tokens, parallel_buckets

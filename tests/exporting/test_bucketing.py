@@ -80,24 +80,3 @@ def test_limits_decide_the_buckets(limits, rows):
 
 def test_no_rows_give_no_rows():
     assert buckets_of([]).shape == (0, 3)
-
-
-def test_no_bucket_waits_for_the_one_before_it():
-    """Control dependencies would order calls that read a model's variables."""
-    weight = tf.Variable(2.0)
-    spec = tf.RaggedTensorSpec([None, None], tf.int32, row_splits_dtype=tf.int64)
-
-    @tf.function(input_signature=[spec], experimental_attributes={"_noinline": True})
-    def embed(tokens):
-        own = tf.cast(tf.reduce_max(tokens, axis=1), tf.float32)
-        return (own * weight)[:, None]
-
-    traced = tf.function(
-        lambda tokens: embed_in_buckets(embed, tokens, 1), input_signature=[spec]
-    )
-    result = traced(ragged([5, 500, 6, 900]))
-    assert result.numpy().tolist() == [[0], [2], [4], [6]]
-    functions = traced.get_concrete_function().graph.as_graph_def().library.function
-    bodies = [each for each in functions if "while_body" in each.signature.name]
-    assert bodies
-    assert not any(each.control_ret for each in bodies)
