@@ -1,11 +1,14 @@
 """What a client of the gateway is told when the model server fails."""
 
+import logging
+
 import grpc
 
 from simcse_tf.client import ServerError, VersionChanged
 from simcse_tf.client.retry import TOO_LARGE
 from simcse_tf.core.errors import UserError
 from simcse_tf.openai_api.errors import ApiError, overloaded
+from simcse_tf.server.http_server import RARE_LINES
 
 STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
@@ -16,6 +19,9 @@ STATUSES = {
 }
 # Of a server with a full queue, TF Serving and the Python server.
 FULL = "queue"
+
+logger = logging.getLogger(__name__)
+logger.addFilter(RARE_LINES)  # a request may cause one
 
 
 def is_busy(error: ServerError) -> bool:
@@ -37,6 +43,8 @@ def is_busy(error: ServerError) -> bool:
 def to_api_error(error: UserError) -> ApiError:
     """Tells of a failed request in OpenAI's form.
 
+    The log has the client's own words, which name addresses behind the gateway.
+
     Args:
         error: What the client raised.
 
@@ -53,13 +61,18 @@ def to_api_error(error: UserError) -> ApiError:
             code="version_changed",
             retry_after=1,
         )
-    if not isinstance(error, ServerError):
-        return ApiError(502, str(error))
-    if is_busy(error):
+    if isinstance(error, ServerError) and is_busy(error):
         return overloaded("the model server has too many requests: try again later")
+    kind = error.code.name if isinstance(error, ServerError) else "its answer"
+    logger.warning(f"a request to the model server failed ({kind}): %s", error)
+    if not isinstance(error, ServerError):
+        return ApiError(502, "the model server's answer is none: the log says more")
     if TOO_LARGE in error.details:
         return ApiError(413, "a text is larger than the model server takes", "input")
     status = STATUSES.get(error.code, 502)
     retry_after = 1 if status == 503 else None
-    message = f"the model server: {error.code.name}: {error.details}"
-    return ApiError(status, message, retry_after=retry_after)
+    return ApiError(
+        status,
+        f"the model server failed with {error.code.name}: the gateway's log says more",
+        retry_after=retry_after,
+    )

@@ -90,7 +90,8 @@ class TargetBackend:
         try:
             await asyncio.gather(*(model.check_ready() for model in models))
         except UserError as error:
-            raise ApiError(503, str(error), code="not_ready") from error
+            told = to_api_error(error)
+            raise ApiError(503, str(told), code="not_ready") from error
 
     def _find(self, model: str) -> TargetModel:
         if model not in self._models:

@@ -151,7 +151,15 @@ def test_signatures_are_those_of_the_export(target, stubs):
     texts = dict.fromkeys(("text_a", "text_b"), (types_pb2.DT_STRING, 1))
     check_tensors(pair.inputs, texts)
     check_tensors(pair.outputs, {"cosine_similarity": (types_pb2.DT_FLOAT, 1)})
-    for signature in (default, pair):
+    counted = signatures.signature_def["serving_tokens"]
+    check_tensors(counted.inputs, {"text": (types_pb2.DT_STRING, 1)})
+    outputs = {
+        "embedding": (types_pb2.DT_FLOAT, 2),
+        "tokens": (types_pb2.DT_INT32, 1),
+        "truncated": (types_pb2.DT_BOOL, 1),
+    }
+    check_tensors(counted.outputs, outputs)
+    for signature in (default, pair, counted):
         assert signature.method_name == "tensorflow/serving/predict"
 
 
@@ -236,6 +244,38 @@ def test_many_clients_at_once_get_their_own_answers(embed):
 def test_the_projects_client_gets_the_same_answers(target, embed):
     with Client(target.grpc, model=target.model) as client:
         np.testing.assert_allclose(client.encode(TEXTS), embed(TEXTS), atol=ATOL)
+
+
+def test_tokens_are_counted_of_each_text(predict, embed):
+    texts = [*TEXTS, *ODD_TEXTS.values()]
+    outputs = predict("serving_tokens", text=np.array(texts, object)).outputs
+    found = {name: tf.make_ndarray(it) for name, it in outputs.items()}
+    np.testing.assert_allclose(found["embedding"], embed(texts), atol=ATOL)
+    tokens = dict(zip([*TEXTS, *ODD_TEXTS], found["tokens"].tolist(), strict=True))
+    assert tokens["empty"] == tokens["blank"] < tokens["Rain."]
+    # Where clients without TensorFlow look.
+    assert [*outputs["tokens"].int_val] == found["tokens"].tolist()
+    assert [*outputs["truncated"].bool_val] == found["truncated"].tolist()
+    limit = found["tokens"].max()
+    np.testing.assert_array_equal(found["tokens"][found["truncated"]], limit)
+    assert found["truncated"][len(TEXTS) + [*ODD_TEXTS].index("many words")]
+
+
+def test_counts_of_an_empty_batch_are_empty(stubs, target):
+    def request(texts):
+        texts = np.array(texts, object)
+        proto = tf.make_tensor_proto(texts, tf.string)
+        return predict_request("serving_tokens", target.model, text=proto)
+
+    empty = stubs.predictions.Predict.future(request([]), timeout=CALL_SECONDS)
+    # A server that batches may let it wait for company.
+    stubs.predictions.Predict(request(["a"]), timeout=CALL_SECONDS)
+    shapes = {
+        name: [dim.size for dim in it.tensor_shape.dim]
+        for name, it in empty.result().outputs.items()
+    }
+    dim = shapes["embedding"][1]
+    assert shapes == {"embedding": [0, dim], "tokens": [0], "truncated": [0]}
 
 
 # Neighbours, where the export holds an index
@@ -386,6 +426,8 @@ def tensor(dtype, shape, **values):
             {"signature": "similarity", "text_a": ["a"] * 3, "text_b": ["b"] * 2},
             INVALID,
         ),
+        ({"signature": "serving_tokens", "text": [1]}, INVALID),
+        ({"signature": "serving_tokens", "text": "a"}, INVALID),
         ({"outputs": ["no-such-output"], "text": ["a"]}, INVALID),
         ({"signature": "nope", "text": ["a"]}, grpc.StatusCode.FAILED_PRECONDITION),
         ({"name": "no-such-model", "text": ["a"]}, NOT_FOUND),
@@ -406,6 +448,8 @@ def tensor(dtype, shape, **values):
         "one input of two",
         "another signature's input",
         "inputs of different lengths",
+        "integers for texts to count",
+        "rank 0 for texts to count",
         "unknown output",
         "unknown signature",
         "unknown model",
@@ -556,6 +600,26 @@ def test_rest_gives_the_similarities_of_grpc(ask, predict):
         np.testing.assert_allclose(*value.values(), expected, atol=ATOL)
 
 
+def test_rest_gives_the_counts_of_grpc(ask, predict):
+    texts = [TEXTS[0], "word " * 2_000]
+    outputs = predict("serving_tokens", text=texts).outputs
+    found = {name: tf.make_ndarray(it).tolist() for name, it in outputs.items()}
+    body = {"signature_name": "serving_tokens"}
+    status, rows = ask({**body, "instances": texts})
+    assert status == 200
+    for number, row in enumerate(rows["predictions"]):
+        assert row.keys() == {"embedding", "tokens", "truncated"}
+        assert row["tokens"] == found["tokens"][number]
+        assert row["truncated"] is found["truncated"][number]
+        np.testing.assert_allclose(
+            row["embedding"], found["embedding"][number], atol=ATOL
+        )
+    status, columns = ask({**body, "inputs": texts})
+    assert status == 200
+    assert columns["outputs"]["tokens"] == found["tokens"]
+    assert columns["outputs"]["truncated"] == found["truncated"] == [False, True]
+
+
 def test_rest_addresses_versions_and_labels(target, ask, embed, versions):
     body = {"instances": TEXTS[:1]}
     for version in versions:
@@ -591,6 +655,12 @@ def test_rest_tells_the_signatures(target, http_call, versions):
         assert text["dtype"] == "DT_STRING"
         assert text["tensor_shape"]["dim"][0]["size"] == "-1"
         assert signatures["similarity"]["inputs"].keys() == {"text_a", "text_b"}
+        counted = signatures["serving_tokens"]["outputs"]
+        assert {name: it["dtype"] for name, it in counted.items()} == {
+            "embedding": "DT_FLOAT",
+            "tokens": "DT_INT32",
+            "truncated": "DT_BOOL",
+        }
 
 
 @pytest.mark.parametrize(

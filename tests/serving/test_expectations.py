@@ -2,7 +2,8 @@
 
 A row is a request, what TF Serving answers, and, where the Python server answers
 otherwise on purpose, what that is and why. The server that is asked has to answer as
-its kind does.
+its kind does. Where nobody has asked a real one yet, `read_in` names TF Serving's code
+that the answer was read in.
 """
 
 import http.client
