@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from simcse_tf.core.json_files import read_json
@@ -84,7 +85,11 @@ async def _embed(request: EmbeddingsRequest, servable: Servable) -> Embedded:
         asked = predict_pb2.PredictRequest()
         asked.model_spec.signature_name = SIGNATURES[request.input_type]
         texts = [text.encode() for text in request.input[first : first + size]]
-        asked.inputs["text"].CopyFrom(tf.make_tensor_proto(texts, tf.string))
+        # By hand, because `tf.make_tensor_proto` looks at each text several times.
+        tensor = asked.inputs["text"]
+        tensor.dtype = types_pb2.DT_STRING
+        tensor.tensor_shape.dim.add(size=len(texts))
+        tensor.string_val.extend(texts)
         deadline = time.monotonic() + TIMEOUT_SECONDS
         parts.append(await servable.run(asked, deadline))
     embeddings, tokens, truncated = (
