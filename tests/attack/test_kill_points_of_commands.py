@@ -93,7 +93,7 @@ def serve(embeddings, monkeypatch):
         def no_embeddings(self, output):
             return np.empty((0, 4), np.float32)
 
-        def encode_stream(self, lines, output):
+        def encode_stream(self, lines, output, truncate):
             for line in lines:
                 yield embeddings[line][None]
 
