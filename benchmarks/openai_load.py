@@ -311,6 +311,12 @@ def main() -> None:
     parser.add_argument("--target", metavar="HOST:PORT", help="a TF Serving's gRPC")
     parser.add_argument("--torch-python", metavar="PYTHON", help="of infinity-emb")
     parser.add_argument("--onnx-python", metavar="PYTHON", help="of infinity-emb")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="of the embeddings' difference; about 0.03 with an export in int8",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="a measurement")
     parser.add_argument("--json", metavar="OUT.json")
@@ -326,7 +332,7 @@ def main() -> None:
             name: float(np.abs(each - found[SERVER]).max())
             for name, each in found.items()
         }
-        if max(differences.values()) > TOLERANCE:
+        if max(differences.values()) > arguments.tolerance:
             raise SystemExit(f"the embeddings differ: {differences}")
         results = asyncio.run(compete(servers, texts, arguments))
     print(table(results, list(servers)))
