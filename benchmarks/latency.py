@@ -128,7 +128,7 @@ def predict(preset: str, precision: str) -> Callable:
 def loaded(preset: str, precision: str):
     from simcse_tf import SimCSE
 
-    dtype = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+    dtype = {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
     return SimCSE.from_preset(preset, pooling="avg", dtype=dtype)
 
 
@@ -197,7 +197,7 @@ def cell(answers: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = rounds.parser(__doc__)
+    parser = rounds.parser(__doc__, ("float32", "bfloat16", "int8"))
     parser.add_argument("what", choices=COUNTS)
     parser.add_argument("--data", required=True, help="directory that holds STS/")
     parser.add_argument("--threads", type=int, default=1, help="and as many cores")
