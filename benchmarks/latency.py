@@ -214,9 +214,14 @@ def main() -> None:
         f"p50, p95 (CPU time) in ms; {arguments.precision}, {arguments.threads} cores"
     )
     print(table(results, COUNTS[arguments.what]))
-    if arguments.json:
-        facts = {"machine": rounds.machine(), "results": results}
-        Path(arguments.json).write_text(json.dumps(facts) + "\n")
+    clocks = {
+        f"{name}, {count} texts": [
+            float(np.median(answers[str(count)]["clock"])) for answers in each
+        ]
+        for name, each in results.items()
+        for count in COUNTS[arguments.what]
+    }
+    rounds.write(arguments, "ms", clocks, {"results": results})
 
 
 if __name__ == "__main__":
