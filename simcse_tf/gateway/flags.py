@@ -2,7 +2,6 @@
 
 import argparse
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from simcse_tf.core.observing import Observing, add_flags
 from simcse_tf.core.token_file import read_token
 from simcse_tf.gateway.options import Options
 from simcse_tf.server import configs_pb2, text_config
-from simcse_tf.server.options import is_loopback
+from simcse_tf.server.process import warn_if_open_to_all
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -62,22 +61,16 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         rest_max_body_bytes=args.rest_max_body_bytes,
         observing=Observing.of(args),
     )
-    _warn_if_open_to_all(options)
+    if not (options.token or options.ssl):
+        _warn_if_open_to_all(options.host)
     return options
 
 
-def _warn_if_open_to_all(options: Options) -> None:
-    """Says so if other machines' users need no secret."""
+def _warn_if_open_to_all(host: str) -> None:
     try:
-        open_to_all = not (options.token or options.ssl or is_loopback(options.host))
+        warn_if_open_to_all(host, "gateway")
     except (socket.gaierror, UnicodeError) as error:
-        raise UserError(f"--host: no such address: {options.host}: {error}") from None
-    if open_to_all:
-        print(
-            f"note: whoever reaches {options.host} can use this gateway: there is "
-            f"neither --token_file nor --ssl_config_file",
-            file=sys.stderr,
-        )
+        raise UserError(f"--host: no such address: {host}: {error}") from None
 
 
 def _token(path: Path | None, flag: str) -> str | None:

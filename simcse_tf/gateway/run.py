@@ -15,7 +15,7 @@ from simcse_tf.gateway.target_backend import TargetBackend
 from simcse_tf.gateway.target_model import TargetModel
 from simcse_tf.server import descriptors, security
 from simcse_tf.server.connections import Limits
-from simcse_tf.server.http_server import Handler, serve
+from simcse_tf.server.http_server import CLIENT_LEFT, Handler, serve
 from simcse_tf.server.observed_requests import observing_middleware
 from simcse_tf.server.openai_routes import OpenAiApi
 from simcse_tf.server.process import GRACE_SECONDS, announce, in_address, stop_signal
@@ -27,7 +27,6 @@ METRICS_PATH = "/metrics"
 ROUND_ROBIN = (
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 )
-LEFT = 499  # the status of a request whose client has left, as nginx counts it
 
 
 def run(options: Options) -> None:
@@ -122,9 +121,8 @@ async def _listen(
     options: Options, backend: TargetBackend, metrics: Metrics
 ) -> Callable[[float], Awaitable[None]]:
     most = min(options.rest_max_connections, descriptors.raise_descriptor_limit() // 2)
-    limits = Limits(most, max(most // 4, 1))
-    # A little less, so that the client is told before its connection is closed.
-    bodies = Bodies(options.rest_max_body_bytes, 0.9 * limits.wait_seconds)
+    limits = Limits.of_all(most)
+    bodies = Bodies(options.rest_max_body_bytes, limits.body_seconds)
     told = {"texts_in_flight": options.max_texts_in_flight}
     answer = _with_metrics(OpenAiApi(backend, bodies, told).answer, metrics)
     if options.token:
@@ -154,7 +152,7 @@ def _with_metrics(answer: Handler, metrics: Metrics) -> Handler:
 
 def _counted(answer: Handler, metrics: Metrics) -> Handler:
     async def answer_and_count(http: web.BaseRequest) -> web.StreamResponse:
-        start, status = time.monotonic(), LEFT
+        start, status = time.monotonic(), CLIENT_LEFT
         try:
             response = await answer(http)
             status = response.status

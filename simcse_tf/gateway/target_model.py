@@ -10,6 +10,7 @@ import grpc
 from simcse_tf.client import AsyncClient, Retry, ServerError
 from simcse_tf.client.counting import Counted
 from simcse_tf.client.protocol import Signatures
+from simcse_tf.client.stub import ONCE
 from simcse_tf.core.errors import UserError
 from simcse_tf.gateway.errors import is_busy
 from simcse_tf.openai_api.backend import Embedded, ModelInfo, describe
@@ -19,7 +20,6 @@ from simcse_tf.openai_api.errors import ApiError, overloaded
 FRESH_SECONDS = 10.0
 # A check of the model server takes no longer: those who ask for it wait some seconds.
 CHECK_SECONDS = 3.0
-ONCE = Retry(attempts=1)
 MOST_VERSIONS = 100  # whose signatures are remembered
 
 

@@ -63,6 +63,23 @@ class Limits:
     of_an_address: int = options.REST_CONNECTIONS // 4
     wait_seconds: float = WAIT_SECONDS
 
+    @classmethod
+    def of_all(cls, in_all: int) -> "Limits":
+        """Limits of which one address may have a quarter.
+
+        Args:
+            in_all: The most of all clients together.
+        """
+        return cls(in_all, max(in_all // 4, 1))
+
+    @property
+    def body_seconds(self) -> float:
+        """How long a body may take.
+
+        A little less, so that the client is told before its connection is closed.
+        """
+        return 0.9 * self.wait_seconds
+
 
 class Connections:
     """Accepts connections and closes those that wait too long, or are too many.

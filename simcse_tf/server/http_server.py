@@ -14,6 +14,9 @@ from aiohttp.http import HttpProcessingError
 from simcse_tf.server.connections import Connection, Connections, Limits
 from simcse_tf.server.rare_lines import RareLines
 
+# The status of a request whose client has left, as nginx counts it.
+CLIENT_LEFT = 499
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 HANDLER_OPTIONS: dict[str, Any] = {

@@ -15,6 +15,7 @@ from simcse_tf.core.token_file import read_token
 from simcse_tf.server import channel_arguments, text_config
 from simcse_tf.server.model_config import ModelConfig
 from simcse_tf.server.options import REST_BODY_BYTES, REST_CONNECTIONS, Options
+from simcse_tf.server.process import warn_if_open_to_all
 from simcse_tf.server.versions import newest_version
 
 TF_SERVING = "tensorflow_model_server"
@@ -147,7 +148,8 @@ def run_python_server(args: argparse.Namespace) -> None:
         newest_version(model.base_path)
     _check_port_is_free("--port", host, args.port)
     _check_port_is_free("--rest_api_port", host, rest_port)
-    _warn_if_open_to_all(options)
+    if not (options.ssl or options.token):
+        warn_if_open_to_all(host, "server")
 
     # Imported here because it imports TensorFlow: the mistakes above are reported at
     # once. The import leaves no garbage, and to look for some would take a seventh of
@@ -194,18 +196,6 @@ def _options(args: argparse.Namespace, host: str, rest_port: int) -> Options:
         inter_op_threads=args.tensorflow_inter_op_parallelism,
         observing=Observing.of(args),
     )
-
-
-def _warn_if_open_to_all(options: Options) -> None:
-    """Says so if other machines' users need no secret."""
-    if options.ssl or options.token:
-        return
-    if not options.on_loopback:
-        print(
-            f"note: whoever reaches {options.host} can use this server: there is "
-            f"neither --token_file nor --ssl_config_file",
-            file=sys.stderr,
-        )
 
 
 def _models(args: argparse.Namespace) -> tuple[ModelConfig, ...]:

@@ -15,11 +15,10 @@ from simcse_tf.core import logs, request_context, tracing
 from simcse_tf.core.request_context import REQUEST_ID, Request
 from simcse_tf.core.tracing import SERVER_ERRORS, Span
 from simcse_tf.openai_api import paths
+from simcse_tf.server.http_server import CLIENT_LEFT
 
 # By what gRPC has returned as a code: itself or, in some versions, its number.
 CODES = {key: it.name for it in grpc.StatusCode for key in (it, it.value[0])}
-# nginx's, as elsewhere in the server: the client has left.
-CLIENT_CLOSED_REQUEST = 499
 
 # Paths under this one are traced, and not the pages that monitoring reads.
 API = "/v1/"
@@ -103,7 +102,7 @@ def observing_middleware(log: bool) -> typedefs.Middleware:
         span, attributes = _http_span(request, path)
         told = {"method": request.method, "path": path}
         with _observed(span, observed, attributes, log, **told):
-            observed.status = CLIENT_CLOSED_REQUEST  # a cancellation is no Exception
+            observed.status = CLIENT_LEFT  # a cancellation is no Exception
             try:
                 response = await handler(request)
             except Exception:

@@ -1,10 +1,10 @@
 """The models of the Python server behind the OpenAI API."""
 
 import contextlib
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +42,8 @@ class CatalogBackend:
     def __init__(self, catalog: Catalog, metrics: RequestMetrics | None = None):
         self._catalog = catalog
         self._metrics = metrics
+        # A version's signatures stay as they are. It leaves with the version.
+        self._described: WeakKeyDictionary[Servable, ModelInfo] = WeakKeyDictionary()
 
     @property
     def models(self) -> Sequence[str]:
@@ -53,12 +55,12 @@ class CatalogBackend:
     async def describe(self, model: str) -> ModelInfo:
         """See `Backend.describe`."""
         with self._lease(model) as servable:
-            return _describe(model, servable)
+            return self._describe(model, servable)
 
     async def embed(self, request: EmbeddingsRequest) -> Embedded:
         """See `Backend.embed`."""
         with _told(), self._lease(request.model) as servable:
-            backend.check_supported(request, _describe(request.model, servable))
+            backend.check_supported(request, self._describe(request.model, servable))
             with counted(self._metrics, request.model, "OpenAI"):
                 return await _embed(request, servable)
 
@@ -68,6 +70,11 @@ class CatalogBackend:
         if missing:
             names = ", ".join(sorted(missing))
             raise ApiError(503, f"not loaded: {names}", code="not_ready")
+
+    def _describe(self, model: str, servable: Servable) -> ModelInfo:
+        if servable not in self._described:
+            self._described[servable] = _describe(model, servable)
+        return self._described[servable]
 
     @contextlib.contextmanager
     def _lease(self, model: str) -> Iterator[Servable]:
@@ -109,7 +116,6 @@ def _describe(model: str, servable: Servable) -> ModelInfo:
     return backend.describe(model, servable.version, widths, max_length)
 
 
-@functools.lru_cache(maxsize=64)
 def _max_length(version: Path) -> int | None:
     """The manifest's; none where another program wrote the model."""
     path = manifest_path(version)

@@ -22,7 +22,7 @@ from simcse_tf.openai_api.embeddings_request import (
 )
 from simcse_tf.openai_api.errors import ApiError, quoted, unknown_model
 from simcse_tf.quantization import truncate
-from simcse_tf.server.http_server import connection_of
+from simcse_tf.server.http_server import CLIENT_LEFT, connection_of
 from simcse_tf.server.request_body import Bodies, Refused
 from simcse_tf.version import __version__
 
@@ -75,7 +75,7 @@ class OpenAiApi:
         except web.RequestPayloadError as error:
             return error_response(ApiError(400, f"cannot read the body: {error}"))
         except ConnectionError:  # the answer reaches nobody
-            return error_response(ApiError(499, "the client has left"))
+            return error_response(ApiError(CLIENT_LEFT, "the client has left"))
         except Exception as error:
             logger.error("a request failed unexpectedly", exc_info=error)
             # Only its kind: the message may name files of the server.

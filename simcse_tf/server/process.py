@@ -4,6 +4,9 @@ import asyncio
 import logging
 import os
 import signal
+import sys
+
+from simcse_tf.server.options import is_loopback
 
 GRACE_SECONDS = 20.0  # orchestrators kill about 30 s after asking
 
@@ -28,6 +31,29 @@ def announce(text: str) -> None:
         print(text, flush=True)
     except OSError as error:
         logger.warning("cannot write to stdout: %s", error.strerror)
+
+
+def warn_if_open_to_all(host: str, what: str) -> None:
+    """Says so if other machines' users reach a process that asks for no secret.
+
+    Args:
+        host: Name or address that it listens on.
+        what: The process, in a word.
+
+    Raises:
+        socket.gaierror: There is no such host.
+
+    Example:
+    ```python
+    warn_if_open_to_all("0.0.0.0", "server")
+    ```
+    """
+    if not is_loopback(host):
+        print(
+            f"note: whoever reaches {host} can use this {what}: there is "
+            f"neither --token_file nor --ssl_config_file",
+            file=sys.stderr,
+        )
 
 
 def stop_signal() -> asyncio.Future[None]:

@@ -84,8 +84,7 @@ async def start(
     ```
     """
     limits = limits or Limits()
-    # A little less, so that the client is told before its connection is closed.
-    bodies = Bodies(max_body_bytes, 0.9 * limits.wait_seconds)
+    bodies = Bodies(max_body_bytes, limits.body_seconds)
     answer: Handler = RestApi(catalog, bodies, metrics, metrics_path).answer
     for middleware in reversed(middlewares):
         answer = functools.partial(middleware, handler=answer)

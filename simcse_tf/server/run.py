@@ -175,7 +175,7 @@ def _grpc_server(
 
 def _rest_limits(options: Options, most: int) -> connections.Limits:
     in_all = min(options.rest_max_connections, descriptors.share_of_a_port(most))
-    return connections.Limits(in_all, max(in_all // 4, 1))
+    return connections.Limits.of_all(in_all)
 
 
 def _announcement(

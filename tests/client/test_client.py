@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -19,14 +18,11 @@ from support.servers import (
     environment,
     export,
     run_here,
-    server_in_thread,
 )
 
 from simcse_tf.client import Client, Retry, ServerError
 from simcse_tf.client.__main__ import main
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import text_config
-from simcse_tf.server.servable import Servable
 
 NOBODY = "127.0.0.1:1"
 
@@ -39,16 +35,6 @@ def model_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(model_path):
     return tf.saved_model.load(str(model_path))
-
-
-@pytest.fixture(scope="module")
-def serve():
-    """Serves a version in this process, with the batching of the command."""
-    batching = text_config.read_batching(text_config.DEFAULT_BATCHING)
-    with ThreadPoolExecutor(1) as executor:
-        yield lambda path: server_in_thread(
-            Servable(int(path.name), path, batching, executor)
-        )
 
 
 @pytest.fixture(scope="module")

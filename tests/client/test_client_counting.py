@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from support.servers import (
     assert_one_line_mistake,
     export,
     run_here,
-    server_in_thread,
 )
 
 from simcse_tf.client import AsyncClient, Client, TextTooLong, VersionChanged
@@ -21,8 +19,6 @@ from simcse_tf.client.__main__ import main
 from simcse_tf.client.counting import Counted
 from simcse_tf.client.stub import ModelStub
 from simcse_tf.core.errors import UserError
-from simcse_tf.server import text_config
-from simcse_tf.server.servable import Servable
 
 LIMIT = 4
 TEXTS = ["one", "", "one two three four", "five words are too many", "of six", "a b c"]
@@ -44,15 +40,6 @@ class Counting(Embedder):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def counted_queries(self, text):
         return self.counted(tf.strings.join(["query ", text]))
-
-
-@pytest.fixture(scope="module")
-def serve():
-    batching = text_config.read_batching(text_config.DEFAULT_BATCHING)
-    with ThreadPoolExecutor(1) as executor:
-        yield lambda path: server_in_thread(
-            Servable(int(path.name), path, batching, executor)
-        )
 
 
 @pytest.fixture(scope="module")
