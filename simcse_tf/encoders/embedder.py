@@ -89,11 +89,45 @@ class Embedder:
         Returns:
             float32 tensor of shape `(n, dim)`.
         """
+        pooled = self.pooled(features, weights, seed)
+        return self.finished(pooled, seed is not None, normalize)
+
+    def pooled(
+        self,
+        features: Features,
+        weights: Weights | None = None,
+        seed: tf.Tensor | None = None,
+    ) -> Any:
+        """The encoder and the pooler, without the head.
+
+        Args:
+            features: As for `embed`.
+            weights: As for `embed`.
+            seed: As for `embed`.
+
+        Returns:
+            Floating tensor of shape `(n, pooled_dim)`, in the compute dtype.
+        """
         if weights is None:
             weights = self.weights()
         hidden_states = self.encoder.hidden_states(weights, features, seed)
-        pooled = pool(hidden_states, features["padding_mask"], self.pooling)
-        if self.head is not None and (seed is not None or self.head_in_inference):
+        return pool(hidden_states, features["padding_mask"], self.pooling)
+
+    def finished(
+        self, pooled: tf.Tensor, training: bool = False, normalize: bool = True
+    ) -> Any:
+        """Makes embeddings of pooled vectors: the head, and l2-normalization.
+
+        Args:
+            pooled: What `pooled` returns.
+            training: bool. Whether a head that is for training alone is used.
+                Defaults to `False`.
+            normalize: As for `embed`.
+
+        Returns:
+            float32 tensor of shape `(n, dim)`.
+        """
+        if self.head is not None and (training or self.head_in_inference):
             pooled = self.head(pooled)
         return l2_normalize(pooled) if normalize else tf.cast(pooled, tf.float32)
 

@@ -109,6 +109,8 @@ class Int8Products(Products):
     ```
     """
 
+    few_sizes = True
+
     def rows(self, table: Int8Table, token_ids: tf.Tensor) -> tf.Tensor:
         found = tf.cast(tf.gather(table.rows, token_ids), tf.float32)
         return found * tf.gather(table.scales, token_ids)[:, None]

@@ -13,6 +13,7 @@ from simcse_tf.encoders.base import Features
 # An unpadded batch has a multiple of this many tokens, because a kernel is prepared
 # for every new size.
 _TOKENS_MULTIPLE = 64
+_FEW_TOKENS, _FEWER_MULTIPLE = 256, 16
 
 
 class Packing:
@@ -100,12 +101,14 @@ class Packing:
         return there, self._unpad_head_indices[:, None, :] + part[:, None] * cells
 
 
-def padded(features: Features, heads: int) -> Packing:
+def padded(features: Features, heads: int, few_sizes: bool = False) -> Packing:
     """Counts padding as tokens: cheap for sentences of similar length.
 
     Args:
         features: An encoder's inputs.
         heads: int. Heads of the attention.
+        few_sizes: bool. Whether to add tokens that nothing reads, so that many batches
+            have the same number of them. Defaults to `False`.
 
     Example:
 
@@ -114,12 +117,20 @@ def padded(features: Features, heads: int) -> Packing:
     ```
     """
     shape = tf.shape(features["token_ids"])
+    token_ids = tf.reshape(features["token_ids"], [-1])
     cells = tf.range(shape[0] * shape[1])
+    pad_indices, unpad_indices = tf.reshape(cells, shape), cells
+    if few_sizes:
+        count = tf.size(cells)
+        fill = -count % tf.where(count > _FEW_TOKENS, _TOKENS_MULTIPLE, _FEWER_MULTIPLE)
+        token_ids, unpad_indices = (
+            tf.pad(each, [[0, fill]]) for each in (token_ids, cells)
+        )
     return Packing(
-        tf.reshape(features["token_ids"], [-1]),
+        token_ids,
         features["padding_mask"],
-        tf.reshape(cells, shape),
-        cells,
+        pad_indices,
+        unpad_indices,
         shape[0],
         heads,
     )

@@ -20,6 +20,9 @@ class Products:
     ```
     """
 
+    # Whether a product of a new number of rows takes long to prepare.
+    few_sizes = False
+
     def rows(self, table: Any, token_ids: tf.Tensor) -> tf.Tensor:
         """The rows of a table, `(tokens, dim)`."""
         return tf.gather(table, token_ids)

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import keras_hub
@@ -120,7 +121,9 @@ class PlainEncoder(Encoder):
         self, weights: Weights, features: Features, seed: tf.Tensor | None = None
     ) -> list[tf.Tensor]:
         if seed is None:
-            return self._run(weights, self._packing(features, padded), no_dropout)
+            few_sizes = self._products.few_sizes or self._dtype != tf.float32
+            dynamic = partial(padded, few_sizes=few_sizes)
+            return self._run(weights, self._packing(features, dynamic), no_dropout)
         # One seed for the embeddings, and three for each layer: attention, its output
         # and the feed-forward layer.
         seeds = tf.unstack(tf.random.split(seed, 1 + 3 * len(self._layers)))

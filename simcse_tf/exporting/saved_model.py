@@ -195,7 +195,7 @@ def _check(directory: Path) -> None:
 def _write_graph(model: SimCSE, wanted: Sequence[Endpoint], directory: Path) -> None:
     import keras
 
-    from simcse_tf.exporting.signatures import embedder
+    from simcse_tf.exporting.served_embedder import embedder
 
     # A plain `tf.Module` around a Keras 3 model loads in Python and fails in TF
     # Serving ("Could not find variable"); the archive tracks the variables that its

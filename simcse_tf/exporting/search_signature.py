@@ -14,7 +14,8 @@ from simcse_tf.client.protocol import LARGEST_K, NO_HIT, SEARCH
 from simcse_tf.encoders.ops import l2_normalize
 from simcse_tf.exporting.exact_search import ExactSearch
 from simcse_tf.exporting.index_rows import IndexRows
-from simcse_tf.exporting.signatures import Arrays, Embed, Embedded
+from simcse_tf.exporting.served_embedder import Embed, Embedded
+from simcse_tf.exporting.signatures import Arrays
 from simcse_tf.quantization import truncate
 from simcse_tf.search.exact import top_k
 

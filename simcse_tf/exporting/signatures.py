@@ -5,45 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from simcse_tf import quantization
 from simcse_tf.core.errors import UserError
-from simcse_tf.encoders.base import Weights
-from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.encoders.ops import l2_normalize
-from simcse_tf.exporting.bucketing import embed_in_buckets
-from simcse_tf.model.inference import constant_weights
-from simcse_tf.tokenizers.batch import cut
-
-if TYPE_CHECKING:
-    from simcse_tf.model.simcse import SimCSE
+from simcse_tf.exporting.served_embedder import Embed, Embedded
 
 QUANTIZATIONS = ("int8", "binary")
 # What the texts of a search are: prompts of these names have a signature each.
 ROLES = ("query", "document")
 
 
-class Embedded(NamedTuple):
-    """What a model makes of `n` texts: tensors in the graph, NumPy arrays outside.
-
-    Attributes:
-        embedding: float32 `(n, dim)`.
-        tokens: int32 `(n,)`. How many ids of each text the model reads, with the
-            prompt's and those that begin and end it.
-        truncated: bool `(n,)`. Whether the text had more.
-    """
-
-    embedding: Any
-    tokens: Any
-    truncated: Any
-
-
-# Embeds texts behind a prompt, as `embedder` returns it.
-Embed: TypeAlias = Callable[[tf.Tensor, str | None], Embedded]
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 
@@ -258,80 +234,6 @@ def signatures(
         *(optional[kind] for kind in dict.fromkeys(quantize)),
         *_prompted(prompts or {}),
     ]
-
-
-def embedder(model: SimCSE) -> Embed:
-    """A model's `predict` as one graph, in buckets of similar length.
-
-    Equal texts are computed once: TF Serving fills a batch up with copies of its first
-    row, and those cost nothing here.
-
-    Args:
-        model: A `simcse_tf.SimCSE`.
-
-    Returns:
-        Function of a string tensor `(n,)`, and optionally of the prompt before each
-        text, that returns `Embedded`. It is traced once for all prompts.
-
-    Example:
-
-    ```python
-    embedder(model)(tf.constant(["A man plays."])).embedding  # float32, (1, 768)
-    ```
-    """
-    served = model.embedder
-    if model.static_shapes:
-        # It may be served on CPUs.
-        served = Embedder(
-            model.backbone, model.pooling, model.head, model.head_in_inference
-        )
-    weights = _stored_weights(served, constant_weights(model))
-
-    # One function for all signatures: its kernels and constants are in memory once.
-    @tf.function(
-        input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)],
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
-    def embed(tokens: tf.RaggedTensor) -> tf.Tensor:
-        return served.embed(model.pad(tokens), weights())
-
-    def embed_texts(text: tf.Tensor) -> Embedded:
-        distinct, places = tf.unique(text)
-        # One more tells whether a text is cut, and costs next to nothing.
-        longer = model.tokens(distinct, model.max_length + 1, prompt="")
-        tokens = cut(longer, model.max_length, model.tokenizer.sep_token_id)
-        embedded = Embedded(
-            embed_in_buckets(embed, tokens, model.embedding_dim),
-            tf.cast(tokens.row_lengths(), tf.int32),
-            longer.row_lengths() > model.max_length,
-        )
-        return Embedded(*(tf.gather(each, places) for each in embedded))
-
-    text_type = tf.TensorSpec([None], tf.string)
-    traced = tf.function(embed_texts, input_signature=[text_type], autograph=False)
-
-    def embed_behind(text: tf.Tensor, prompt: str | None = None) -> Embedded:
-        prompt = model.prompt if prompt is None else prompt
-        return traced(tf.strings.join([prompt, text]) if prompt else text)
-
-    return embed_behind
-
-
-def _stored_weights(served: Embedder, constants: Weights) -> Callable[[], Weights]:
-    """The weights in the form that they are computed with: made once, not every time.
-
-    Query, key and value are one matrix, for example, which is a copy of three. Vectors
-    are constants, because a variable is four operations more of each request.
-    """
-
-    def stored(weight: tf.Tensor) -> Any:
-        is_vector = weight.shape.rank == 1
-        return weight.numpy() if is_vector else tf.Variable(weight, trainable=False)
-
-    rest = {k: each for k, each in served.weights().items() if k not in constants}
-    weights = tf.nest.map_structure(stored, rest)
-    return lambda: tf.nest.map_structure(tf.convert_to_tensor, weights) | constants
 
 
 def _of_text(

@@ -15,7 +15,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from simcse_tf.core.vectors import check_finite
-from simcse_tf.exporting.signatures import Embedded, Endpoint
+from simcse_tf.exporting.served_embedder import Embedded
+from simcse_tf.exporting.signatures import Endpoint
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE

@@ -1,4 +1,5 @@
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simcse_tf import SimCSE
 from simcse_tf.exporting.bucketing import MAX_PADDING, MAX_TOKENS, embed_in_buckets
+from simcse_tf.exporting.served_embedder import embedder
 
 
 def ragged(lengths):
@@ -80,3 +83,37 @@ def test_limits_decide_the_buckets(limits, rows):
 
 def test_no_rows_give_no_rows():
     assert buckets_of([]).shape == (0, 3)
+
+
+def test_buckets_run_side_by_side():
+    met = threading.Barrier(2)
+
+    def wait(rows):
+        met.wait(timeout=20)
+        return np.zeros([rows, 1], np.float32)
+
+    # A call of its own, as in an export.
+    @tf.function(
+        input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)],
+        experimental_attributes={"_noinline": True},
+    )
+    def embed(tokens):
+        rows = tf.cast(tokens.nrows(), tf.int32)
+        zeros = tf.numpy_function(wait, [rows], tf.float32, stateful=False)
+        return tf.ensure_shape(zeros, [None, 1])
+
+    run = tf.function(lambda tokens: embed_in_buckets(embed, tokens, 1))
+    assert run(ragged([5, 100])).shape == (2, 1)
+
+
+def test_a_bucket_of_an_export_reads_no_variable(tiny_preset):
+    # TensorFlow runs what reads variables one after the other.
+    model = SimCSE.from_preset(str(tiny_preset))
+    asked = tf.function(embedder(model)).get_concrete_function(
+        tf.TensorSpec([None], tf.string)
+    )
+    functions = asked.graph.as_graph_def().library.function
+    [bucket] = [each for each in functions if "pooled" in each.signature.name]
+    operations = {node.op for node in bucket.node_def}
+    assert "MatMul" in operations
+    assert "ReadVariableOp" not in operations

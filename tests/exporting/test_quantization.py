@@ -10,6 +10,7 @@ from simcse_tf import quantization
 from simcse_tf.encode import encode
 from simcse_tf.evaluation import sts
 from simcse_tf.exporting import signatures
+from simcse_tf.exporting.served_embedder import embedder
 
 DIM = 384
 
@@ -77,7 +78,7 @@ def test_equal_texts_are_computed_once():
         """Embeds a text as the number of texts that are computed with it."""
 
         max_length = 8
-        embedding_dim = 1
+        pooled_dim = 1
         prompt = ""
         compute_dtype = "float32"
         tokenizer = SimpleNamespace(sep_token_id=1)
@@ -94,11 +95,14 @@ def test_equal_texts_are_computed_once():
         def weights(self):
             return {}
 
-        def embed(self, tokens, weights):
+        def pooled(self, tokens, weights):
             rows = tf.shape(tokens)[0]
-            return tf.cast(tf.fill([rows, 1], rows), tf.float32)
+            return tf.fill([rows, 1], rows)
 
-    embed = signatures.embedder(Counter())
+        def finished(self, vectors):
+            return vectors
+
+    embed = embedder(Counter())
     received = embed(tf.constant(["a", "b", "a", "a", "c", "b"])).embedding
     assert received.numpy().tolist() == [[3.0]] * 6
 

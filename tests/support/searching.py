@@ -7,7 +7,7 @@ from simcse_tf.encoding.records import FileRecords
 from simcse_tf.exporting.index_rows import IndexRows
 from simcse_tf.exporting.manifest import ExportedIndex
 from simcse_tf.exporting.search_signature import SearchSignature
-from simcse_tf.exporting.signatures import Embedded
+from simcse_tf.exporting.served_embedder import Embedded
 from simcse_tf.indexing.changes import build
 from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.sources import ModelSource
