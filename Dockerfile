@@ -30,4 +30,5 @@ ENTRYPOINT ["tensorflow_model_server", \
     "--batching_parameters_file=/config/batching.config", \
     "--monitoring_config_file=/config/monitoring.config", \
     "--grpc_max_threads=256", \
+    "--tensorflow_intra_op_parallelism=1", \
     "--grpc_channel_arguments=grpc.max_connection_age_ms=30000"]

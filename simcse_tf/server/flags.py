@@ -164,13 +164,18 @@ def _add_work_flags(group: argparse._ArgumentGroup) -> None:
         default=text_config.DEFAULT_BATCHING,
         help="sizes, times and threads of batches (default: 64 texts, 2 ms)",
     )
-    for name, what in (("intra", "within an op"), ("inter", "between ops")):
+    # Batches and their buckets run side by side, so an op needs no threads of its own:
+    # with two, each of its small products waits for another thread to wake up.
+    for name, what, threads in (
+        ("intra", "within an op", 1),
+        ("inter", "between ops", 0),
+    ):
         group.add_argument(
             f"--tensorflow_{name}_op_parallelism",
             metavar="N",
             type=count,
-            default=0,
-            help=f"TensorFlow's threads {what}; 0 for one a CPU (default: 0)",
+            default=threads,
+            help=f"TensorFlow's threads {what}; 0 for one a CPU (default: {threads})",
         )
 
 

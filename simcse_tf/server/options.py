@@ -65,7 +65,7 @@ class Options:
     model_config_file: Path | None = None
     model_config_poll_seconds: float = 0.0
     labels_for_unavailable_models: bool = False
-    intra_op_threads: int = 0
+    intra_op_threads: int = 1
     inter_op_threads: int = 0
     observing: Observing = Observing()  # noqa: RUF009  it is frozen
 

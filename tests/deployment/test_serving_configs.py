@@ -287,7 +287,7 @@ def test_a_pod_ends_only_after_its_clients_have_left(pod, container, flags):
 def test_threads_are_as_many_as_the_cores_asked_for(container, batching):
     arguments = dict(it.removeprefix("--").split("=") for it in container["args"])
     cores = int(container["resources"]["requests"]["cpu"])
-    assert int(arguments["tensorflow_intra_op_parallelism"]) == cores
+    assert int(arguments["tensorflow_inter_op_parallelism"]) == cores
     assert batching.num_batch_threads <= cores
 
 

@@ -145,7 +145,7 @@ def test_tf_serving_is_preferred_where_installed(base_path, tf_serving):
         f"--monitoring_config_file={text_config.DEFAULT_MONITORING}",
         "--model_config_file_poll_wait_seconds=0",
         "--file_system_poll_wait_seconds=1",
-        "--tensorflow_intra_op_parallelism=0",
+        "--tensorflow_intra_op_parallelism=1",
         "--tensorflow_inter_op_parallelism=0",
     ]
     assert f"0.0.0.0:{port}" in done.stderr
