@@ -36,11 +36,14 @@ def export_graphs(model, rules, directory):
     """One SavedModel; returns its functions by name."""
 
     def signature(in_buckets):
-        with mock.patch.object(served_embedder, "embed_in_buckets", in_buckets):
-            embed = served_embedder.embedder(model)
-            # Traced here, because it would be traced later, with the usual rule.
-            embed(tf.constant(["A man plays."]))
-        return lambda text: {"embedding": embed(text).embedding}
+        embed = served_embedder.embedder(model)
+
+        def answer(text):
+            # While it is traced.
+            with mock.patch.object(served_embedder, "embed_in_buckets", in_buckets):
+                return {"embedding": embed(text).embedding}
+
+        return answer
 
     def by_rule(padding, tokens, parallel):
         return functools.partial(
