@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 OTHER = "other checkout"
 READY_SECONDS = 900
+STOP_SECONDS = 10
 ROUND_SECONDS = 600
 
 
@@ -85,8 +86,14 @@ class Contestant:
         return json.loads(line)
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        # At the end of its input it ends what it started itself.
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._log.close()
 
 
