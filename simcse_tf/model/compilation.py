@@ -25,7 +25,20 @@ def on_accelerator() -> bool:
     on_accelerator()  # False on a machine without any
     ```
     """
-    return bool(tf.config.list_physical_devices("GPU")) or on_tpu()
+    return bool(gpus()) or on_tpu()
+
+
+def gpus() -> list[str]:
+    """TensorFlow's names of the GPUs that this process computes on.
+
+    Example:
+
+    ```python
+    gpus()  # ["GPU:0", "GPU:1"]
+    ```
+    """
+    visible = tf.config.get_visible_devices("GPU")
+    return [f"GPU:{number}" for number in range(len(visible))]
 
 
 def on_tpu() -> bool:
