@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.distributed.strategy import gpus
 
 JitCompile = bool | str
 # A kernel's tiles are multiples of it.
@@ -26,19 +27,6 @@ def on_accelerator() -> bool:
     ```
     """
     return bool(gpus()) or on_tpu()
-
-
-def gpus() -> list[str]:
-    """TensorFlow's names of the GPUs that this process computes on.
-
-    Example:
-
-    ```python
-    gpus()  # ["GPU:0", "GPU:1"]
-    ```
-    """
-    visible = tf.config.get_visible_devices("GPU")
-    return [f"GPU:{number}" for number in range(len(visible))]
 
 
 def on_tpu() -> bool:

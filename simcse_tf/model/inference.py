@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from simcse_tf.distributed.strategy import gpus
 from simcse_tf.encoders.base import Weights
 from simcse_tf.encoders.transformer import PlainEncoder
-from simcse_tf.model.compilation import compiled, gpus, on_accelerator
+from simcse_tf.model.compilation import compiled, on_accelerator
 
 if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder
