@@ -152,8 +152,8 @@ def encode_blocks(
     limits = GPU_LIMITS if gpu else CPU_LIMITS
     limits = limits._replace(sentences=batch_size or limits.sentences)
     devices: list[str | None] = [*devices_of(model)] or [None]
-    places = devices * (GPU_BATCHES if gpu else CORES)
-    embed = _embedding(model, normalize, jit_compile, places)
+    slots = devices * (GPU_BATCHES if gpu else CORES)
+    embed = _embedding(model, normalize, jit_compile, slots)
 
     def plan(lengths: np.ndarray) -> Iterable[Batch]:
         if jit_compile:
@@ -164,7 +164,7 @@ def encode_blocks(
 
     # One core tokenizes while the others compute, or all of them for a GPU.
     with (
-        ThreadPoolExecutor(len(places)) as pool,
+        ThreadPoolExecutor(len(slots)) as pool,
         ThreadPoolExecutor(CORES if gpu else 1) as tokenizers,
     ):
 
@@ -204,21 +204,21 @@ def pays_to_compile(model: SimCSE, sentences: int) -> bool:
 
 
 def _embedding(
-    model: SimCSE, normalize: bool, jit_compile: bool, places: Sequence[str | None]
+    model: SimCSE, normalize: bool, jit_compile: bool, slots: Sequence[str | None]
 ) -> Callable[[Tokens, Batch], np.ndarray]:
     """Embeds the rows of a batch, on a device that is free.
 
-    `places` has each device as often as batches may be there at a time.
+    `slots` has each device as often as batches may be there at a time.
     """
     # XLA compiles shapes that come again and again.
     compute = {
         (device, is_whole): model.inference(normalize, is_whole, device)
-        for device in dict.fromkeys(places)
+        for device in dict.fromkeys(slots)
         for is_whole in {False, jit_compile}
     }
     free: SimpleQueue[str | None] = SimpleQueue()
-    for place in places:
-        free.put(place)
+    for slot in slots:
+        free.put(slot)
 
     def embed(tokens: Tokens, batch: Batch) -> np.ndarray:
         device = free.get()

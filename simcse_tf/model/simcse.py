@@ -240,7 +240,8 @@ class SimCSE(SentenceEncoder):
             self._embed = compiled(self._embed_views)
         elif self.step_is_compiled:
             self._step = compiled(self._update)
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        # A loss scale's optimizer has another inside.
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if hasattr(optimizer, "jit_compile"):
             optimizer.jit_compile = apart
 

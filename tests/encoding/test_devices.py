@@ -89,7 +89,7 @@ sys.path.insert(0, "tests/encoding")
 import numpy as np
 import tensorflow as tf
 from simcse_tf import SimCSE
-from simcse_tf.distributed.strategy import split_cpu
+from simcse_tf.distributed.strategy import split_cpu, strategy_of
 from simcse_tf.encoding import bulk
 from simcse_tf.model import compilation, inference
 from test_devices import TEXTS
@@ -132,6 +132,13 @@ for dtype in ("float32", "mixed_bfloat16"):
         "moved": not np.array_equal(one, after_step),
         "equal after a step": np.array_equal(encode("CPU:0"), after_step),
     }
+
+devices = []
+with strategy_of("mirrored").scope():
+    mirrored = SimCSE.from_preset(preset)
+models = mirrored, SimCSE.from_preset(preset)
+rows = [each.predict(TEXTS, verbose=0) for each in models]
+found["predict"] = np.array_equal(*rows)
 json.dump(found, open(out, "w"))
 """
 
@@ -140,7 +147,9 @@ json.dump(found, open(out, "w"))
 def test_every_gpu_computes_batches_with_a_copy_of_the_weights(tiny_preset, tmp_path):
     out = tmp_path / "out.json"
     run_script(REPLICAS, tiny_preset, out, cwd=ROOT)
-    for found in json.loads(out.read_text()).values():
+    results = json.loads(out.read_text())
+    assert results.pop("predict")
+    for found in results.values():
         assert found.pop("used") == ["CPU:1", "CPU:2"]
         assert found.pop("copies") == ["CPU:1"]
         assert set(found.values()) == {True}, found
