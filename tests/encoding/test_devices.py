@@ -138,7 +138,7 @@ with strategy_of("mirrored").scope():
     mirrored = SimCSE.from_preset(preset)
 models = mirrored, SimCSE.from_preset(preset)
 rows = [each.predict(TEXTS, verbose=0) for each in models]
-found["predict"] = np.array_equal(*rows)
+found["predict"] = np.abs(rows[0] - rows[1]).max().item()
 json.dump(found, open(out, "w"))
 """
 
@@ -148,7 +148,7 @@ def test_every_gpu_computes_batches_with_a_copy_of_the_weights(tiny_preset, tmp_
     out = tmp_path / "out.json"
     run_script(REPLICAS, tiny_preset, out, cwd=ROOT)
     results = json.loads(out.read_text())
-    assert results.pop("predict")
+    assert results.pop("predict") < 1e-6
     for found in results.values():
         assert found.pop("used") == ["CPU:1", "CPU:2"]
         assert found.pop("copies") == ["CPU:1"]
