@@ -8,7 +8,8 @@ size with random weights, made in the output directory: to be timed, not to be s
 
 Each contestant is a process of its own; they compute in turn, in another order every
 round. What one answers is printed at once and is a line of `gpu.jsonl`, so a run that
-is cut off has lost little. Each part ends when `--limit` seconds are over.
+is cut off has lost little. All parts together end when `--limit` seconds are over.
+Each contestant has one GPU, the first; `replicas` compares it with all there are.
 """
 
 import argparse
@@ -21,14 +22,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import random_bert
 import rounds
 
 OURS, UNCOMPILED, AGAIN = "ours", "ours without XLA", "ours, cached"
+EVERY, EVERY_UNCOMPILED = "ours, every GPU", "ours, every GPU, without XLA"
 TORCH, COMPILED_TORCH = "PyTorch", "torch.compile"
 SENTENCE_TRANSFORMERS = "sentence-transformers"
 LATENCIES = "1,32,256"
 SIZES = {"tiny": (2, 128), "base": (12, 768)}
+
+GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+FIRST_GPU = "0" if GPUS is None else GPUS.split(",")[0]
 
 # Data and batch of each training case, each at two precisions.
 CASES = {
@@ -60,13 +66,17 @@ class Table:
         print(line, flush=True)
         print(line, file=self._file, flush=True)
 
-    def ours(self, name: str, *work: object) -> tuple:
+    def ours(self, name: str, *work: object, gpus: str | None = FIRST_GPU) -> tuple:
         script = rounds.HERE / "gpu_work.py"
-        return (name, sys.executable, "-u", script, *work)
+        visible = ["-u", "CUDA_VISIBLE_DEVICES"]
+        if gpus is not None:
+            visible = [f"CUDA_VISIBLE_DEVICES={gpus}"]
+        return (name, "/usr/bin/env", *visible, sys.executable, "-u", script, *work)
 
     def theirs(self, name: str, *work: object) -> tuple:
         python = self._arguments.peers_python
         environment = ["-u", "PYTHONPATH", "TOKENIZERS_PARALLELISM=true"]
+        environment.append(f"CUDA_VISIBLE_DEVICES={FIRST_GPU}")
         if "TORCH_LD_LIBRARY_PATH" in os.environ:
             libraries = os.environ["TORCH_LD_LIBRARY_PATH"]
             environment.append(f"LD_LIBRARY_PATH={libraries}")
@@ -168,6 +178,34 @@ def run_profile(table: Table, arguments: argparse.Namespace, model: str) -> None
     table.compete("profile wikipedia 64 bfloat16", starts, 1)
 
 
+def run_replicas(table: Table, arguments: argparse.Namespace, model: str) -> None:
+    """As many sentences a replica: by what the rate grows with every GPU."""
+    file, size, precision = CASES["train wikipedia 64 bfloat16"]
+    size = min(size, arguments.batch_size or size)
+    work = ("train", model, arguments.data / file, precision, size, arguments.steps)
+    starts = [
+        table.ours(OURS, *work, "compiled"),
+        table.ours(EVERY, *work, "compiled", "", "mirrored", gpus=GPUS),
+        table.ours(EVERY_UNCOMPILED, *work, "plain", "", "mirrored", gpus=GPUS),
+    ]
+    part = "train wikipedia 64 a replica bfloat16"
+    ratios(table, part, table.compete(part, starts, arguments.rounds))
+    source = sentences(arguments)["nli"]
+    files = {each: arguments.out / f"{each}.npy" for each in (OURS, EVERY)}
+    work = ("encode", model, source, precision, "compiled")
+    starts = [
+        table.ours(OURS, *work, files[OURS]),
+        table.ours(EVERY, *work, files[EVERY], gpus=GPUS),
+    ]
+    part = "encode nli bfloat16, every GPU"
+    if table.seconds_left() < 30:
+        return
+    ratios(table, part, table.compete(part, starts, arguments.rounds))
+    if all(file.exists() for file in files.values()):
+        one, every = (np.load(file) for file in files.values())
+        table.say(part=part, equal=bool(np.array_equal(one, every)))
+
+
 def sentences(arguments: argparse.Namespace) -> dict[str, Path]:
     """Wikipedia's sentences, and the shorter ones of the triplets, each once."""
     import csv
@@ -193,6 +231,7 @@ PARTS = {
     "latency": run_latency,
     "races": run_races,
     "profile": run_profile,
+    "replicas": run_replicas,
 }
 
 

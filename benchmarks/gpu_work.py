@@ -30,12 +30,14 @@ def train(
     steps: str,
     how: str,
     trace: str = "",
+    strategy: str = "none",
 ) -> None:
     import keras
     import numpy as np
 
     from simcse_tf.data.batches import training_batches
     from simcse_tf.data.sources import open_source
+    from simcse_tf.distributed.strategy import strategy_of
     from simcse_tf.training.optimizer import adam
 
     class Clock(keras.callbacks.Callback):
@@ -57,16 +59,19 @@ def train(
             min(variables, key=lambda each: np.prod(each.shape)).numpy()
 
     keras.utils.set_random_seed(1)
-    trained = load(
-        model,
-        precision,
-        pooling="cls",
-        max_length=LENGTH,
-        dropout=0.1,
-        static_shapes=True,
-    )
-    trained.compile(adam(5e-5), jit_compile=how == "compiled")
-    source, size, done = open_source(data), int(batch_size), 0
+    replicas = strategy_of(strategy)
+    with replicas.scope():
+        trained = load(
+            model,
+            precision,
+            pooling="cls",
+            max_length=LENGTH,
+            dropout=0.1,
+            static_shapes=True,
+        )
+        trained.compile(adam(5e-5), jit_compile=how == "compiled")
+    source, done = open_source(data), 0
+    size = int(batch_size) * replicas.num_replicas_in_sync
 
     def work(count: int) -> dict:
         nonlocal done

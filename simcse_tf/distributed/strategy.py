@@ -12,6 +12,19 @@ from simcse_tf.distributed import cluster
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 
 
+def gpus() -> list[str]:
+    """TensorFlow's names of the GPUs that this process computes on.
+
+    Example:
+
+    ```python
+    gpus()  # ["GPU:0", "GPU:1"]
+    ```
+    """
+    visible = tf.config.get_visible_devices("GPU")
+    return [f"GPU:{number}" for number in range(len(visible))]
+
+
 def split_cpu(count: int) -> None:
     """Makes `count` logical devices of the CPU, to try replicas without GPUs.
 

@@ -1,5 +1,7 @@
 """From token ids to sentence embeddings: encoder, pooling, head."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -69,12 +71,18 @@ class Embedder:
         """The encoder's weights as they are now; see `Encoder.weights`."""
         return self.encoder.weights()
 
+    def head_weights(self) -> list[tf.Tensor]:
+        """The head's weights as they are now."""
+        variables = [] if self.head is None else self.head.variables
+        return [tf.convert_to_tensor(variable) for variable in variables]
+
     def embed(
         self,
         features: Features,
         weights: Weights | None = None,
         seed: tf.Tensor | None = None,
         normalize: bool = True,
+        head_weights: Sequence[tf.Tensor] | None = None,
     ) -> Any:
         """Embeds a batch.
 
@@ -85,12 +93,14 @@ class Embedder:
                 masks follow from it, and the head is used. Defaults to `None`.
             normalize: bool. Whether to l2-normalize the embeddings. Defaults to
                 `True`.
+            head_weights: Optional result of `head_weights`. Defaults to the present
+                ones.
 
         Returns:
             float32 tensor of shape `(n, dim)`.
         """
         pooled = self.pooled(features, weights, seed)
-        return self.finished(pooled, seed is not None, normalize)
+        return self.finished(pooled, seed is not None, normalize, head_weights)
 
     def pooled(
         self,
@@ -114,7 +124,11 @@ class Embedder:
         return pool(hidden_states, features["padding_mask"], self.pooling)
 
     def finished(
-        self, pooled: tf.Tensor, training: bool = False, normalize: bool = True
+        self,
+        pooled: tf.Tensor,
+        training: bool = False,
+        normalize: bool = True,
+        head_weights: Sequence[tf.Tensor] | None = None,
     ) -> Any:
         """Makes embeddings of pooled vectors: the head, and l2-normalization.
 
@@ -123,12 +137,15 @@ class Embedder:
             training: bool. Whether a head that is for training alone is used.
                 Defaults to `False`.
             normalize: As for `embed`.
+            head_weights: As for `embed`.
 
         Returns:
             float32 tensor of shape `(n, dim)`.
         """
         if self.head is not None and (training or self.head_in_inference):
-            pooled = self.head(pooled)
+            given = list(zip(self.head.variables, head_weights or (), strict=False))
+            with keras.StatelessScope(given) if given else nullcontext():
+                pooled = self.head(pooled)
         return l2_normalize(pooled) if normalize else tf.cast(pooled, tf.float32)
 
 

@@ -7,6 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import ops
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+from simcse_tf.distributed.strategy import gpus
 
 # A vector with a smaller squared length counts as zero. Its cosine is then 0 and its
 # gradient finite, as in `torch.nn.functional.cosine_similarity`.
@@ -55,11 +58,12 @@ def dense(inputs: tf.Tensor, weights: Pair) -> tf.Tensor:
     ```
     """
     kernel, bias = weights
+    add_bias = _add_bias if _sums_slowly(inputs.dtype) else tf.nn.bias_add
     if inputs.dtype == tf.float16:
         # As a batch of one it is not fused with the bias: fused, TensorFlow's product
         # in float16 takes a thousand times as long on a CPU.
-        return tf.nn.bias_add(tf.matmul(inputs[None], kernel[None])[0], bias)
-    return tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+        return add_bias(tf.matmul(inputs[None], kernel[None])[0], bias)
+    return add_bias(tf.matmul(inputs, kernel), bias)
 
 
 def layer_norm(
@@ -114,6 +118,27 @@ def activate(
     if fused and inputs.dtype != tf.float16:
         return 0.5 * inputs * (1.0 + tf.math.erf(inputs * math.sqrt(0.5)))
     return _gelu(inputs)
+
+
+def _sums_slowly(dtype: tf.DType) -> bool:
+    """Whether TensorFlow's gradient of a bias is slow: half a step's time on a GPU.
+
+    That is its own kernel in half precision. XLA makes another one.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    is_half = dtype in (tf.float16, tf.bfloat16)
+    return is_half and bool(gpus()) and not GraphOrParentsInXlaContext(graph)
+
+
+@tf.custom_gradient
+def _add_bias(rows: tf.Tensor, bias: tf.Tensor) -> Any:
+    """`tf.nn.bias_add` with the bias' gradient, a sum over rows, as a product."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        ones = tf.ones([1, tf.shape(upstream)[0]], upstream.dtype)
+        return upstream, tf.matmul(ones, upstream)[0]
+
+    return tf.nn.bias_add(rows, bias), gradient
 
 
 @tf.custom_gradient

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -34,7 +35,7 @@ _Result = TypeVar("_Result")
 # enough that memory does not depend on how many there are in all.
 BLOCK = 16384
 CORES = os.cpu_count() or 1
-# On a GPU: one batch computes, one is on its way there, and one on its way back.
+# On each GPU: one batch computes, one is on its way there, and one on its way back.
 GPU_BATCHES = 3
 # From here on it pays to let XLA compile the few shapes of batches, some seconds each.
 COMPILE_FROM = 100_000
@@ -54,7 +55,7 @@ def encode(
 
     Batches hold sentences of similar length, so that little is padding; a sentence
     that occurs more than once among some thousands is computed once; batches run side
-    by side.
+    by side, on every GPU there is.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -144,12 +145,15 @@ def encode_blocks(
     """
     max_length = max_length or model.max_length
     from simcse_tf.model.compilation import on_accelerator
+    from simcse_tf.model.inference import devices_of
     from simcse_tf.model.text_inputs import encoded_texts
 
     gpu = on_accelerator()
     limits = GPU_LIMITS if gpu else CPU_LIMITS
     limits = limits._replace(sentences=batch_size or limits.sentences)
-    embed = _embedding(model, normalize, jit_compile)
+    devices: list[str | None] = [*devices_of(model)] or [None]
+    slots = devices * (GPU_BATCHES if gpu else CORES)
+    embed = _embedding(model, normalize, jit_compile, slots)
 
     def plan(lengths: np.ndarray) -> Iterable[Batch]:
         if jit_compile:
@@ -160,7 +164,7 @@ def encode_blocks(
 
     # One core tokenizes while the others compute, or all of them for a GPU.
     with (
-        ThreadPoolExecutor(GPU_BATCHES if gpu else CORES) as pool,
+        ThreadPoolExecutor(len(slots)) as pool,
         ThreadPoolExecutor(CORES if gpu else 1) as tokenizers,
     ):
 
@@ -200,16 +204,28 @@ def pays_to_compile(model: SimCSE, sentences: int) -> bool:
 
 
 def _embedding(
-    model: SimCSE, normalize: bool, jit_compile: bool
+    model: SimCSE, normalize: bool, jit_compile: bool, slots: Sequence[str | None]
 ) -> Callable[[Tokens, Batch], np.ndarray]:
-    """Embeds the rows of a batch."""
-    infer = model.inference(normalize)
+    """Embeds the rows of a batch, on a device that is free.
+
+    `slots` has each device as often as batches may be there at a time.
+    """
     # XLA compiles shapes that come again and again.
-    infer_whole = model.inference(normalize, True) if jit_compile else infer
+    compute = {
+        (device, is_whole): model.inference(normalize, is_whole, device)
+        for device in dict.fromkeys(slots)
+        for is_whole in {False, jit_compile}
+    }
+    free: SimpleQueue[str | None] = SimpleQueue()
+    for slot in slots:
+        free.put(slot)
 
     def embed(tokens: Tokens, batch: Batch) -> np.ndarray:
-        compute = infer_whole if batch.is_whole else infer
-        embeddings: np.ndarray = compute(*tokens.padded(batch)).numpy()
+        device = free.get()
+        try:
+            embeddings = compute[device, batch.is_whole](*tokens.padded(batch)).numpy()
+        finally:
+            free.put(device)
         return embeddings[: len(batch.rows)]
 
     return embed

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from simcse_tf.core.errors import UserError
+from simcse_tf.distributed.strategy import gpus
 
 JitCompile = bool | str
 # A kernel's tiles are multiples of it.
@@ -25,7 +26,7 @@ def on_accelerator() -> bool:
     on_accelerator()  # False on a machine without any
     ```
     """
-    return bool(tf.config.list_physical_devices("GPU")) or on_tpu()
+    return bool(gpus()) or on_tpu()
 
 
 def on_tpu() -> bool:

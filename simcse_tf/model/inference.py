@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from simcse_tf.distributed.strategy import gpus
 from simcse_tf.encoders.base import Weights
+from simcse_tf.encoders.transformer import PlainEncoder
 from simcse_tf.model.compilation import compiled, on_accelerator
 
 if TYPE_CHECKING:
@@ -43,9 +46,15 @@ class Inference:
         self._model = model
         self._constants: Weights = {}
         self._graphs: dict[tuple[bool, bool], Any] = {}
-        self._weights = tf.function(lambda: model.embedder.weights(), autograph=False)
+        self._optimized: set[tuple[bool, str | None]] = set()
+        self._weights = tf.function(self._read, autograph=False)
 
-    def now(self, normalize: bool = True, jit_compile: bool = False) -> Embed:
+    def now(
+        self,
+        normalize: bool = True,
+        jit_compile: bool = False,
+        device: str | None = None,
+    ) -> Embed:
         """A function from token ids to embeddings, with the weights as they are now.
 
         Args:
@@ -53,6 +62,8 @@ class Inference:
                 `True`.
             jit_compile: bool. Whether XLA compiles it, once for each shape of token
                 ids; the model then needs static shapes. Defaults to `False`.
+            device: Optional string, one of `devices_of`. Where it is computed, with a
+                copy of the weights. Defaults to `None`: where the weights are.
 
         Returns:
             Function of token ids, an int32 array `(n, length)`, and of how many of
@@ -62,37 +73,76 @@ class Inference:
         constants = {} if on_accelerator() else constant_weights(self._model)
         if not _equal(constants, self._constants):
             self._constants, self._graphs = constants, {}
+            self._optimized.clear()
         key = (normalize, jit_compile)
-        is_new = key not in self._graphs
-        if is_new:
+        if key not in self._graphs:
             self._graphs[key] = self._trace(constants, normalize, jit_compile)
-        graph, weights = self._graphs[key], self._weights()
+        graph = self._graphs[key]
+        with _on(device):
+            # What a function returns is where the function is called.
+            weights = self._weights()
 
         def embed(token_ids: np.ndarray, lengths: np.ndarray) -> tf.Tensor:
             with tf.device("CPU"):
                 inputs = tf.constant(token_ids), tf.constant(lengths)
-            return graph(weights, *inputs)
+            with _on(device):
+                return graph(*weights, *inputs)
 
-        if is_new and not jit_compile:
+        if not jit_compile and (normalize, device) not in self._optimized:
             # The first call optimizes the graph, which several threads would each do,
             # and arranges constants as products of its size read them.
+            self._optimized.add((normalize, device))
             embed(np.ones(_USUAL_BATCH, np.int32), np.full(*_USUAL_BATCH, np.int32))
         return embed
+
+    def _read(self) -> tuple[Weights, list[tf.Tensor]]:
+        """The weights of the encoder and those of the head."""
+        embedder = self._model.embedder
+        return embedder.weights(), embedder.head_weights()
 
     def _trace(self, constants: Weights, normalize: bool, jit_compile: bool) -> Any:
         model = self._model
 
-        def embed(weights: Weights, token_ids: tf.Tensor, lengths: tf.Tensor) -> Any:
-            features = model.features(token_ids, lengths)
+        def embed(
+            weights: Weights,
+            head_weights: list[tf.Tensor],
+            token_ids: tf.Tensor,
+            lengths: tf.Tensor,
+        ) -> Any:
             return model.embedder.embed(
-                features, weights | constants, normalize=normalize
+                model.features(token_ids, lengths),
+                weights | constants,
+                normalize=normalize,
+                head_weights=head_weights,
             )
 
         if jit_compile:
             return compiled(embed)
         weights = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._weights())
         inputs = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-        return tf.function(embed, [weights, *inputs], autograph=False)
+        return tf.function(embed, [*weights, *inputs], autograph=False)
+
+
+def devices_of(model: SentenceEncoder) -> list[str]:
+    """The GPUs that can each have a copy of a model's weights; none if there is one.
+
+    Args:
+        model: A `simcse_tf.SimCSE`.
+
+    Example:
+
+    ```python
+    devices_of(model)  # ["GPU:0", "GPU:1"]
+    ```
+    """
+    devices = gpus()
+    # Keras' layers read their own variables, wherever these are.
+    divisible = isinstance(model.embedder.encoder, PlainEncoder)
+    return devices if divisible and len(devices) > 1 else []
+
+
+def _on(device: str | None) -> AbstractContextManager[None]:
+    return nullcontext() if device is None else tf.device(device)
 
 
 def constant_weights(model: SentenceEncoder) -> Weights:

@@ -154,18 +154,24 @@ class SentenceEncoder(KerasMethods):
         features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self.embedder.embed(features)
 
-    def inference(self, normalize: bool = True, jit_compile: bool = False) -> Embed:
+    def inference(
+        self,
+        normalize: bool = True,
+        jit_compile: bool = False,
+        device: str | None = None,
+    ) -> Embed:
         """`call` without dropout, traced once: faster than `predict`.
 
         Args:
             normalize: bool. See `Inference.now`. Defaults to `True`.
             jit_compile: bool. See `Inference.now`. Defaults to `False`.
+            device: Optional string. See `Inference.now`. Defaults to `None`.
 
         Returns:
             Function of padded token ids and of their lengths, with the weights as they
             are now.
         """
-        return self._inference.now(normalize, jit_compile)
+        return self._inference.now(normalize, jit_compile, device)
 
     def _make_head(self) -> keras.layers.Layer | None:
         width = pooled_dim(self.backbone, self.pooling)

@@ -147,7 +147,8 @@ class SimCSE(SentenceEncoder):
                 which it must divide, are encoded at a time: the same step in less
                 memory and more time. Defaults to `None`: all of them.
             jit_compile: bool or string. Whether XLA compiles the step: on one device
-                all of it, on several what each computes alone. Defaults to `"auto"`:
+                all of it, on several what each computes alone, which the update is
+                with our `Adam`, not with Keras' optimizers. Defaults to `"auto"`:
                 with static shapes on a GPU, unless the objective's shapes are not.
             column_prompts: Optional two strings. The prompt of anchors, and that of
                 positives and hard negatives. Defaults to `None`: the model's `prompt`
@@ -231,15 +232,18 @@ class SimCSE(SentenceEncoder):
         self.step_is_compiled = is_compiled(
             jit_compile, self.static_shapes, self.objective.static_shapes
         )
-        if not self.step_is_compiled:
-            return
         with self.distribute_strategy.scope():
             distributed = tf.distribute.has_strategy()
-        if distributed:
+        apart = self.step_is_compiled and distributed
+        if apart:
             # What replicas compute together is between the compiled parts.
             self._embed = compiled(self._embed_views)
-        else:
+        elif self.step_is_compiled:
             self._step = compiled(self._update)
+        # A loss scale's optimizer has another inside.
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if hasattr(optimizer, "jit_compile"):
+            optimizer.jit_compile = apart
 
     def _update(
         self, views: Views, targets: Targets, seed: tf.Tensor

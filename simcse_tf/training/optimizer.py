@@ -1,10 +1,13 @@
 """The paper's optimizer: Adam, clipped, with a learning rate that falls to zero."""
 
+import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
+
+from simcse_tf.model.compilation import compiled
 
 
 @keras.saving.register_keras_serializable("simcse_tf")
@@ -48,7 +51,12 @@ class Adam(keras.optimizers.Adam):
     """Keras' Adam, with one operation instead of fifteen to update a variable.
 
     A large embedding table goes through memory once, and once more for the norm of all
-    gradients. Gradients are dense.
+    gradients. Gradients are dense. A replica updates its own copy of each variable, so
+    an update asks nothing of the others.
+
+    Attributes:
+        jit_compile: bool. Whether XLA compiles clipping and the update of all variables
+            as one function, apart from the step. Defaults to `False`.
 
     Example:
 
@@ -57,29 +65,61 @@ class Adam(keras.optimizers.Adam):
     ```
     """
 
-    def _clip_gradients(self, gradients: list[tf.Tensor | None]) -> list[Any]:
-        if not self.global_clipnorm:
-            return super()._clip_gradients(gradients)
-        clipped, _ = tf.clip_by_global_norm(gradients, self.global_clipnorm)
-        return clipped
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.jit_compile = False
+        self._compiled_update = compiled(self._update)
 
-    def update_step(
-        self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
+    def _clip_gradients(self, gradients: list[tf.Tensor | None]) -> list[Any]:
+        # By their global norm they are clipped in the function that updates.
+        return gradients if self.global_clipnorm else super()._clip_gradients(gradients)
+
+    def _backend_update_step(
+        self, gradients: list[tf.Tensor], variables: list[Any], learning_rate: tf.Tensor
     ) -> None:
-        index = self._get_variable_index(variable)
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=ops.power(ops.cast(self.beta_1, variable.dtype), step),
-            beta2_power=ops.power(ops.cast(self.beta_2, variable.dtype), step),
-            lr=ops.cast(learning_rate, variable.dtype),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=ops.cast(gradient, variable.dtype),
+        pairs = self._all_reduce_sum_gradients(
+            list(zip(gradients, variables, strict=True))
         )
+        summed = [gradient for gradient, _ in pairs]
+        places = [self._get_variable_index(variable) for variable in variables]
+        update = self._compiled_update if self.jit_compile else self._update
+        # A rate that does not change is a variable.
+        rate = tf.convert_to_tensor(learning_rate)
+        update(summed, places, rate, self.iterations + 1)
+
+    def _update(
+        self,
+        gradients: list[tf.Tensor],
+        places: list[int],
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+    ) -> None:
+        """Clips the gradients of the variables at some places, and updates these."""
+        if self.global_clipnorm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.global_clipnorm)
+
+        @functools.cache
+        def factors(dtype: str) -> dict[str, tf.Tensor]:
+            """Once a step, not once a variable: each is some operations."""
+            count = ops.cast(step, dtype)
+            return {
+                "beta1_power": ops.power(ops.cast(self.beta_1, dtype), count),
+                "beta2_power": ops.power(ops.cast(self.beta_2, dtype), count),
+                "lr": ops.cast(learning_rate, dtype),
+            }
+
+        for gradient, place in zip(gradients, places, strict=True):
+            variable = self._trainable_variables[place]
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle,
+                m=self._momentums[place].value.handle,
+                v=self._velocities[place].value.handle,
+                **factors(variable.dtype),
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=ops.cast(gradient, variable.dtype),
+            )
 
 
 def adam(

@@ -1,14 +1,17 @@
 """Steps that XLA compiles: the same losses, on one device and on several."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.models import SENTENCES
+from support.forked import run_script
+from support.models import ROOT, SENTENCES
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
-from simcse_tf.model import compilation, simcse
+from simcse_tf.model import compilation
 from simcse_tf.model.compilation import is_compiled, padded_lengths
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
@@ -91,22 +94,67 @@ def test_dropout_follows_from_the_seed(tiny_preset):
 
 
 @pytest.mark.slow
-def test_several_replicas_compile_what_each_computes_alone(
-    tiny_preset, expected, monkeypatch
-):
-    """XLA does not compile for a second logical CPU: the parts are traced apart."""
-    parts = []
-
-    def traced(function):
-        parts.append(function.__name__)
-        return tf.function(function, autograph=False)
-
-    monkeypatch.setattr(simcse, "compiled", traced)
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    with tf.distribute.MirroredStrategy(devices).scope():
+def test_a_replicas_parts_compiled_apart_give_the_same_losses(tiny_preset, expected):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         found = losses(tiny_preset, jit_compile=True)
-    assert parts == ["_embed_views"]
     np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+# In a process of its own, since the CPU can be split only before TensorFlow starts.
+# XLA does not compile for a second logical CPU: the parts run as they are traced.
+REPLICAS = """
+import json, sys
+sys.path.insert(0, "tests/model")
+import tensorflow as tf
+import test_compilation
+from simcse_tf.distributed.strategy import split_cpu, strategy_of
+from simcse_tf.model import simcse
+from simcse_tf.training import optimizer
+
+preset, out = sys.argv[1:]
+split_cpu(2)
+strategy = strategy_of("mirrored")
+with strategy.scope():
+    model = test_compilation.compiled_model(preset, jit_compile=True)
+texts = test_compilation.TEXTS[:4]
+batch = model.prepare(texts, texts[::-1])
+step = tf.function(lambda: strategy.run(model.train_step, args=(batch,)))
+graph = step.get_concrete_function().graph.as_graph_def()
+compiled = {
+    function.signature.name: [node.op for node in function.node_def]
+    for function in graph.library.function
+    if function.attr["_XlaMustCompile"].b
+}
+calls = [
+    (node.device[-5:], compiled[node.attr["f"].func.name])
+    for node in graph.node
+    if node.attr["f"].func.name in compiled
+]
+
+simcse.compiled = optimizer.compiled = lambda each: tf.function(each, autograph=False)
+with strategy.scope():
+    losses = test_compilation.losses(preset, jit_compile=True)
+json.dump({"calls": calls, "losses": losses.tolist()}, open(out, "w"))
+"""
+
+
+@pytest.mark.slow
+def test_each_replica_compiles_forward_and_backward_pass_and_one_update(
+    tiny_preset, expected, tmp_path
+):
+    out = tmp_path / "out.json"
+    run_script(REPLICAS, tiny_preset, out, cwd=ROOT)
+    found = json.loads(out.read_text())
+    np.testing.assert_allclose(found["losses"], expected, atol=2e-4)
+    variables = len(compiled_model(tiny_preset).trainable_variables)
+    for device in ("CPU:0", "CPU:1"):
+        parts = [operations for place, operations in found["calls"] if place == device]
+        updates = [part.count("ResourceApplyAdam") for part in parts]
+        assert sorted(updates) == [0, 0, variables]
+        # Clipping is in the same function; the scalars are there once.
+        update = parts[updates.index(variables)]
+        assert update.count("L2Loss") == variables
+        assert update.count("Pow") == 2
 
 
 def test_what_is_compiled(monkeypatch):

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from simcse_tf.training.optimizer import Adam, LinearDecay, adam
@@ -52,11 +53,41 @@ def test_weight_decay_spares_biases_and_layer_norm():
 
 
 def test_clipping_is_by_the_global_norm():
+    variables = [keras.Variable([0.0]) for _ in range(2)]
     optimizer = adam(1.0, clip_norm=1.0)
-    clipped = optimizer._clip_gradients(
-        [keras.ops.convert_to_tensor([3.0]), keras.ops.convert_to_tensor([4.0])]
-    )
-    np.testing.assert_allclose(np.concatenate(clipped), [0.6, 0.8], rtol=1e-6)
+    optimizer.apply([tf.constant([3.0]), tf.constant([4.0])], variables)
+    # After the first step the first moment is a tenth of the clipped gradient.
+    moments = [10 * each.numpy() for each in optimizer._momentums]
+    np.testing.assert_allclose(np.concatenate(moments), [0.6, 0.8], rtol=1e-6)
+
+
+def test_factors_of_the_step_are_computed_once_for_all_variables():
+    variables = [keras.Variable(np.ones(2, np.float32)) for _ in range(5)]
+    optimizer = adam(LinearDecay(0.1, 5))
+    optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def step(gradients):
+        optimizer.apply(gradients, variables)
+
+    graph = step.get_concrete_function([tf.ones([2])] * 5).graph
+    operations = [operation.type for operation in graph.get_operations()]
+    assert operations.count("ResourceApplyAdam") == 5
+    assert operations.count("Pow") == 2
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_an_update_that_xla_compiles_is_the_plain_one(clip_norm):
+    start = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
+    plain, compiled = (keras.Variable(start) for _ in range(2))
+    for variable in (plain, compiled):
+        optimizer = adam(LinearDecay(0.01, 5), clip_norm=clip_norm)
+        optimizer.build([variable])
+        optimizer.jit_compile = variable is compiled
+        for step in range(5):
+            optimizer.apply([tf.random.stateless_normal(start.shape, [1, step])])
+    assert np.abs(plain.numpy() - start).max() > 0.01
+    np.testing.assert_allclose(compiled, plain, atol=1e-6)
 
 
 def test_a_fused_update_is_that_of_keras_adam():
