@@ -59,6 +59,19 @@ def small_tasks():
         yield
 
 
+@pytest.fixture
+def eagerly():
+    """Functions run as Python does, for tests of numbers that are computed once.
+
+    To trace a graph for each model would take longer than all else.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The real data sets: STS tasks, Wikipedia sentences, SNLI triplets."""

@@ -11,7 +11,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from support import foreign
 from support.damage import damages
 
@@ -26,13 +25,8 @@ SENTENCES = [
     "Two dogs run through the snow, and the children build a castle of sand all night",
 ]
 
-
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Tracing would take longer than all else."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+# To trace a graph for each model would take longer than all else.
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 @pytest.fixture(scope="module")

@@ -86,14 +86,6 @@ MODEL_TYPE = "model type/"
 DISTANCE = 3e-5
 
 
-@pytest.fixture
-def eagerly():
-    """Tracing would take longer than all else: a graph for each model."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def missing(name: str) -> str | None:
     """What a refusal has to name; `None` where there is to be none."""
     cell = name.partition("/")[2]
@@ -103,6 +95,21 @@ def missing(name: str) -> str | None:
 
 
 EQUAL = [name for name in foreign.names() if missing(name) is None]
+# What both versions of sentence-transformers wrote: all of it as the newer one did, and
+# of the older one's some, or all where there is time.
+SOME = ("cls", "cls+max", "mean", "prompt", "two dense", "added token", "sharded")
+
+
+def sampled(name: str) -> bool:
+    version, _, cell = name.partition("/")
+    twice = version == "5" and f"6/{cell}" in foreign.names()
+    return not twice or cell.partition("/")[2] in SOME
+
+
+SAMPLED = [
+    pytest.param(name, marks=() if sampled(name) else pytest.mark.attack)
+    for name in EQUAL
+]
 
 
 def assert_equal(embeddings: np.ndarray, references: np.ndarray) -> None:
@@ -114,7 +121,7 @@ def assert_equal(embeddings: np.ndarray, references: np.ndarray) -> None:
     assert np.linalg.norm(embeddings - references, axis=1).max() <= DISTANCE
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", SAMPLED)
 def test_a_checkpoint_embeds_as_in_the_library_that_wrote_it(
     name, checkpoints, eagerly
 ):

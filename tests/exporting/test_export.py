@@ -407,7 +407,7 @@ def test_signatures_are_held_against_the_manifest(copied):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.attack)])
+@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.attack)])
 def test_minilm_over_grpc_equals_predict_on_real_and_odd_texts(
     minilm, data_dir, tmp_path, count
 ):

@@ -70,7 +70,9 @@ def test_losses_of_twenty_steps_are_those_without_xla(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "dtype", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.attack)]
+)
 def test_half_precision_is_near(tiny_preset, expected, dtype):
     compiled = losses(tiny_preset, jit_compile=True, dtype=dtype)
     np.testing.assert_allclose(compiled, expected, atol=0.1)

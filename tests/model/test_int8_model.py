@@ -125,7 +125,7 @@ def test_a_backbone_of_no_family_is_refused(tiny_preset):
         int8.use_int8(exact)
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_real_weights_stay_near_float32():
     near = SimCSE.from_preset(MINILM, dtype="int8")
     assert near.agreement.mean > 0.99

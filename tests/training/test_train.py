@@ -175,7 +175,9 @@ def test_geometry_is_logged_from_the_first_step_on_and_the_test_can_be_left_out(
     ("overrides", "examples"),
     [
         (["objective.kind=next_sentence", "model.encoders=dual"], "23 pairs"),
-        (["data.augmentation=word_deletion"], "25 pairs"),
+        pytest.param(
+            ["data.augmentation=word_deletion"], "25 pairs", marks=pytest.mark.attack
+        ),
     ],
 )
 def test_the_papers_baselines_train_from_a_config(workspace, overrides, examples):
