@@ -1,13 +1,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.forked import run_command
 from support.models import ROOT, SENTENCES
 from support.servers import running_server
 
@@ -276,15 +275,9 @@ def mistake(monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, capsys):
     out = str(tmp_path / "base")
-    command = [sys.executable, "-m", "simcse_tf.export"]
     arguments = ["--model", str(tiny_preset), "--output", out, "--max-length"]
-    done = subprocess.run(
-        [*command, *arguments, "5", "--truncate-dims", "4,8"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    more = ["5", "--truncate-dims", "4,8"]
+    done = run_command("simcse_tf.export", *arguments, *more, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"version {out}/1\n"
     traced = "serving_default, similarity, ready, serving_tokens, serving_4, serving_8"

@@ -223,20 +223,20 @@ nearly_utf8 = st.lists(
 
 @pytest.mark.slow
 @given(texts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_text_equals_reference(pairs, texts):
     assert [pair.differences(texts) for pair in pairs] == [[]] * len(pairs)
 
 
 @pytest.mark.slow
 @given(marks)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_marks_that_stay_are_in_canonical_order(pairs, texts):
     assert [pair.differences(texts) for pair in pairs] == [[]] * len(pairs)
 
 
 @given(nearly_utf8)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_count_as_python_decodes_them(pairs, texts):
     decoded = [text.decode("utf-8", errors="replace") for text in texts]
     for pair in pairs:

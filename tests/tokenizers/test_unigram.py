@@ -183,7 +183,7 @@ def theirs(ours):
 
 @pytest.mark.slow
 @given(st.lists(nearly_utf8, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_equal_reference(ours, theirs, texts):
     assert differences(ours, texts, theirs) == []
 
