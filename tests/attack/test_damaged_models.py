@@ -17,7 +17,8 @@ from support.damage import damages
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 
-COUNT = 64
+# Of some hundred ways to damage a directory.
+COUNTS = [16, pytest.param(64, marks=pytest.mark.attack)]
 SENTENCES = [
     "A man is playing a guitar.",
     "the the a x zz",
@@ -68,6 +69,7 @@ def outcome(directory, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize(
     ("kind", "other"),
     [
@@ -77,18 +79,20 @@ def outcome(directory, expected):
         ("sentence-transformers", "other"),
     ],
 )
-def test_a_damaged_model_is_refused_or_embeds_as_before(kind, other, models, tmp_path):
+def test_a_damaged_model_is_refused_or_embeds_as_before(
+    kind, other, count, models, tmp_path
+):
     expected = embed(models / kind)
     received = {}
-    for damage in damages(models / kind, models / other, COUNT, bits=kind == "ours"):
+    for damage in damages(models / kind, models / other, count, bits=kind == "ours"):
         copy = damage.copy(models / kind, tmp_path / "copy")
         received[f"{damage.file} {damage.name}"] = outcome(copy, expected)
     wrong = {k: v for k, v in received.items() if v not in ("refused", "equal")}
     refused = sum(v == "refused" for v in received.values())
     print(f"{kind}: {len(received)} damaged, {refused} refused, {len(wrong)} wrong")
     assert not wrong
-    assert len(received) == COUNT
-    assert refused > COUNT // 2
+    assert len(received) == count
+    assert refused > count // 2
 
 
 @pytest.mark.parametrize("names", [("simcse.json",), ("head.safetensors",)])

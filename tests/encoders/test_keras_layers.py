@@ -25,7 +25,8 @@ def losses(preset, **compile_options):
     return history.history["loss"]
 
 
-@pytest.mark.slow
+# Twenty steps, some in micro-batches, are compared in test_compilation.py.
+@pytest.mark.attack
 def test_a_step_of_static_shapes_compiles_with_xla(tiny_preset):
     """As `training.strategy: tpu` runs it."""
     compiled = losses(tiny_preset, jit_compile=True)

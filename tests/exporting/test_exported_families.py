@@ -15,8 +15,14 @@ pytestmark = pytest.mark.slow
 ODD = ["", "a" * 3_000, "word " * 500, "🙂👩‍👩‍👧 naïve", b"\xff\xfe\x00 bad", "</s>"]
 
 
-# DistilBERT has the encoder of these and BERT's tokenizer.
-@pytest.mark.parametrize("name", sorted({*FAMILY_NAMES} - {"distilbert"}))
+# Those that differ most from BERT always; what is served is as exports are elsewhere.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "xlm_roberta" else pytest.mark.attack)
+        for name in FAMILY_NAMES
+    ],
+)
 def test_the_served_model_answers_as_predict_does(name, tmp_path):
     model = SimCSE.from_preset(
         str(make_family_preset(name, tmp_path / "preset")),

@@ -16,8 +16,6 @@ from simcse_tf.encoding.bulk import encode
 from simcse_tf.exporting import signatures
 from simcse_tf.objectives.views import stack_views
 
-pytestmark = pytest.mark.usefixtures("eagerly")
-
 DENSE = (
     {"units": 12, "activation": "relu"},
     {"units": 5, "activation": "identity", "use_bias": False},

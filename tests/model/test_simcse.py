@@ -29,7 +29,6 @@ def load(preset, **kwargs):
 # === Inference ===
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_predict_gives_float32_rows_of_unit_length_for_every_pooler(
@@ -59,7 +58,6 @@ def test_predict_takes_lists_arrays_tensors_and_data_sets(tiny_preset):
         np.testing.assert_allclose(received, expected, atol=1e-6)
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_predict_is_defined_for_odd_texts(small_preset):
     model = load(small_preset)
@@ -78,7 +76,6 @@ def test_predict_refuses_what_is_no_list_of_strings(small_preset, texts, message
         load(small_preset).predict(texts)
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_padding_and_company_do_not_change_an_embedding(small_preset):
     model = load(small_preset)
