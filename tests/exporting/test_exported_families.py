@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 ODD = ["", "a" * 3_000, "word " * 500, "🙂👩‍👩‍👧 naïve", b"\xff\xfe\x00 bad", "</s>"]
 
 
-# Those that differ most from BERT always; what is served is as exports are elsewhere.
+# The one that differs most from BERT always; test_matrix.py exports of the others, too.
 @pytest.mark.parametrize(
     "name",
     [
