@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.models import MINILM, ROOT, make_preset
+from support.models import MINILM, ROOT, make_preset, run_eagerly
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -62,15 +62,9 @@ def small_tasks():
 
 @pytest.fixture
 def eagerly():
-    """Functions run as Python does, for tests of numbers that are computed once.
-
-    To trace a graph for each model would take longer than all else.
-    """
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    """Without graphs, where they are not the point."""
+    with run_eagerly():
+        yield
 
 
 @pytest.fixture(scope="session")
