@@ -85,7 +85,7 @@ def test_dropout_follows_from_the_seed(tiny_preset):
     variables = [*model.variables, *model.optimizer.variables]
     start = [variable.numpy() for variable in variables]
     # Of one shape, which is compiled once.
-    batch = [column[:8] for column in TRIPLETS]
+    batch = tuple(column[:8] for column in TRIPLETS)
     one = trained(model, batch)
     for variable, value in zip(variables, start, strict=True):
         variable.assign(value)
