@@ -98,12 +98,15 @@ EQUAL = [name for name in foreign.names() if missing(name) is None]
 # What both versions of sentence-transformers wrote: all of it as the newer one did, and
 # of the older one's some, or all where there is time.
 SOME = ("cls", "cls+max", "mean", "prompt", "two dense", "added token", "sharded")
+# Pooling is the same code for each family: BERT has all of them, the others some.
+POOLINGS = ("lasttoken", "max", "mean+mean_sqrt_len", "mean_sqrt_len", "weightedmean")
 
 
 def sampled(name: str) -> bool:
-    version, _, cell = name.partition("/")
-    twice = version == "5" and f"6/{cell}" in foreign.names()
-    return not twice or cell.partition("/")[2] in SOME
+    version, family, what = name.split("/", 2)
+    if family not in ("bert", "old") and what in POOLINGS:
+        return False
+    return version == "6" or f"6/{family}/{what}" not in foreign.names() or what in SOME
 
 
 SAMPLED = [
