@@ -259,6 +259,7 @@ def test_every_broken_utf8_sequence_counts_as_python_decodes_it(small):
     ]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_a_word_may_have_100_characters_of_any_width():
     wide = ["a", "é", "e\u0301", "ﬁ", "한", "𝔸", "\U0001e900"]

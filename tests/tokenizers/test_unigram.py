@@ -135,6 +135,7 @@ def test_real_sentences_equal_reference(ours, sentences, every):
     assert differences(ours, sentences[::every]) == []
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("has_charsmap", "spaces"),
@@ -212,6 +213,7 @@ def test_clusters_of_every_class_equal_reference(ours):
     assert differences(ours, texts) == []
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_added_tokens_equal_reference(ours):
     added = [
