@@ -213,7 +213,6 @@ def test_clusters_of_every_class_equal_reference(ours):
     assert differences(ours, texts) == []
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_added_tokens_equal_reference(ours):
     added = [
