@@ -100,7 +100,6 @@ def test_the_loss_is_the_cross_entropy_at_the_hidden_tokens():
     assert float(nothing) == 0.0
 
 
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_training_lowers_both_losses(tiny_preset, tmp_path):
     keras.utils.set_random_seed(1)
