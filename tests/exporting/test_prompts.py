@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.exports import unchecked
 from support.models import SENTENCES
 from support.searching import build_index
 from support.servers import assert_one_line_mistake, run_here
@@ -54,7 +55,8 @@ def index(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(model, index, tmp_path_factory):
-    return export(model, str(tmp_path_factory.mktemp("export")), index=index)
+    with unchecked():
+        return export(model, str(tmp_path_factory.mktemp("export")), index=index)
 
 
 @pytest.mark.slow
