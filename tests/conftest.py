@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.models import MINILM, ROOT, make_preset
+from support.models import MINILM, ROOT, make_preset, run_eagerly
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,14 +17,15 @@ KERAS_WINGS = {"encoders", "objectives", "model", "training", "distributed"}
 # to the worker's memory, which grows by gigabytes with the models that tests make.
 FORKING = ["test_kill_points.py", "test_kill_points_of_commands.py", "test_exports.py"]
 # Then the longest files, lest one is left for the end, when a core is idle.
-LONG = ["test_faults.py", "test_simcse.py", "test_matrix.py", "test_train.py"]
-LONG += ["test_compilation.py", "test_quickstart.py", "test_multi_worker.py"]
-LONG += ["test_export.py", "test_report.py", "test_tokenizer_files.py"]
-LONG += ["test_bert_tokenizer.py", "test_settings.py", "test_bert_encoder.py"]
-LONG += ["test_sentence_transformers.py", "test_examples.py", "test_unigram.py"]
-LONG += ["test_windows.py", "test_families.py", "test_evaluate.py"]
-LONG += ["test_divergence.py", "test_sweep.py", "test_gradient_caching.py"]
-LONG += ["test_strategies.py", "test_conformance.py"]
+LONG = ["test_faults.py", "test_train.py", "test_matrix.py", "test_simcse.py"]
+LONG += ["test_export.py", "test_multi_worker.py", "test_sentence_transformers.py"]
+LONG += ["test_report.py", "test_compilation.py", "test_bert_tokenizer.py"]
+LONG += ["test_int8_model.py", "test_examples.py", "test_tokenizer_files.py"]
+LONG += ["test_exported_families.py", "test_unigram.py", "test_windows.py"]
+LONG += ["test_prompts.py", "test_conformance.py", "test_rollout.py"]
+LONG += ["test_embed.py", "test_settings.py", "test_evaluate.py", "test_divergence.py"]
+LONG += ["test_sweep.py", "test_dev_data.py", "test_teacher.py", "test_quickstart.py"]
+LONG += ["test_gradient_caching.py", "test_openai_client.py", "test_families.py"]
 FIRST = {name: place for place, name in enumerate([*FORKING, *LONG])}
 
 
@@ -56,6 +57,13 @@ def small_tasks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counts, "STS", {})
         patch.setattr(counts, "TRANSFER", {})
+        yield
+
+
+@pytest.fixture
+def eagerly():
+    """Without graphs, where they are not the point."""
+    with run_eagerly():
         yield
 
 

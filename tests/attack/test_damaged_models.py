@@ -11,14 +11,14 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from support import foreign
 from support.damage import damages
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 
-COUNT = 64
+# Of some hundred ways to damage a directory.
+COUNTS = [16, pytest.param(64, marks=pytest.mark.attack)]
 SENTENCES = [
     "A man is playing a guitar.",
     "the the a x zz",
@@ -26,13 +26,8 @@ SENTENCES = [
     "Two dogs run through the snow, and the children build a castle of sand all night",
 ]
 
-
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Tracing would take longer than all else."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+# To trace a graph for each model would take longer than all else.
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +69,7 @@ def outcome(directory, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize(
     ("kind", "other"),
     [
@@ -83,18 +79,20 @@ def outcome(directory, expected):
         ("sentence-transformers", "other"),
     ],
 )
-def test_a_damaged_model_is_refused_or_embeds_as_before(kind, other, models, tmp_path):
+def test_a_damaged_model_is_refused_or_embeds_as_before(
+    kind, other, count, models, tmp_path
+):
     expected = embed(models / kind)
     received = {}
-    for damage in damages(models / kind, models / other, COUNT, bits=kind == "ours"):
+    for damage in damages(models / kind, models / other, count, bits=kind == "ours"):
         copy = damage.copy(models / kind, tmp_path / "copy")
         received[f"{damage.file} {damage.name}"] = outcome(copy, expected)
     wrong = {k: v for k, v in received.items() if v not in ("refused", "equal")}
     refused = sum(v == "refused" for v in received.values())
     print(f"{kind}: {len(received)} damaged, {refused} refused, {len(wrong)} wrong")
     assert not wrong
-    assert len(received) == COUNT
-    assert refused > COUNT // 2
+    assert len(received) == count
+    assert refused > count // 2
 
 
 @pytest.mark.parametrize("names", [("simcse.json",), ("head.safetensors",)])

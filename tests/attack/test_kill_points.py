@@ -62,7 +62,7 @@ WRITERS = {
 
 
 # A few places always, all of them where there is time.
-EVERY = [4, pytest.param(1, marks=pytest.mark.attack)]
+EVERY = [7, pytest.param(1, marks=pytest.mark.attack)]
 
 
 @pytest.mark.parametrize("every", EVERY)

@@ -238,7 +238,7 @@ def has_a_checkpoint(path):
 
 
 # A few places always, all of them where there is time.
-EVERY = [9, pytest.param(1, marks=pytest.mark.attack)]
+EVERY = [13, pytest.param(1, marks=pytest.mark.attack)]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import foreign
+from support.models import run_eagerly
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
@@ -86,14 +87,6 @@ MODEL_TYPE = "model type/"
 DISTANCE = 3e-5
 
 
-@pytest.fixture
-def eagerly():
-    """Tracing would take longer than all else: a graph for each model."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def missing(name: str) -> str | None:
     """What a refusal has to name; `None` where there is to be none."""
     cell = name.partition("/")[2]
@@ -103,6 +96,24 @@ def missing(name: str) -> str | None:
 
 
 EQUAL = [name for name in foreign.names() if missing(name) is None]
+# What both versions of sentence-transformers wrote: all of it as the newer one did, and
+# of the older one's some, or all where there is time.
+SOME = ("cls", "cls+max", "mean", "prompt", "two dense", "added token", "sharded")
+# Pooling is the same code for each family: BERT has all of them, the others some.
+POOLINGS = ("lasttoken", "max", "mean+mean_sqrt_len", "mean_sqrt_len", "weightedmean")
+
+
+def sampled(name: str) -> bool:
+    version, family, what = name.split("/", 2)
+    if family not in ("bert", "old") and what in POOLINGS:
+        return False
+    return version == "6" or f"6/{family}/{what}" not in foreign.names() or what in SOME
+
+
+SAMPLED = [
+    pytest.param(name, marks=() if sampled(name) else pytest.mark.attack)
+    for name in EQUAL
+]
 
 
 def assert_equal(embeddings: np.ndarray, references: np.ndarray) -> None:
@@ -114,7 +125,7 @@ def assert_equal(embeddings: np.ndarray, references: np.ndarray) -> None:
     assert np.linalg.norm(embeddings - references, axis=1).max() <= DISTANCE
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", SAMPLED)
 def test_a_checkpoint_embeds_as_in_the_library_that_wrote_it(
     name, checkpoints, eagerly
 ):
@@ -150,9 +161,10 @@ def test_so_many_are_equal_and_so_many_are_refused():
     "name",
     [
         "6/bert/prompt",
-        "6/distilbert/mean",
         "6/roberta/added lstrip",
-        "5/xlm-roberta/cls+max",
+        # Of these families test_families.py and test_exported_families.py do the same.
+        pytest.param("6/distilbert/mean", marks=pytest.mark.attack),
+        pytest.param("5/xlm-roberta/cls+max", marks=pytest.mark.attack),
     ],
 )
 def test_every_way_to_embeddings_is_the_same(name, checkpoints, tmp_path, monkeypatch):
@@ -161,11 +173,12 @@ def test_every_way_to_embeddings_is_the_same(name, checkpoints, tmp_path, monkey
     model = SimCSE.from_preset(**checkpoints.arguments(name))
     references = checkpoints.embeddings[name]
 
-    assert_equal(model.predict(checkpoints.sentences), references)
-    assert_equal(encode(model, checkpoints.sentences), references)
-    model.save_to_preset(str(tmp_path / "ours"))
-    again = SimCSE.from_preset(str(tmp_path / "ours"))
-    assert_equal(again.predict(checkpoints.sentences), references)
+    with run_eagerly():
+        assert_equal(model.predict(checkpoints.sentences), references)
+        assert_equal(encode(model, checkpoints.sentences), references)
+        model.save_to_preset(str(tmp_path / "ours"))
+        again = SimCSE.from_preset(str(tmp_path / "ours"))
+        assert_equal(again.predict(checkpoints.sentences), references)
     version = saved_model.export(again, str(tmp_path / "served"))
     serve = tf.saved_model.load(str(version)).signatures["serving_default"]
     served = serve(text=tf.constant(checkpoints.sentences))["embedding"].numpy()

@@ -113,6 +113,7 @@ def test_a_repositorys_name_without_the_scheme_is_refused_with_a_hint():
         resolve("org/name")
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("scheme", ["hf://", "file://", "package://"])
 def test_a_handle_keeps_all_that_decides_embeddings(
     scheme, hub, tiny_preset, tmp_path, monkeypatch
@@ -133,9 +134,7 @@ def test_a_handle_keeps_all_that_decides_embeddings(
     handles = {"hf://": "org/name", "file://": path, "package://": "my_models/mine"}
     loaded = SimCSE.from_preset(f"{scheme}{handles[scheme]}")
     assert loaded.settings() == model.settings()
-    np.testing.assert_array_equal(
-        loaded.predict(SENTENCES, verbose=0), model.predict(SENTENCES, verbose=0)
-    )
+    np.testing.assert_array_equal(loaded(SENTENCES), model(SENTENCES))
 
 
 def test_a_file_handle_is_its_directory():
@@ -185,6 +184,7 @@ def test_links_in_a_circle_are_no_model(tmp_path):
         resolve(str(tmp_path / "a"))
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("kind", ["of Hugging Face", "of ours", "of KerasHub"])
 def test_a_handle_of_another_format_is_refused(
     kind, tiny_preset, tmp_path, monkeypatch
@@ -205,9 +205,7 @@ def test_a_handle_of_another_format_is_refused(
             tf.io.gfile.copy(f"{directory}/{file}", to, overwrite=True)
     if kind == "of KerasHub":
         loaded = SimCSE.from_preset(handle)
-        np.testing.assert_array_equal(
-            loaded.predict(SENTENCES, verbose=0), expected.predict(SENTENCES, verbose=0)
-        )
+        np.testing.assert_array_equal(loaded(SENTENCES), expected(SENTENCES))
     else:
         with pytest.raises(UserError, match="not in KerasHub's format"):
             SimCSE.from_preset(handle)

@@ -7,6 +7,8 @@ import pytest
 
 from simcse_tf import SimCSE
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 SENTENCES = [
     "A man is playing a guitar.",
     "Is this a token, or a new thing?",

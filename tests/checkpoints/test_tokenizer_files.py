@@ -16,6 +16,9 @@ from simcse_tf.tokenizers.added_tokens import AddedToken
 from simcse_tf.tokenizers.bert import BertTokenizer
 from simcse_tf.tokenizers.sentencepiece_model_pb2 import ModelProto
 
+# To trace a graph for each tokenizer would take longer than all else.
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 LIMIT = 64
 WORDS = ["play", "##ing", "Play", "cafe", "café", "naive", "中", "国", "a", "##b", "!"]
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "中国", "ab", "-"]

@@ -131,6 +131,16 @@ def workspace(tmp_path_factory, tiny_preset):
     return workspace
 
 
+def assert_the_run_of_one_process(workspace, name, printed):
+    chief, other = printed
+    assert_weights_of_one_process(workspace, name)
+    assert_same_run(workspace, name, "one")
+    assert "6 in all" in chief
+    assert "STS-B" in chief
+    assert other == ""
+    assert SimCSE.from_preset(str(workspace / name / "best")).max_length == 32
+
+
 def assert_weights_of_one_process(workspace, name):
     chief, other = (weights(workspace, f"{name}-{index}") for index in range(2))
     differences = []
@@ -143,15 +153,10 @@ def assert_weights_of_one_process(workspace, name):
     assert difference.max() < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_two_workers_give_the_run_of_one_process(workspace):
-    chief, other = finish(start_two(workspace, "two"))
-    assert_weights_of_one_process(workspace, "two")
-    assert_same_run(workspace, "two", "one")
-    assert "6 in all" in chief
-    assert "STS-B" in chief
-    assert other == ""
-    assert SimCSE.from_preset(str(workspace / "two" / "best")).max_length == 32
+    """As those do below that were stopped on their way."""
+    assert_the_run_of_one_process(workspace, "two", finish(start_two(workspace, "two")))
 
 
 @pytest.mark.slow
@@ -200,10 +205,9 @@ def test_stopped_and_lost_workers_end_together_and_go_on_with_resume(workspace):
     )
     assert "Traceback" not in stderr
 
-    stdout, _ = finish(start_two(workspace, "cut", "--resume"))
-    assert "resuming after step 4" in stdout
-    assert_weights_of_one_process(workspace, "cut")
-    assert_same_run(workspace, "cut", "one")
+    printed = finish(start_two(workspace, "cut", "--resume"))
+    assert "resuming after step 4" in printed[0]
+    assert_the_run_of_one_process(workspace, "cut", printed)
 
 
 def test_a_worker_that_never_joins_is_named(monkeypatch):

@@ -27,6 +27,7 @@ from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.tokenizers.bert import BertTokenizer
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY_NAMES)
 def test_a_family_trains_saves_encodes_and_exports(name, tmp_path):

@@ -25,7 +25,8 @@ def losses(preset, **compile_options):
     return history.history["loss"]
 
 
-@pytest.mark.slow
+# Twenty steps, and dropout, are compared in test_compilation.py.
+@pytest.mark.attack
 def test_a_step_of_static_shapes_compiles_with_xla(tiny_preset):
     """As `training.strategy: tpu` runs it."""
     compiled = losses(tiny_preset, jit_compile=True)
@@ -33,7 +34,7 @@ def test_a_step_of_static_shapes_compiles_with_xla(tiny_preset):
     assert compiled[-1] < compiled[0]
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_an_xla_step_with_dropout_draws_other_masks_every_time(tiny_preset):
     model = SimCSE.from_preset(
         str(tiny_preset), dropout=0.3, max_length=16, static_shapes=True

@@ -43,7 +43,7 @@ def test_every_pooler_is_tested():
     assert set(EXPECTED) == set(POOLINGS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, LENGTH), min_size=1, max_size=4),
     seed=st.integers(0, 2**16),

@@ -43,7 +43,16 @@ def test_hidden_states_are_those_of_transformers(reference, form, training):
         )
 
 
+# One family's always: what the others compute otherwise is tested above.
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "reference",
+    [
+        pytest.param(name, marks=() if name == "bert" else pytest.mark.attack)
+        for name in ARCHITECTURES
+    ],
+    indirect=True,
+)
 def test_twenty_supervised_steps_are_those_of_the_papers_code(reference):
     backbone = reference.backbone()
     model = SimCSE(

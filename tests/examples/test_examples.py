@@ -7,6 +7,8 @@ import sys
 import pytest
 from support.models import ROOT
 
+from simcse_tf import SimCSE
+
 
 @pytest.fixture
 def printed(monkeypatch, capsys):
@@ -39,11 +41,18 @@ def test_train_on_pairs_draws_partners_together(printed):
     assert after > before + 0.1
 
 
+# A small model always, the real one where there is time.
 @pytest.mark.slow
-def test_export_and_load_answers_without_the_package(printed, tmp_path):
+@pytest.mark.parametrize("size", [16, pytest.param(384, marks=pytest.mark.attack)])
+def test_export_and_load_answers_without_the_package(
+    printed, tmp_path, tiny_preset, monkeypatch, size
+):
+    if size == 16:
+        tiny = SimCSE.from_preset(str(tiny_preset))
+        monkeypatch.setattr(SimCSE, "from_preset", lambda preset: tiny)
     text = printed("export_and_load.py", tmp_path)
     assert text.startswith(f"{tmp_path}/1:\n")
-    assert "float32 (2, 384)" in text
+    assert f"float32 (2, {size})" in text
     exact, decoded = re.findall(r"(?:cosine|from int8) +(\S+)", text)
     assert abs(float(exact) - float(decoded)) < 0.01
 

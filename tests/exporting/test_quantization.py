@@ -112,7 +112,8 @@ def test_decoding_needs_no_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.slow
+# `evaluate` scores the same model on the same pairs, in test_evaluate.py.
+@pytest.mark.attack
 def test_storage_costs_minilm_little_on_sts_b(minilm, data_dir):
     """Every kind within the loss that docs/export.md states, rounded up."""
     pairs = sts.load_task(data_dir / "senteval", "STSBenchmark", "test")

@@ -73,7 +73,9 @@ def test_losses_of_twenty_steps_are_those_without_xla(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "dtype", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.attack)]
+)
 def test_half_precision_is_near(tiny_preset, expected, dtype):
     compiled = losses(tiny_preset, jit_compile=True, dtype=dtype)
     np.testing.assert_allclose(compiled, expected, atol=0.1)
@@ -85,12 +87,18 @@ def test_dropout_follows_from_the_seed(tiny_preset):
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]
     start = [variable.numpy() for variable in variables]
-    one = trained(model)
+    batch = model.prepare(*(column[:8] for column in TRIPLETS))
+
+    def steps():
+        return [float(model.train_on_batch(batch)) for _ in range(3)]
+
+    one = steps()
+    assert len({*one}) == 3
     for variable, value in zip(variables, start, strict=True):
         variable.assign(value)
-    np.testing.assert_array_equal(trained(model), one)
+    assert steps() == one
     model.seed_generator.state.assign([1, 2])
-    assert not np.array_equal(trained(model), one)
+    assert steps() != one
 
 
 @pytest.mark.slow

@@ -185,6 +185,7 @@ def test_fit_validates_and_evaluate_measures_without_dropout(tiny_preset):
     np.testing.assert_allclose(history["val_loss"], [expected], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(tiny_preset):
     """With dropout off, both views agree: the loss is the sentences' own."""
@@ -201,6 +202,7 @@ def test_a_step_trains_on_two_dropout_views_of_the_same_sentence(tiny_preset):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_passes_that_share_a_mask_are_equal(tiny_preset):
     batch = load(tiny_preset).prepare(tf.constant(SENTENCES))
@@ -221,6 +223,7 @@ def test_passes_that_share_a_mask_are_equal(tiny_preset):
             assert logs["loss"] < contrastive_loss(first, tf.reverse(first, [0]))
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     tiny_preset, tmp_path
@@ -264,6 +267,7 @@ def test_a_dual_encoder_trains_both_and_predicts_with_the_anchors(
     )
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
     model = load(tiny_preset, dropout=0.0, temperature=0.2, hard_negative_weight=2.0)
@@ -276,6 +280,7 @@ def test_a_triplet_step_uses_temperature_and_hard_negative_weight(tiny_preset):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_every_trainable_weight_gets_a_gradient(small_preset):
     for pooling in POOLINGS:
@@ -305,7 +310,10 @@ def test_training_repeats_bit_for_bit_with_the_same_seed(tiny_preset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.attack)],
+)
 def test_mixed_precision_trains_and_predicts_in_float32_outside(tiny_preset, precision):
     model = load(tiny_preset, dtype=precision)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))

@@ -36,6 +36,7 @@ def test_a_sum_adds_the_losses():
     np.testing.assert_allclose(both.embedding_loss(EMBEDDINGS, {}), expected, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_an_objective_may_wrap_another(tiny_preset):
     wrapped = FirstHalf(Contrastive())

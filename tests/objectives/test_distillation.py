@@ -166,7 +166,7 @@ json.dump(list(found), open(out, "w"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.attack)])
 def test_replicas_compute_the_loss_and_gradient_of_one_device(
     teacher, tmp_path, replicas
 ):

@@ -75,6 +75,7 @@ def test_what_does_not_fit_is_told(tiny_preset):
             Matryoshka(Contrastive(), dims, weights)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_it_trains_beside_a_masked_language_model_and_is_saved(tiny_preset, tmp_path):
     keras.utils.set_random_seed(3)

@@ -419,7 +419,8 @@ def test_ctrl_c_lets_a_running_request_finish(base_path):
         assert server.process.stderr.read() == ""
 
 
-@pytest.mark.slow
+# `make lint` asks the same of each import; this asks a process.
+@pytest.mark.attack
 def test_server_needs_no_training_code():
     done = subprocess.run(
         [

@@ -1,16 +1,14 @@
 """Which server the conformance suite asks: one that runs, or one of its own."""
 
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.exports import unchecked
 from support.searching import build_index
-from support.servers import START_SECONDS, environment, free_port
+from support.servers import free_port, running_server
 
 ROOT = Path(__file__).parents[2]
 INDEXED = [f"Sentence {n} of an index about {n % 7} things." for n in range(30)]
@@ -93,41 +91,25 @@ def _own_server(preset: Path, directory: Path) -> Iterator[Target]:
     base = directory / "models"
     model = SimCSE.from_preset(str(preset), max_length=32)
     index = build_index(model, directory / "index", INDEXED)
-    first = export(model, str(base), index=index)
+    with unchecked():
+        first = export(model, str(base), index=index)
     shutil.copytree(first, base / "2")
     models = directory / "models.config"
     models.write_text(MODELS_CONFIG.format(base=base))
     port = free_port()
-    command = [
-        *(sys.executable, "-m", "simcse_tf.serve", "--port=0"),
+    flags = [
         f"--rest_api_port={port}",
-        f"--model_config_file={models}",
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_batching=true",
         f"--batching_parameters_file={ROOT / 'serving/batching.config'}",
         f"--monitoring_config_file={ROOT / 'serving/monitoring.config'}",
     ]
-    log = directory / "stderr"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            command, env=environment(), stdout=subprocess.PIPE, stderr=stderr, text=True
-        )
-    watchdog = threading.Timer(START_SECONDS, process.kill)
-    watchdog.start()
-    try:
-        announcement = process.stdout.readline().strip()
-        assert announcement, log.read_text()
-        watchdog.cancel()
-        grpc_target = announcement.rpartition(" at ")[2]
+    with running_server(models, *flags) as server:
         yield Target(
-            grpc_target,
+            server.target,
             f"127.0.0.1:{port}",
             "simcse",
             ("stable", "canary"),
             "python",
             64,
         )
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.communicate()

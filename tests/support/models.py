@@ -1,5 +1,6 @@
 """Models, sentences and runs that are small enough for a test."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -21,6 +22,21 @@ SENTENCES = [
     "The train to Lyon leaves at noon.",
     "Children build a castle of sand.",
 ]
+
+
+@contextlib.contextmanager
+def run_eagerly():
+    """Functions run as Python does, for numbers that are computed once.
+
+    To trace a graph for each model and each tokenizer would take longer than all else.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def make_preset(path: Path, layers: int, tokens: int = 4_000) -> Path:

@@ -59,7 +59,7 @@ def test_every_short_text_of_a_contraction_splits_as_in_the_reference(split):
         max_size=20,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_texts_split_as_in_the_reference(split, texts):
     assert split(texts) == expected(texts)
 

@@ -22,7 +22,8 @@ def script():
         yield module
 
 
-@pytest.mark.slow
+# What it is made of is asked of the reference in test_bert_tokenizer.py, too.
+@pytest.mark.attack
 def test_the_file_is_what_the_script_makes(script):
     made = script.make_arrays()
     with np.load(unicode_tables.FILE) as arrays:

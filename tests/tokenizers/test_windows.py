@@ -111,8 +111,12 @@ def makers(charsmap):
     }
 
 
-KINDS = ["uncased", "cased", "bpe", "bpe, few bytes"]
-KINDS += [f"unigram, {spaces}" for spaces in ("split", "merge", "strip", "keep")]
+# One of each way through a text always, all of them where there is time.
+KINDS = ["uncased", "bpe", "bpe, few bytes", "unigram, split", "unigram, keep"]
+KINDS += [
+    pytest.param(kind, marks=pytest.mark.attack)
+    for kind in ("cased", "unigram, merge", "unigram, strip")
+]
 
 
 def traced(make, budget, bytes_per_id, smallest):

@@ -1,19 +1,20 @@
 """A run that distils a teacher: resumed exactly, with the same one, or told why not."""
 
 import json
-import signal
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from support.forked import run_command, start_command
+from support.forked import run_command
 from support.models import make_workspace
 from support.runs import metrics, same_but_for_time
 
 from simcse_tf.core.errors import UserError
 from simcse_tf.training.config import load_config, parse_config
-from simcse_tf.training.progress import Progress, load_progress
+from simcse_tf.training.progress import Progress, link_last, load_progress
 from simcse_tf.training.run_data import training_source
+from simcse_tf.training.run_directory import RunDirectory
 from simcse_tf.training.run_start import RESUMABLE_KEYS, changed_keys
 from simcse_tf.training.teacher import load_teacher
 
@@ -25,9 +26,9 @@ def workspace(tmp_path_factory, tiny_preset):
     return make_workspace(tmp_path_factory.mktemp("distilled"), tiny_preset)
 
 
-def train(workspace, *overrides, resume=False, start=run_command):
+def train(workspace, *overrides, resume=False):
     flags = ["--resume"] if resume else []
-    return start(
+    return run_command(
         "simcse_tf.train", "--config", "config.json", *flags, "--set", *STEPS,
         *overrides, cwd=workspace, XDG_CACHE_HOME=str(workspace / "cache"),
     )  # fmt: skip
@@ -41,29 +42,26 @@ def teacher(preset, **settings):
 def test_a_run_distils_a_teacher_and_resumes_to_the_same_numbers_with_it_alone(
     workspace, tiny_preset, monkeypatch
 ):
-    """With micro-batches, and a kill in between."""
+    """With micro-batches, and from a checkpoint in between."""
     section = teacher(tiny_preset, pooling="avg", loss="listmle")
     settings = [
         section,
         "objective.consistency_weight=0.5",
         "training.micro_batch_size=4",
+        "training.keep=2",
     ]
     whole = train(workspace, *settings, "output_dir=whole")
     assert whole.returncode == 0, whole.stderr
     assert "objective.teacher: embeds 25 distinct texts once, into " in whole.stderr
 
-    killed = train(workspace, *settings, "output_dir=killed", start=start_command)
-    log = workspace / "killed" / "metrics.jsonl"
-    while not log.exists() or len(log.read_text().splitlines()) < 3:
-        assert killed.returncode is None
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    resumed = train(workspace, *settings, "output_dir=killed", resume=True)
+    shutil.copytree(workspace / "whole", workspace / "cut", symlinks=True)
+    cut = RunDirectory(workspace / "cut")
+    link_last(cut, cut.checkpoint(4))
+    resumed = train(workspace, *settings, "output_dir=cut", resume=True)
     assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after step 4" in resumed.stdout
     assert "embeds" not in resumed.stderr
-    runs = [
-        same_but_for_time(metrics(workspace / name)) for name in ("whole", "killed")
-    ]
+    runs = [same_but_for_time(metrics(workspace / name)) for name in ("whole", "cut")]
     assert runs[0] == runs[1]
     losses = [line["loss"] for line in runs[0]]
     assert len(losses) == 6
@@ -71,7 +69,7 @@ def test_a_run_distils_a_teacher_and_resumes_to_the_same_numbers_with_it_alone(
 
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("XDG_CACHE_HOME", str(workspace / "cache"))
-    begun, another = load_progress("killed"), json.loads(section.split("=", 1)[1])
+    begun, another = load_progress("cut"), json.loads(section.split("=", 1)[1])
     for settings, refused in ((another, False), ({**another, "pooling": "max"}, True)):
         given = load_config("config.json", [teacher(settings.pop("model"), **settings)])
         with refusal() if refused else nullcontext():
