@@ -120,7 +120,10 @@ def _begin(run, arguments, cwd, environment, outputs):
 
 
 def _run_module(module):
-    cli.run(importlib.import_module(module).main)
+    found = importlib.import_module(module)
+    if hasattr(found, "__path__"):
+        found = importlib.import_module(f"{module}.__main__")
+    cli.run(found.main)
 
 
 def _run_script(script):
