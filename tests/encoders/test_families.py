@@ -21,7 +21,7 @@ from simcse_tf.encoders.families import (
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
 from simcse_tf.encoders.transformer import PlainEncoder
 from simcse_tf.encoding.bulk import encode
-from simcse_tf.exporting import served_embedder
+from simcse_tf.exporting.served_embedder import embedder
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.tokenizers.bert import BertTokenizer
@@ -45,7 +45,7 @@ def test_a_family_trains_saves_encodes_and_exports(name, tmp_path):
 
     expected = model.predict(SENTENCES, verbose=0)
     np.testing.assert_allclose(encode(model, SENTENCES), expected, atol=2e-6)
-    served = served_embedder.embedder(model)(tf.constant(SENTENCES)).embedding
+    served = embedder(model)(tf.constant(SENTENCES)).embedding
     np.testing.assert_allclose(served, expected, atol=2e-6)
     static = SimCSE(
         model.backbone, model.tokenizer, static_shapes=True, **model.settings()

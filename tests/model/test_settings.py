@@ -13,7 +13,7 @@ from simcse_tf import SimCSE
 from simcse_tf.checkpoints.own_format import HEAD_FILE, SETTINGS_FILE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encoding.bulk import encode
-from simcse_tf.exporting import served_embedder
+from simcse_tf.exporting.served_embedder import embedder
 from simcse_tf.objectives.views import stack_views
 
 DENSE = (
@@ -37,7 +37,7 @@ def all_ways(model):
         ),
         "call": model(model.preprocess(tf.constant(SENTENCES))).numpy(),
         "encode": encode(model, SENTENCES),
-        "export": served_embedder.embedder(model)(tf.constant(SENTENCES)).embedding.numpy(),
+        "export": embedder(model)(tf.constant(SENTENCES)).embedding.numpy(),
     }
 
 
