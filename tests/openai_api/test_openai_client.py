@@ -250,7 +250,7 @@ def refusals_while_busy(address, slow, text):
 
     with (
         connected(address) as impatient,
-        connected(address, max_retries=9) as patient,
+        connected(address, max_retries=60) as patient,
         ThreadPoolExecutor(len(slow) + 1) as threads,
     ):
         busy = [threads.submit(keep_busy, each) for each in slow]
