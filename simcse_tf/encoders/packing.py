@@ -11,7 +11,8 @@ import tensorflow as tf
 from simcse_tf.encoders.base import Features
 
 # An unpadded batch has a multiple of this many tokens, because a kernel is prepared
-# for every new size.
+# for every new size. So has a padded one where that takes long; up to so many tokens a
+# smaller multiple will do.
 _TOKENS_MULTIPLE = 64
 _FEW_TOKENS, _FEWER_MULTIPLE = 256, 16
 
@@ -118,8 +119,7 @@ def padded(features: Features, heads: int, few_sizes: bool = False) -> Packing:
     """
     shape = tf.shape(features["token_ids"])
     token_ids = tf.reshape(features["token_ids"], [-1])
-    cells = tf.range(shape[0] * shape[1])
-    pad_indices, unpad_indices = tf.reshape(cells, shape), cells
+    cells = unpad_indices = tf.range(shape[0] * shape[1])
     if few_sizes:
         count = tf.size(cells)
         fill = -count % tf.where(count > _FEW_TOKENS, _TOKENS_MULTIPLE, _FEWER_MULTIPLE)
@@ -129,7 +129,7 @@ def padded(features: Features, heads: int, few_sizes: bool = False) -> Packing:
     return Packing(
         token_ids,
         features["padding_mask"],
-        pad_indices,
+        tf.reshape(cells, shape),
         unpad_indices,
         shape[0],
         heads,

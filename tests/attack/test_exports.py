@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.exports import leave_unchecked
 from support.forked import run_command, run_script, start_command
 from support.kill_points import FAIL, FULL, KILL, attempt
 from support.servers import assert_one_line_mistake, run_here
@@ -172,7 +173,7 @@ def test_what_fails_in_the_middle_is_one_line(
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(saved_model, "_check", lambda directory: None)
+    leave_unchecked(monkeypatch)
     monkeypatch.setattr(saved_model, point, fail)
     words = "(No space left on device|Input/output error)$"
     with pytest.raises(UserError, match=f"^--output: cannot write .*: {words}"):
@@ -184,7 +185,7 @@ def test_what_fails_in_the_middle_is_one_line(
 def write_quickly(model, graph_copied, monkeypatch):
     """`export` without TensorFlow's threads, which a fork does not have."""
     monkeypatch.setattr(saved_model, "checked_weights", lambda model: 2**20)
-    monkeypatch.setattr(saved_model, "_check", lambda directory: None)
+    leave_unchecked(monkeypatch)
     return lambda place: export(model, str(place / "base"))
 
 
@@ -536,7 +537,7 @@ def test_an_export_with_weights_that_are_not_finite_is_not_sound(
     numbers[-1, 3] = np.nan
     table.assign(numbers)
     monkeypatch.setattr(saved_model, "checked_weights", lambda model: 1)
-    monkeypatch.setattr(saved_model, "_check", lambda directory: None)
+    leave_unchecked(monkeypatch)
     version = export(broken, str(tmp_path))
     with pytest.raises(UserError, match="the weight .*, row 4000: .* received nan"):
         check(version)

@@ -19,8 +19,13 @@ from support.servers import DIM, export
 def unchecked():
     """`export` without its comparison, where the test compares what comes out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_model, "_check", lambda directory: None)
+        leave_unchecked(patch)
         yield
+
+
+def leave_unchecked(patch):
+    """The same until the end of a `MonkeyPatch`."""
+    patch.setattr(saved_model, "_check", lambda directory: None)
 
 
 def export_with_manifest(
