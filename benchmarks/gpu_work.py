@@ -115,7 +115,7 @@ def texts_of(source: str) -> list[str]:
 def encode(model: str, source: str, precision: str, how: str, out: str) -> None:
     import numpy as np
 
-    from simcse_tf.encoding.bulk import encode
+    from simcse_tf.model.bulk import encode
 
     loaded, texts = load(model, precision, pooling="avg"), texts_of(source)
     if how == "compiled":
@@ -165,7 +165,7 @@ def races(model: str, source: str, precision: str) -> None:
     """Encodes again and again on 16 threads; says whether rows were ever others."""
     import numpy as np
 
-    from simcse_tf.encoding import bulk
+    from simcse_tf.model import bulk
 
     loaded, texts = load(model, precision, pooling="avg"), texts_of(source)[:4000]
 

@@ -15,7 +15,7 @@ from simcse_tf.encoding.arguments import (
     reading_of,
     say_how_read,
 )
-from simcse_tf.encoding.bulk import encode
+from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.embedding_files import BINARY, FLOAT32, INT8, check_metadata
 from simcse_tf.encoding.embedding_writers import FORMATS, NPY, format_of
 from simcse_tf.encoding.file import OutputForm, check_files, encode_file

@@ -63,7 +63,7 @@ def _peer(python: str, directory: str, texts: Sequence[str]) -> tuple[str, np.nd
 
 def _compare(arguments: argparse.Namespace) -> bool:
     from simcse_tf import SimCSE
-    from simcse_tf.encoding.bulk import encode
+    from simcse_tf.model.bulk import encode
     from simcse_tf.evaluation.sts import evaluate_pairs
     from simcse_tf.evaluation.sts_files import load_task
 

@@ -18,7 +18,7 @@ from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.core.regular_files import check_file
 from simcse_tf.core.steady_lines import Changed, SteadyLines
 from simcse_tf.core.vectors import check_finite
-from simcse_tf.encoding.bulk import (
+from simcse_tf.model.bulk import (
     blocks_of,
     encode_blocks,
     pays_to_compile,

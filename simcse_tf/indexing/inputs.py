@@ -37,7 +37,7 @@ class Inputs:
         id: Optional string.
         metadata: Optional sequence of strings.
         quoting: Optional string.
-        batch_size: Optional int. As for `simcse_tf.encoding.bulk.encode`.
+        batch_size: Optional int. As for `simcse_tf.model.bulk.encode`.
 
     Raises:
         UserError: If they do not go together.

@@ -15,7 +15,7 @@ from simcse_tf.core.atomic import atomic_write, check_room, sync
 from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shown
-from simcse_tf.encoding.bulk import progress_bar
+from simcse_tf.model.bulk import progress_bar
 from simcse_tf.encoding.column_types import ColumnType, ColumnTypes
 from simcse_tf.encoding.partial_array import partial_array
 from simcse_tf.encoding.records import Record, Scalar

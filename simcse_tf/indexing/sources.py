@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.encoding.bulk import blocks_of, encode_blocks, pays_to_compile
+from simcse_tf.model.bulk import blocks_of, encode_blocks, pays_to_compile
 from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.records import FileRecords, Record
 from simcse_tf.quantization import truncate
@@ -135,7 +135,7 @@ class ModelSource(RecordSource):
             model's prompt `"document"`, or its own if it has none of that name.
         truncate_dim: Optional int. How many of an embedding's dimensions are kept.
             Defaults to `None`: all.
-        batch_size: Optional int. As for `simcse_tf.encoding.bulk.encode`.
+        batch_size: Optional int. As for `simcse_tf.model.bulk.encode`.
 
     Example:
 

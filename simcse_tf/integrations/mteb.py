@@ -19,7 +19,7 @@ import numpy as np
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.extras import require
 from simcse_tf.core.vectors import l2_normalize
-from simcse_tf.encoding.bulk import encode
+from simcse_tf.model.bulk import encode
 
 if TYPE_CHECKING:
     from simcse_tf.model.sentence_encoder import SentenceEncoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,11 +25,12 @@ _USUAL_BATCH = (8, 16)
 
 
 class Inference:
-    """Embeds token ids, with the weights at the time that `now` is called.
+    """Embeds token ids, with the weights as they are.
 
-    Weights are arguments of the graph, so one graph serves a model while it trains.
-    No operation of a call runs outside the graph, so threads may share it: eager
-    operations of several threads race on a GPU.
+    The graph reads the model's variables, so one serves a model while it trains. Where
+    the variables are on another GPU, copies are arguments of the graph, some 30
+    microseconds each a call. No operation of a call runs outside the graph, so threads
+    may share it: eager operations of several threads race on a GPU.
 
     Args:
         model: A `simcse_tf.SimCSE`.
@@ -45,7 +46,7 @@ class Inference:
     def __init__(self, model: SentenceEncoder):
         self._model = model
         self._constants: Weights = {}
-        self._graphs: dict[tuple[bool, bool], Any] = {}
+        self._graphs: dict[tuple[bool, bool, bool], Any] = {}
         self._optimized: set[tuple[bool, str | None]] = set()
         self._weights = tf.function(self._read, autograph=False)
 
@@ -55,7 +56,7 @@ class Inference:
         jit_compile: bool = False,
         device: str | None = None,
     ) -> Embed:
-        """A function from token ids to embeddings, with the weights as they are now.
+        """A function from token ids to embeddings.
 
         Args:
             normalize: bool. Whether to l2-normalize the embeddings. Defaults to
@@ -63,7 +64,8 @@ class Inference:
             jit_compile: bool. Whether XLA compiles it, once for each shape of token
                 ids; the model then needs static shapes. Defaults to `False`.
             device: Optional string, one of `devices_of`. Where it is computed, with a
-                copy of the weights. Defaults to `None`: where the weights are.
+                copy of the weights as they are now. Defaults to `None`: where the
+                weights are.
 
         Returns:
             Function of token ids, an int32 array `(n, length)`, and of how many of
@@ -74,19 +76,21 @@ class Inference:
         if not _equal(constants, self._constants):
             self._constants, self._graphs = constants, {}
             self._optimized.clear()
-        key = (normalize, jit_compile)
+        key = (normalize, jit_compile, device is not None)
         if key not in self._graphs:
-            self._graphs[key] = self._trace(constants, normalize, jit_compile)
+            self._graphs[key] = self._trace(constants, *key)
         graph = self._graphs[key]
-        with _on(device):
-            # What a function returns is where the function is called.
-            weights = self._weights()
+        weights: Sequence[Any] = ()
+        if device is not None:
+            with tf.device(device):
+                # What a function returns is where the function is called.
+                weights = self._weights()
 
         def embed(token_ids: np.ndarray, lengths: np.ndarray) -> tf.Tensor:
             with tf.device("CPU"):
                 inputs = tf.constant(token_ids), tf.constant(lengths)
             with _on(device):
-                return graph(*weights, *inputs)
+                return graph(*inputs, *weights)
 
         if not jit_compile and (normalize, device) not in self._optimized:
             # The first call optimizes the graph, which several threads would each do,
@@ -100,15 +104,13 @@ class Inference:
         embedder = self._model.embedder
         return embedder.weights(), embedder.head_weights()
 
-    def _trace(self, constants: Weights, normalize: bool, jit_compile: bool) -> Any:
+    def _trace(
+        self, constants: Weights, normalize: bool, jit_compile: bool, copied: bool
+    ) -> Any:
         model = self._model
 
-        def embed(
-            weights: Weights,
-            head_weights: list[tf.Tensor],
-            token_ids: tf.Tensor,
-            lengths: tf.Tensor,
-        ) -> Any:
+        def embed(token_ids: tf.Tensor, lengths: tf.Tensor, *copies: Any) -> Any:
+            weights, head_weights = copies or self._read()
             return model.embedder.embed(
                 model.features(token_ids, lengths),
                 weights | constants,
@@ -118,9 +120,10 @@ class Inference:
 
         if jit_compile:
             return compiled(embed)
-        weights = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._weights())
+        copies = self._weights() if copied else ()
+        weights = tf.nest.map_structure(tf.TensorSpec.from_tensor, copies)
         inputs = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-        return tf.function(embed, [*weights, *inputs], autograph=False)
+        return tf.function(embed, [*inputs, *weights], autograph=False)
 
 
 def devices_of(model: SentenceEncoder) -> list[str]:

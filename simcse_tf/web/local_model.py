@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
-from simcse_tf.encoding.bulk import encode
+from simcse_tf.model.bulk import encode
 from simcse_tf.quantization import truncate
 from simcse_tf.web.models import Role
 from simcse_tf.web.tokens import Reading, reading_of_text

@@ -18,7 +18,8 @@ from simcse_tf.client import __main__ as client
 from simcse_tf.core import steady_lines
 from simcse_tf.core.errors import UserError
 from simcse_tf.datasets import grammar
-from simcse_tf.encoding import bulk, file, model_encoder
+from simcse_tf.encoding import file, model_encoder
+from simcse_tf.model import bulk
 from simcse_tf.training.sweep_summary import write_summary
 
 STEPS = {"in.txt": 8, "other.txt": 4}

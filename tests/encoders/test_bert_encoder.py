@@ -8,10 +8,10 @@ from simcse_tf.encoders.bert import BertEncoder
 from simcse_tf.encoders.dropout import seeded_dropout
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
 from simcse_tf.encoders.pooling import layers_read
-from simcse_tf.encoding.batches import CPU_LIMITS
-from simcse_tf.encoding.batches import batches as encoding_batches
-from simcse_tf.encoding.bulk import encode
-from simcse_tf.encoding.tokens import Tokens
+from simcse_tf.model.batches import CPU_LIMITS
+from simcse_tf.model.batches import batches as encoding_batches
+from simcse_tf.model.bulk import encode
+from simcse_tf.model.tokens import Tokens
 from simcse_tf.objectives.views import embed_views, stack_views
 
 # One of each kind: first tokens of the last layer, one layer, several layers.
@@ -146,7 +146,7 @@ def test_what_occurs_twice_is_computed_once(small_preset, monkeypatch):
 def test_several_blocks_give_what_one_gives(small_preset, monkeypatch):
     model = SimCSE.from_preset(str(small_preset))
     expected = encode(model, MIXED_LENGTHS)
-    monkeypatch.setattr("simcse_tf.encoding.bulk.BLOCK", 3)
+    monkeypatch.setattr("simcse_tf.model.bulk.BLOCK", 3)
     np.testing.assert_allclose(encode(model, MIXED_LENGTHS, 2), expected, atol=1e-6)
 
 

@@ -13,9 +13,9 @@ from simcse_tf.core import steady_lines, text_lines
 from simcse_tf.core.errors import UserError
 from simcse_tf.encode import encode
 from simcse_tf.encode import main as encode_main
-from simcse_tf.encoding import bulk
+from simcse_tf.model import bulk
 from simcse_tf.encoding.partial_array import PartialArray, partial_array
-from simcse_tf.encoding.tokens import Tokens
+from simcse_tf.model.tokens import Tokens
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_failure_leaves_the_old_output_and_is_resumed(
     before = np.ones((2, 16), np.float32)
     np.save(tmp_path / "o.npy", before)
     (tmp_path / "in.txt").write_text("\n".join(lines))
-    monkeypatch.setattr("simcse_tf.encoding.bulk.BLOCK", 2)
+    monkeypatch.setattr("simcse_tf.model.bulk.BLOCK", 2)
     embedded = []
     padded = Tokens.padded
 
@@ -121,7 +121,7 @@ def test_what_other_input_or_settings_left_is_not_resumed(
     command, tmp_path, monkeypatch, capsys, change
 ):
     (tmp_path / "in.txt").write_text("one\ntwo\nthree")
-    monkeypatch.setattr("simcse_tf.encoding.bulk.BLOCK", 1)
+    monkeypatch.setattr("simcse_tf.model.bulk.BLOCK", 1)
     append = PartialArray.append
     calls = []
 
@@ -152,7 +152,7 @@ def test_a_process_that_is_killed_is_resumed_by_the_next(
     out, journal = tmp_path / "o.npy", tmp_path / "o.npy.partial.json"
     code = (
         "from simcse_tf.core import cli; from simcse_tf import encode\n"
-        "from simcse_tf.encoding import bulk\n"
+        "from simcse_tf.model import bulk\n"
         "bulk.BLOCK = 100; cli.run(encode.main)"
     )
     arguments = ["--model", tiny_preset, "--input", tmp_path / "in.txt"]

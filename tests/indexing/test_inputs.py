@@ -13,7 +13,7 @@ from support.models import SENTENCES, make_preset
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.core.vectors import l2_normalize
-from simcse_tf.encoding.bulk import encode
+from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.embedding_files import (
     EmbeddingsAbout,
     embedding_column,

@@ -11,7 +11,7 @@ from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encode import main as encode_main
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
-from simcse_tf.encoding.bulk import encode
+from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.model_encoder import load_encoder
 from simcse_tf.exporting.check import check, summary

@@ -591,7 +591,7 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_encoded(
     bare_run, what, arguments, message, monkeypatch
 ):
     monkeypatch.setattr(
-        "simcse_tf.encoding.bulk.encode", lambda *a, **o: pytest.fail("encoded already")
+        "simcse_tf.model.bulk.encode", lambda *a, **o: pytest.fail("encoded already")
     )
     break_run(bare_run, what)
     (bare_run.parent / "MR").mkdir()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from simcse_tf.encoding.batches import (
+from simcse_tf.model.batches import (
     CPU_LIMITS,
     Batch,
     Limits,
@@ -9,7 +9,7 @@ from simcse_tf.encoding.batches import (
     shared_batches,
     whole_batches,
 )
-from simcse_tf.encoding.tokens import Tokens
+from simcse_tf.model.tokens import Tokens
 
 LENGTHS = np.random.default_rng(0).integers(2, 70, 1000)
 

@@ -6,16 +6,19 @@ Several threads use them. Eager TensorFlow operations of several threads race on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from simcse_tf.encoding.batches import Batch
+from simcse_tf.model.batches import Batch
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # Sentences that a thread tokenizes at a time: fewer cost more than they take.
 _PIECE = 512
@@ -94,10 +97,29 @@ def distinct_tokens(
     distinct = list(numbers)
     starts = range(0, len(distinct), _PIECE)
     pieces = [distinct[start : start + _PIECE] for start in starts]
-    done = list(pool.map(lambda piece: model.token_ids(piece, max_length), pieces))
+    done = list(mapped(pool, lambda piece: model.token_ids(piece, max_length), pieces))
     ids, lengths = (
         (np.concatenate(each) for each in zip(*done, strict=True))
         if done
         else (np.zeros(0, np.int32), np.zeros(0, np.int64))
     )
     return Tokens(ids, lengths, model.tokenizer.pad_token_id), places
+
+
+def mapped(
+    pool: Executor, function: Callable[[_Item], _Result], items: Sequence[_Item]
+) -> Iterable[_Result]:
+    """`pool.map`, without waiting for another thread where there is a single item.
+
+    Args:
+        pool: Threads.
+        function: What is computed of each item.
+        items: Sequence.
+
+    Example:
+
+    ```python
+    list(mapped(pool, len, ["a", "bc"]))  # [1, 2]
+    ```
+    """
+    return pool.map(function, items) if len(items) > 1 else map(function, items)

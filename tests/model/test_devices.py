@@ -1,6 +1,6 @@
 """What runs outside a graph, where it would be placed on a GPU.
 
-Eager operations of several threads race on a GPU: see `encoding/tokens.py`.
+Eager operations of several threads race on a GPU: see `model/tokens.py`.
 """
 
 import json
@@ -15,7 +15,7 @@ from tensorflow.python import pywrap_tfe
 
 from simcse_tf import SimCSE
 from simcse_tf.encode import encode
-from simcse_tf.encoding import bulk
+from simcse_tf.model import bulk
 
 TEXTS = [f"{text} {number}" for number in range(9) for text in SENTENCES]
 
@@ -85,12 +85,12 @@ def test_a_gpus_way_of_encoding_gives_the_same_rows(tiny_preset, monkeypatch):
 # Two logical CPU devices stand in for GPUs, beside the one that holds the weights.
 REPLICAS = """
 import json, sys
-sys.path.insert(0, "tests/encoding")
+sys.path.insert(0, "tests/model")
 import numpy as np
 import tensorflow as tf
 from simcse_tf import SimCSE
 from simcse_tf.distributed.strategy import split_cpu, strategy_of
-from simcse_tf.encoding import bulk
+from simcse_tf.model import bulk
 from simcse_tf.model import compilation, inference
 from test_devices import TEXTS
 
