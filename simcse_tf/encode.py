@@ -15,7 +15,6 @@ from simcse_tf.encoding.arguments import (
     reading_of,
     say_how_read,
 )
-from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.embedding_files import BINARY, FLOAT32, INT8, check_metadata
 from simcse_tf.encoding.embedding_writers import FORMATS, NPY, format_of
 from simcse_tf.encoding.file import OutputForm, check_files, encode_file
@@ -23,6 +22,7 @@ from simcse_tf.encoding.process import one_core_an_operation, share_heaps
 from simcse_tf.encoding.records import FileRecords
 from simcse_tf.encoding.steady_records import SteadyRecords
 from simcse_tf.encoding.texts import FileTexts
+from simcse_tf.model.bulk import encode
 
 __all__ = ["encode", "main"]
 

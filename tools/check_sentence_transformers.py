@@ -63,9 +63,9 @@ def _peer(python: str, directory: str, texts: Sequence[str]) -> tuple[str, np.nd
 
 def _compare(arguments: argparse.Namespace) -> bool:
     from simcse_tf import SimCSE
-    from simcse_tf.model.bulk import encode
     from simcse_tf.evaluation.sts import evaluate_pairs
     from simcse_tf.evaluation.sts_files import load_task
+    from simcse_tf.model.bulk import encode
 
     pairs = load_task(arguments.data, _TASK)
     texts = list(dict.fromkeys([*pairs.sentences_a, *pairs.sentences_b]))

@@ -18,12 +18,6 @@ from simcse_tf.core.outputs import output_file, writing_output
 from simcse_tf.core.regular_files import check_file
 from simcse_tf.core.steady_lines import Changed, SteadyLines
 from simcse_tf.core.vectors import check_finite
-from simcse_tf.model.bulk import (
-    blocks_of,
-    encode_blocks,
-    pays_to_compile,
-    progress_bar,
-)
 from simcse_tf.encoding.embedding_files import (
     FLOAT32,
     EmbeddingsAbout,
@@ -35,6 +29,12 @@ from simcse_tf.encoding.partial_array import PartialArray, partial_array, workin
 from simcse_tf.encoding.records import FileRecords, Record
 from simcse_tf.encoding.steady_records import SteadyRecords
 from simcse_tf.encoding.texts import FileTexts
+from simcse_tf.model.bulk import (
+    blocks_of,
+    encode_blocks,
+    pays_to_compile,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from simcse_tf.model.simcse import SimCSE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.fingerprint import model_fingerprint
+from simcse_tf.model.bulk import encode
 from simcse_tf.quantization import truncate
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from simcse_tf.core.locks import Locked, locked
 from simcse_tf.core.outputs import output_directory, writing_output
 from simcse_tf.core.regular_files import is_there, shown_path
 from simcse_tf.data.distinct_texts import DistinctTexts
-from simcse_tf.model.bulk import encode_blocks, pays_to_compile, progress_bar
 from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.partial_array import partial_array
+from simcse_tf.model.bulk import encode_blocks, pays_to_compile, progress_bar
 from simcse_tf.objectives.text_embeddings import (
     EMBEDDINGS_FILE,
     FINGERPRINTS_FILE,

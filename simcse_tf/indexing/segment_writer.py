@@ -15,7 +15,6 @@ from simcse_tf.core.atomic import atomic_write, check_room, sync
 from simcse_tf.core.contents import sha256
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.json_files import shown
-from simcse_tf.model.bulk import progress_bar
 from simcse_tf.encoding.column_types import ColumnType, ColumnTypes
 from simcse_tf.encoding.partial_array import partial_array
 from simcse_tf.encoding.records import Record, Scalar
@@ -24,6 +23,7 @@ from simcse_tf.indexing.record_file import BATCH, TEXT, RecordFile, RecordWriter
 from simcse_tf.indexing.sources import Source
 from simcse_tf.indexing.vectors import Dtype, encode_vectors, stored_dtype
 from simcse_tf.indexing.writing import SEGMENTS
+from simcse_tf.model.bulk import progress_bar
 
 _RECORDS, _VECTORS = "records.arrow", "vectors.npy"
 # Says what whole vectors were made from, until a manifest names them.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from simcse_tf.core.errors import UserError
-from simcse_tf.model.bulk import blocks_of, encode_blocks, pays_to_compile
 from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.records import FileRecords, Record
+from simcse_tf.model.bulk import blocks_of, encode_blocks, pays_to_compile
 from simcse_tf.quantization import truncate
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simcse_tf.core.errors import UserError
+
 # What XLA compiles is padded to these; each is compiled once for a whole batch.
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 # Where each core has more batches than this, the last ones keep none waiting for long.
@@ -41,6 +43,25 @@ class Limits(NamedTuple):
 CPU_LIMITS = Limits(64, 4096)
 # BERT-base needs less than 2 GB for such a batch in bfloat16.
 GPU_LIMITS = Limits(2048, 32768)
+
+
+def check_limit(batch_size: int) -> None:
+    """Refuses batches of no sentence.
+
+    Args:
+        batch_size: int.
+
+    Raises:
+        UserError: If it is not positive.
+
+    Example:
+
+    ```python
+    check_limit(64)
+    ```
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size: expected 1 or more, received {batch_size}")
 
 
 class Batch(NamedTuple):

@@ -19,13 +19,14 @@ from simcse_tf.model.batches import (
     GPU_LIMITS,
     Batch,
     batches,
+    check_limit,
     shared_batches,
     whole_batches,
 )
 from simcse_tf.model.tokens import Tokens, distinct_tokens, mapped
 
 if TYPE_CHECKING:
-    from simcse_tf.model.simcse import SimCSE
+    from simcse_tf.model.keras_methods import KerasMethods
 
 Texts: TypeAlias = Sequence[str] | Sequence[bytes] | np.ndarray
 _Item = TypeVar("_Item")
@@ -42,7 +43,7 @@ COMPILE_FROM = 100_000
 
 
 def encode(
-    model: SimCSE,
+    model: KerasMethods,
     sentences: Texts,
     batch_size: int | None = None,
     max_length: int | None = None,
@@ -77,6 +78,7 @@ def encode(
         float32 array of shape `(n, embedding_dim)` in the order of `sentences`.
 
     Raises:
+        UserError: If `batch_size` is not positive.
         NotFinite: If an embedding is not finite, which is a `UserError`.
 
     Example:
@@ -107,7 +109,7 @@ def encode(
 
 
 def encode_blocks(
-    model: SimCSE,
+    model: KerasMethods,
     blocks: Iterable[Texts],
     batch_size: int | None = None,
     max_length: int | None = None,
@@ -143,6 +145,8 @@ def encode_blocks(
         file.write(rows.tobytes())
     ```
     """
+    if batch_size is not None:
+        check_limit(batch_size)
     max_length = max_length or model.max_length
     from simcse_tf.model.compilation import on_accelerator
     from simcse_tf.model.inference import devices_of
@@ -183,7 +187,7 @@ def encode_blocks(
         yield rows
 
 
-def pays_to_compile(model: SimCSE, sentences: int) -> bool:
+def pays_to_compile(model: KerasMethods, sentences: int) -> bool:
     """Whether to let XLA compile the batches of so many sentences.
 
     Args:
@@ -215,7 +219,7 @@ os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _embedding(
-    model: SimCSE, normalize: bool, jit_compile: bool, slots: Sequence[str | None]
+    model: KerasMethods, normalize: bool, jit_compile: bool, slots: Sequence[str | None]
 ) -> Callable[[Tokens, Batch], np.ndarray]:
     """Embeds the rows of a batch, on a device that is free.
 

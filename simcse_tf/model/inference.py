@@ -15,7 +15,7 @@ from simcse_tf.encoders.transformer import PlainEncoder
 from simcse_tf.model.compilation import compiled, on_accelerator
 
 if TYPE_CHECKING:
-    from simcse_tf.model.sentence_encoder import SentenceEncoder
+    from simcse_tf.model.keras_methods import KerasMethods
 
 # Function of padded token ids and of their lengths.
 Embed: TypeAlias = Callable[[np.ndarray, np.ndarray], tf.Tensor]
@@ -43,7 +43,7 @@ class Inference:
     ```
     """
 
-    def __init__(self, model: SentenceEncoder):
+    def __init__(self, model: KerasMethods):
         self._model = model
         self._constants: Weights = {}
         self._graphs: dict[tuple[bool, bool, bool], Any] = {}
@@ -126,7 +126,7 @@ class Inference:
         return tf.function(embed, [*inputs, *weights], autograph=False)
 
 
-def devices_of(model: SentenceEncoder) -> list[str]:
+def devices_of(model: KerasMethods) -> list[str]:
     """The GPUs that can each have a copy of a model's weights; none if there is one.
 
     Args:
@@ -148,7 +148,7 @@ def _on(device: str | None) -> AbstractContextManager[None]:
     return nullcontext() if device is None else tf.device(device)
 
 
-def constant_weights(model: SentenceEncoder) -> Weights:
+def constant_weights(model: KerasMethods) -> Weights:
     """Those of the embedder's weights that are faster as constants, as NumPy arrays.
 
     Half precision rearranges a matrix before a product: a constant once, any other

@@ -1,5 +1,6 @@
 """Keras' own methods on strings: `fit`, `predict`, and a batch at a time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,6 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from simcse_tf.core.vectors import check_finite
+from simcse_tf.encoders.embedder import Embedder
+from simcse_tf.model.batches import check_limit
+from simcse_tf.model.bulk import blocks_of, encode_blocks, pays_to_compile
+from simcse_tf.model.inference import Embed
 from simcse_tf.model.keras_arguments import (
     BATCH_SIZE,
     check_epochs,
@@ -24,7 +29,7 @@ from simcse_tf.model.text_datasets import (
     problems_raised,
     text_batches,
 )
-from simcse_tf.model.text_inputs import columns_of, string_tensor
+from simcse_tf.model.text_inputs import columns_of, encoded_texts, string_tensor
 from simcse_tf.model.text_model import TextModel
 
 
@@ -41,6 +46,9 @@ class KerasMethods(TextModel):
     model.predict(["A man is playing a guitar."])  # (1, embedding_dim)
     ```
     """
+
+    embedder: Embedder
+    inference: Callable[..., Embed]
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Embeds strings, or what `preprocess` returns."""
@@ -188,7 +196,8 @@ class KerasMethods(TextModel):
             x: List, NumPy array, tensor or pandas Series of strings (`str` or UTF-8
                 `bytes`), a `tf.data.Dataset` of them, batched or not, or a generator
                 or `keras.utils.PyDataset` of batches.
-            batch_size: Optional int. Defaults to `32`.
+            batch_size: Optional int. Defaults to that of `encode`, and to `32` where
+                batches are Keras' own.
             verbose: See `keras.Model.predict`.
             steps: See `keras.Model.predict`.
             callbacks: See `keras.Model.predict`.
@@ -197,7 +206,8 @@ class KerasMethods(TextModel):
             float32 array of shape `(n, embedding_dim)`, rows of unit length.
 
         Raises:
-            UserError: If there are several strings a row.
+            UserError: If there are several strings a row, or `batch_size` is not
+                positive.
             NotFinite: If an embedding is not finite, which is a `UserError`.
 
         Example:
@@ -206,25 +216,56 @@ class KerasMethods(TextModel):
         model.predict(["A man is playing a guitar."])  # (1, embedding_dim)
         ```
         """
+        if batch_size is not None:
+            check_limit(batch_size)
+        if not is_batched_source(x):
+            # Before what costs time: strings that are none are a mistake.
+            texts = encoded_texts(x)
+            if not texts:
+                return np.zeros((0, self.embedding_dim), np.float32)
+            if steps is None and not callbacks and self._predicts_as_is():
+                return self._encoded(texts, batch_size, verbose)
         problems: Problems = []
         batch_size = batch_size or BATCH_SIZE
-        if is_batched_source(x):
-            if not has_tokens(getattr(x, "element_spec", None)):
-                x = text_batches(x, batch_size, problems).map(
-                    self.preprocess, tf.data.AUTOTUNE
-                )
-        else:
-            text = string_tensor(x)
-            if not len(text):
-                return np.zeros((0, self.embedding_dim), np.float32)
-            tokens = self._traced_tokens(text, self.max_length)
+        if not is_batched_source(x):
+            tokens = self._traced_tokens(string_tensor(texts), self.max_length)
             x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
             x = x.map(self.pad, tf.data.AUTOTUNE)
+        elif not has_tokens(getattr(x, "element_spec", None)):
+            x = text_batches(x, batch_size, problems)
+            x = x.map(self.preprocess, tf.data.AUTOTUNE)
         with problems_raised(problems):
             embeddings = super().predict(
                 x, verbose=verbose, steps=steps, callbacks=callbacks
             )
         return _checked(embeddings)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Embeds what `preprocess` returns."""
+        # `call` is not used: in it Keras rounds weights to half precision that the
+        # encoder reads in float32.
+        features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.embedder.embed(features)
+
+    def _predicts_as_is(self) -> bool:
+        """Whether nothing of the user's is to see each batch of Keras' loop."""
+        own = type(self).predict_step is KerasMethods.predict_step
+        return own and not self.run_eagerly
+
+    def _encoded(
+        self, texts: list[bytes], batch_size: int | None, verbose: str | int
+    ) -> np.ndarray:
+        """`encode`, with Keras' progress bar: Keras' loop takes longer than MiniLM."""
+        verbose = 1 if verbose == "auto" else verbose
+        bar = keras.utils.Progbar(len(texts), verbose=verbose, unit_name="sentence")
+        rows = encode_blocks(
+            self,
+            blocks_of(texts),
+            batch_size,
+            advance=bar.add,
+            jit_compile=pays_to_compile(self, len(texts)),
+        )
+        return np.concatenate(list(rows))
 
     def train_on_batch(
         self,

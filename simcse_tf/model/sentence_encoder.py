@@ -148,12 +148,6 @@ class SentenceEncoder(KerasMethods):
         seed = self._split_seed(self._draw_seed(), 1)[0] if training else None
         return self.embedder.embed(inputs, seed=seed, normalize=normalize)
 
-    def predict_step(self, data: Any) -> tf.Tensor:
-        # `call` is not used: in it Keras rounds weights to half precision that the
-        # encoder reads in float32.
-        features, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self.embedder.embed(features)
-
     def inference(
         self,
         normalize: bool = True,

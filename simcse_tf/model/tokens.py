@@ -15,7 +15,7 @@ import numpy as np
 from simcse_tf.model.batches import Batch
 
 if TYPE_CHECKING:
-    from simcse_tf.model.simcse import SimCSE
+    from simcse_tf.model.text_model import TextModel
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -69,7 +69,7 @@ class Tokens:
 
 
 def distinct_tokens(
-    model: SimCSE, texts: Sequence[bytes], max_length: int, pool: Executor
+    model: TextModel, texts: Sequence[bytes], max_length: int, pool: Executor
 ) -> tuple[Tokens, np.ndarray]:
     """Tokenizes every distinct text once.
 

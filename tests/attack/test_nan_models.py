@@ -13,11 +13,11 @@ from support.models import SENTENCES, make_workspace
 from simcse_tf import SimCSE, encode, evaluate, export, report, retrieve, train
 from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.encoding import file
-from simcse_tf.model import bulk
 from simcse_tf.evaluation.geometry import stsb_geometry
 from simcse_tf.evaluation.sts import load_task
 from simcse_tf.exporting import check
 from simcse_tf.exporting.sentence_transformers import export_sentence_transformers
+from simcse_tf.model import bulk
 from simcse_tf.training.config import load_config
 
 STS = ["--data", "senteval", "--tasks", "STS-B"]

@@ -14,8 +14,8 @@ from support.models import run_eagerly
 
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
-from simcse_tf.model.bulk import encode
 from simcse_tf.exporting import saved_model
+from simcse_tf.model.bulk import encode
 
 # Every other checkpoint has to be embedded as the library that wrote it embeds it.
 REFUSED = {

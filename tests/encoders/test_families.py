@@ -20,8 +20,8 @@ from simcse_tf.encoders.families import (
 )
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
 from simcse_tf.encoders.transformer import PlainEncoder
-from simcse_tf.model.bulk import encode
 from simcse_tf.exporting.served_embedder import embedder
+from simcse_tf.model.bulk import encode
 from simcse_tf.objectives.contrastive import Contrastive
 from simcse_tf.objectives.masked_lm import MaskedLM
 from simcse_tf.tokenizers.bert import BertTokenizer

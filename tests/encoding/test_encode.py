@@ -13,8 +13,8 @@ from simcse_tf.core import steady_lines, text_lines
 from simcse_tf.core.errors import UserError
 from simcse_tf.encode import encode
 from simcse_tf.encode import main as encode_main
-from simcse_tf.model import bulk
 from simcse_tf.encoding.partial_array import PartialArray, partial_array
+from simcse_tf.model import bulk
 from simcse_tf.model.tokens import Tokens
 
 

@@ -14,9 +14,9 @@ from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.core.steady_lines import Changed, SteadyLines
 from simcse_tf.encode import main as encode_main
-from simcse_tf.model import bulk
 from simcse_tf.encoding.partial_array import PartialArray
 from simcse_tf.encoding.texts import FileTexts, load_sentences
+from simcse_tf.model import bulk
 
 TEXTS = ["A man sleeps.", "", 'He said "no", twice.', "Zwei\nMänner", " 两个人 🙂", "x"]
 

@@ -13,7 +13,6 @@ from support.models import SENTENCES, make_preset
 from simcse_tf import SimCSE
 from simcse_tf.core.errors import NotFinite, UserError
 from simcse_tf.core.vectors import l2_normalize
-from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.embedding_files import (
     EmbeddingsAbout,
     embedding_column,
@@ -23,6 +22,7 @@ from simcse_tf.encoding.model_encoder import ModelEncoder
 from simcse_tf.index import main
 from simcse_tf.indexing.index import Index
 from simcse_tf.indexing.querying import check_same_embeddings, search_texts
+from simcse_tf.model.bulk import encode
 from simcse_tf.quantization import encode_int8
 
 ROWS = [

@@ -57,12 +57,14 @@ def test_encoding_runs_nothing_outside_a_graph(
     assert eager_operations == []
 
 
+@pytest.mark.parametrize("made", [list, tf.data.Dataset.from_tensor_slices])
 def test_predict_runs_nothing_outside_a_graph_on_other_threads(
-    tiny_preset, eager_operations
+    tiny_preset, eager_operations, made
 ):
     model = SimCSE.from_preset(str(tiny_preset), static_shapes=True)
+    texts = made(TEXTS)
     eager_operations.clear()
-    model.predict(TEXTS, batch_size=4, verbose=0)
+    model.predict(texts, batch_size=4, verbose=0)
     assert {thread for thread, _ in eager_operations} <= {threading.main_thread()}
 
 

@@ -11,12 +11,12 @@ from simcse_tf import SimCSE
 from simcse_tf.core.errors import UserError
 from simcse_tf.encode import main as encode_main
 from simcse_tf.encoders.keras_layers import KerasLayersEncoder
-from simcse_tf.model.bulk import encode
 from simcse_tf.encoding.fingerprint import model_fingerprint
 from simcse_tf.encoding.model_encoder import load_encoder
 from simcse_tf.exporting.check import check, summary
 from simcse_tf.exporting.saved_model import export
 from simcse_tf.model import int8
+from simcse_tf.model.bulk import encode
 from simcse_tf.objectives.contrastive import Contrastive
 
 # In float32 sums are in another order for another shape, and one may be rounded to the

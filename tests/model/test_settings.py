@@ -12,8 +12,8 @@ from support.models import SENTENCES
 from simcse_tf import SimCSE
 from simcse_tf.checkpoints.own_format import HEAD_FILE, SETTINGS_FILE
 from simcse_tf.core.errors import UserError
-from simcse_tf.model.bulk import encode
 from simcse_tf.exporting.served_embedder import embedder
+from simcse_tf.model.bulk import encode
 from simcse_tf.objectives.views import stack_views
 
 DENSE = (
