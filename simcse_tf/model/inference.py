@@ -46,6 +46,7 @@ class Inference:
     def __init__(self, model: KerasMethods):
         self._model = model
         self._constants: Weights = {}
+        self._values: list[np.ndarray] = []
         self._graphs: dict[tuple[bool, bool, bool], Any] = {}
         self._optimized: set[tuple[bool, str | None]] = set()
         self._weights = tf.function(self._read, autograph=False)
@@ -72,13 +73,11 @@ class Inference:
             each row are tokens, an int32 array `(n,)`. It returns a float32 tensor of
             shape `(n, dim)`.
         """
-        constants = {} if on_accelerator() else constant_weights(self._model)
-        if not _equal(constants, self._constants):
-            self._constants, self._graphs = constants, {}
-            self._optimized.clear()
+        if self._model.compute_dtype != "float32" and not on_accelerator():
+            self._renew_constants()
         key = (normalize, jit_compile, device is not None)
         if key not in self._graphs:
-            self._graphs[key] = self._trace(constants, *key)
+            self._graphs[key] = self._trace(*key)
         graph = self._graphs[key]
         weights: Sequence[Any] = ()
         if device is not None:
@@ -99,15 +98,27 @@ class Inference:
             embed(np.ones(_USUAL_BATCH, np.int32), np.full(*_USUAL_BATCH, np.int32))
         return embed
 
+    def _renew_constants(self) -> None:
+        """Reads the constants anew where a variable has another value."""
+        variables = self._model.backbone.variables
+        values = [np.asarray(tf.convert_to_tensor(each)) for each in variables]
+        before, self._values = self._values, values
+        # A value never changes, so what stands where a kept one stands is the same:
+        # comparing all weights takes longer than embedding a few texts.
+        if [*map(_place, values)] == [*map(_place, before)]:
+            return
+        constants = constant_weights(self._model)
+        if not _equal(constants, self._constants):
+            self._constants, self._graphs = constants, {}
+            self._optimized.clear()
+
     def _read(self) -> tuple[Weights, list[tf.Tensor]]:
         """The weights of the encoder and those of the head."""
         embedder = self._model.embedder
         return embedder.weights(), embedder.head_weights()
 
-    def _trace(
-        self, constants: Weights, normalize: bool, jit_compile: bool, copied: bool
-    ) -> Any:
-        model = self._model
+    def _trace(self, normalize: bool, jit_compile: bool, copied: bool) -> Any:
+        model, constants = self._model, self._constants
 
         def embed(token_ids: tf.Tensor, lengths: tf.Tensor, *copies: Any) -> Any:
             weights, head_weights = copies or self._read()
@@ -170,6 +181,11 @@ def constant_weights(model: KerasMethods) -> Weights:
         return {}
     layers = tf.nest.map_structure(lambda each: each.numpy(), weights["layers"])
     return {"layers": layers}
+
+
+def _place(value: np.ndarray) -> int:
+    """Where an array's numbers stand in memory."""
+    return value.ctypes.data
 
 
 def _equal(one: Weights, other: Weights) -> bool:

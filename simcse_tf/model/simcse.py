@@ -159,6 +159,12 @@ class SimCSE(SentenceEncoder):
             UserError: If the model cannot be trained with the objective, or XLA
                 cannot compile it.
         """
+        if self.variable_dtype != "float32":
+            raise UserError(
+                "compile: expected weights in float32 (dtype float32, mixed_bfloat16 "
+                f"or mixed_float16), received {self.dtype_policy.name}: Adam's steps "
+                "vanish in it, and no weight would move"
+            )
         for prompt in column_prompts or ():
             self._check_prompt(prompt)
         # Keras would compile all that happens in a step, int32 variables too.

@@ -7,6 +7,9 @@ import pytest
 from support.forked import run_script
 from support.models import ROOT, SENTENCES, make_preset
 
+from simcse_tf import SimCSE
+from simcse_tf.core.errors import UserError
+
 pytestmark = pytest.mark.slow
 
 # In a process of its own, since the CPU can be split only before TensorFlow starts.
@@ -134,3 +137,12 @@ def test_runs_with_two_replicas_end_finite_and_equal(results):
         assert np.isfinite(end["loss"])
         # Some steps overflowed, then the scale was low enough for the rest.
         assert 5 <= end["applied"] < 20
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_in_half_precision_are_not_trained(tiny_preset, dtype):
+    model = SimCSE.from_preset(str(tiny_preset), dtype=dtype)
+    with pytest.raises(UserError, match=f"float32.*received {dtype}"):
+        model.compile("adam")
+    rows = model.predict(["It still embeds."], verbose=0)
+    assert rows.shape == (1, model.embedding_dim)

@@ -93,16 +93,45 @@ def test_a_batch_of_no_sentence_is_refused(model, way, batch_size):
             model.predict(texts, batch_size=batch_size, verbose=0)
 
 
-def test_new_weights_are_read_at_the_next_call(model):
+def halved(model):
+    model.set_weights([0.5 * each for each in model.get_weights()])
+
+
+def moved_in_a_graph(model):
+    @tf.function
+    def step():
+        for each in model.trainable_variables:
+            each.value.assign_add(tf.sqrt(tf.abs(each)))
+
+    step()
+
+
+def trained(model):
+    model.compile(keras.optimizers.Adam(0.05))
+    model.fit(SENTENCES, batch_size=4, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "change"),
+    [
+        ("float32", moved_in_a_graph),
+        ("mixed_bfloat16", halved),
+        ("mixed_bfloat16", moved_in_a_graph),
+        ("mixed_bfloat16", trained),
+        ("bfloat16", moved_in_a_graph),
+    ],
+)
+def test_new_weights_are_read_at_the_next_call(tiny_preset, dtype, change):
+    model = SimCSE.from_preset(str(tiny_preset), max_length=32, dtype=dtype)
     before = model.predict(SENTENCES, verbose=0)
-    weights = model.get_weights()
-    model.set_weights([0.5 * each for each in weights])
-    moved = model.predict(SENTENCES, verbose=0)
-    expected = model.predict_on_batch(SENTENCES)
-    model.set_weights(weights)
-    assert np.abs(moved - before).max() > 1e-3
-    np.testing.assert_allclose(moved, expected, atol=1e-6)
     np.testing.assert_array_equal(model.predict(SENTENCES, verbose=0), before)
+    change(model)
+    moved = model.predict(SENTENCES, verbose=0)
+    assert np.abs(moved - before).max() > 1e-3
+    near = 1e-6 if dtype == "float32" else 2e-2
+    expected = model.predict_on_batch(SENTENCES)
+    np.testing.assert_allclose(moved, expected, atol=near)
+    assert (moved * expected).sum(axis=1).min() > (before * expected).sum(axis=1).min()
 
 
 def test_threads_stay_from_call_to_call(model):
