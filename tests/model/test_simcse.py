@@ -29,6 +29,7 @@ def load(preset, **kwargs):
 # === Inference ===
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_predict_gives_float32_rows_of_unit_length_for_every_pooler(
