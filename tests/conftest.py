@@ -17,15 +17,19 @@ KERAS_WINGS = {"encoders", "objectives", "model", "training", "distributed"}
 # to the worker's memory, which grows by gigabytes with the models that tests make.
 FORKING = ["test_kill_points.py", "test_kill_points_of_commands.py", "test_exports.py"]
 # Then the longest files, lest one is left for the end, when a core is idle.
-LONG = ["test_faults.py", "test_train.py", "test_matrix.py", "test_simcse.py"]
-LONG += ["test_export.py", "test_multi_worker.py", "test_sentence_transformers.py"]
-LONG += ["test_report.py", "test_compilation.py", "test_bert_tokenizer.py"]
-LONG += ["test_int8_model.py", "test_examples.py", "test_tokenizer_files.py"]
-LONG += ["test_exported_families.py", "test_unigram.py", "test_windows.py"]
-LONG += ["test_prompts.py", "test_conformance.py", "test_rollout.py"]
-LONG += ["test_embed.py", "test_settings.py", "test_evaluate.py", "test_divergence.py"]
-LONG += ["test_sweep.py", "test_dev_data.py", "test_teacher.py", "test_quickstart.py"]
-LONG += ["test_gradient_caching.py", "test_openai_client.py", "test_families.py"]
+LONG = ["test_faults.py", "test_simcse.py", "test_export.py", "test_compilation.py"]
+LONG += ["test_report.py", "test_matrix.py", "test_bert_tokenizer.py", "test_train.py"]
+LONG += ["test_figures.py", "test_multi_worker.py", "test_gradient_caching.py"]
+LONG += ["test_evaluate.py", "test_settings.py", "test_quickstart.py"]
+LONG += ["test_examples.py", "test_web_page.py", "test_int8_model.py"]
+LONG += ["test_mixed_precision.py", "test_divergence.py", "test_transfer.py"]
+LONG += ["test_families.py", "test_queued_and_scored_runs.py", "test_teacher.py"]
+LONG += ["test_prompts.py", "test_unigram.py", "test_dev_data.py", "test_grpc.py"]
+LONG += ["test_exported_families.py", "test_bert_encoder.py", "test_masked_lm.py"]
+LONG += ["test_windows.py", "test_keras_habits.py", "test_devices.py"]
+LONG += ["test_word_replacement.py", "test_conformance.py", "test_sweep.py"]
+LONG += ["test_sentence_transformers.py", "test_false_negatives.py"]
+LONG += ["test_strategies.py", "test_rollout.py"]
 FIRST = {name: place for place, name in enumerate([*FORKING, *LONG])}
 
 

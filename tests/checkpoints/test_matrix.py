@@ -161,8 +161,9 @@ def test_so_many_are_equal_and_so_many_are_refused():
 @pytest.mark.parametrize(
     "name",
     [
-        "6/bert/prompt",
         "6/roberta/added lstrip",
+        # test_exported_families.py serves a prompt.
+        pytest.param("6/bert/prompt", marks=pytest.mark.attack),
         # Of these families test_families.py and test_exported_families.py do the same.
         pytest.param("6/distilbert/mean", marks=pytest.mark.attack),
         pytest.param("5/xlm-roberta/cls+max", marks=pytest.mark.attack),

@@ -41,16 +41,32 @@ def masked_lm(tmp_path_factory):
     return str(directory)
 
 
+@pytest.fixture(scope="module")
+def replacer(masked_lm):
+    """Loaded and traced once."""
+    return WordReplacer(masked_lm, rate=0.3)
+
+
+@pytest.fixture
+def replace(replacer, monkeypatch):
+    """Replaces words of sentences, a share of them that a test names."""
+
+    def replace(sentences, generators, rate):
+        monkeypatch.setattr(replacer, "rate", rate)
+        return replacer(sentences, generators)
+
+    return replace
+
+
 def generators(count, seed=0):
     return [np.random.default_rng([seed, index]) for index in range(count)]
 
 
 @pytest.mark.slow
-def test_its_share_of_words_is_drawn_from_the_prediction(masked_lm):
-    replace = WordReplacer(masked_lm, rate=0.3)
+def test_its_share_of_words_is_drawn_from_the_prediction(replacer):
     sentence = "Naïve  people unbelievably walked along the shore"
     words = sentence.split()
-    replaced = [text.split() for text in replace([sentence] * 200, generators(200))]
+    replaced = [text.split() for text in replacer([sentence] * 200, generators(200))]
     changed = [
         (old, new)
         for row in replaced
@@ -65,20 +81,18 @@ def test_its_share_of_words_is_drawn_from_the_prediction(masked_lm):
 
 
 @pytest.mark.slow
-def test_a_sentence_depends_on_its_own_generator_alone(masked_lm):
-    replace = WordReplacer(masked_lm, rate=0.5)
+def test_a_sentence_depends_on_its_own_generator_alone(replace):
     sentences = ["a short one", "", "a much longer sentence than the others here"]
-    together = replace(sentences, generators(3))
-    alone = [replace([s], [generators(3)[i]])[0] for i, s in enumerate(sentences)]
+    together = replace(sentences, generators(3), 0.5)
+    alone = [replace([s], [generators(3)[i]], 0.5)[0] for i, s in enumerate(sentences)]
     assert together == alone
     assert together[1] == ""
-    assert replace(sentences, generators(3, seed=1)) != together
+    assert replace(sentences, generators(3, seed=1), 0.5) != together
 
 
 @pytest.mark.slow
-def test_words_past_the_models_limit_stay(masked_lm):
-    replace = WordReplacer(masked_lm, rate=0.9)
-    [text] = replace(["word " * 600], generators(1))
+def test_words_past_the_models_limit_stay(replace):
+    [text] = replace(["word " * 600], generators(1), 0.9)
     words = text.split()
     assert len(words) == 600
     assert words[510:] == ["word"] * 90

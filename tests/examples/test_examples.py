@@ -5,6 +5,7 @@ import runpy
 import sys
 
 import pytest
+from support.exports import leave_unchecked
 from support.models import ROOT
 
 from simcse_tf import SimCSE
@@ -48,6 +49,7 @@ def test_export_and_load_answers_without_the_package(
     printed, tmp_path, tiny_preset, monkeypatch, size
 ):
     if size == 16:
+        leave_unchecked(monkeypatch)
         tiny = SimCSE.from_preset(str(tiny_preset))
         monkeypatch.setattr(SimCSE, "from_preset", lambda preset: tiny)
     text = printed("export_and_load.py", tmp_path)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from simcse_tf.core import cli
 from simcse_tf.core.errors import UserError
 from simcse_tf.export import export, main
 from simcse_tf.exporting import manifest, saved_model
-from simcse_tf.exporting.check import TOLERANCES, Tolerance, check, summary
+from simcse_tf.exporting.check import TOLERANCES, Tolerance, check
 from simcse_tf.exporting.signatures import signatures
 from simcse_tf.exporting.warmup_requests import (
     BATCHES,
@@ -40,10 +41,18 @@ def model(tiny_preset):
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
+def command(tiny_preset, tmp_path_factory):
+    """The command that has written `exported`, as a process of its own."""
     base = tmp_path_factory.mktemp("export")
-    options = {"truncate_dims": [5], "quantize": ["int8", "binary"]}
-    return export(model, str(base), **options)
+    flags = ["--max-length", "32", "--truncate-dims", "5", "--quantize", "int8,binary"]
+    model, output = ["--model", tiny_preset], ["--output", base]
+    return run_command("simcse_tf.export", *model, *output, *flags, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def exported(command):
+    assert command.returncode == 0, command.stderr
+    return Path(command.stdout.removeprefix("version ").rstrip())
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +75,7 @@ def no_tracing(exported, monkeypatch):
 @pytest.fixture
 def copied(exported, tmp_path):
     """An export that a test may damage."""
-    return Path(shutil.copytree(exported, tmp_path / "copy"))
+    return Path(shutil.copytree(exported, tmp_path / "base" / "1"))
 
 
 def test_both_signatures_answer_as_the_model_does(model, functions):
@@ -131,29 +140,33 @@ def test_tokens_are_counted_beside_the_embeddings(model, functions, texts):
     assert received["tokens"].dtype == tf.int32
 
 
-def test_a_session_runs_the_graph_as_tf_serving_does(model, exported):
-    """TF Serving restores variables by the graph's own ops, unlike TensorFlow 2."""
-    expected = model.predict(SENTENCES, verbose=0)
-    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+@pytest.fixture(scope="module")
+def served(exported):
+    """A session, the name of its texts and that of their embeddings.
+
+    TF Serving restores variables by the graph's own ops, unlike TensorFlow 2.
+    """
+    with contextlib.closing(tf.compat.v1.Session(graph=tf.Graph())) as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
         signature = loaded.signature_def["serving_default"]
-        output = signature.outputs["embedding"].name
-        text = signature.inputs["text"].name
-        received = session.run(output, {text: SENTENCES})
-        assert session.run(output, {text: np.array([], object)}).shape == (0, 16)
+        text, output = signature.inputs["text"], signature.outputs["embedding"]
+        yield session, text.name, output.name
+
+
+def test_a_session_runs_the_graph_as_tf_serving_does(model, served):
+    session, text, output = served
+    expected = model.predict(SENTENCES, verbose=0)
+    received = session.run(output, {text: SENTENCES})
     np.testing.assert_allclose(received, expected, atol=1e-6)
+    assert session.run(output, {text: np.array([], object)}).shape == (0, 16)
 
 
-def operations_of(exported, texts):
+def operations_of(served, texts):
     """The kinds of operations that a session has run for some texts."""
+    session, text, output = served
     full = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
     ran = tf.compat.v1.RunMetadata()
-    with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
-        signature = loaded.signature_def["serving_default"]
-        output = signature.outputs["embedding"].name
-        feeds = {signature.inputs["text"].name: texts}
-        session.run(output, feeds, options=full, run_metadata=ran)
+    session.run(output, {text: texts}, options=full, run_metadata=ran)
     return [
         node.timeline_label.partition(" = ")[2].partition("(")[0]
         for device in ran.step_stats.dev_stats
@@ -161,17 +174,17 @@ def operations_of(exported, texts):
     ]
 
 
-def test_one_text_and_texts_of_similar_length_need_no_loop(exported):
+def test_one_text_and_texts_of_similar_length_need_no_loop(served):
     """A loop's own operations take a short text as long as its products do."""
-    one = operations_of(exported, SENTENCES[:1])
+    one = operations_of(served, SENTENCES[:1])
     assert "MatMul" in "".join(one)
     assert "NextIteration" not in one
     assert len(one) < MOST_OPERATIONS
     # oneDNN, where TensorFlow uses it, computes GELU with the product before it.
     assert "_MklNativeFusedMatMul" not in one or "Erf" not in one
-    assert "NextIteration" not in operations_of(exported, ["a man", "a dog", "a dog"])
+    assert "NextIteration" not in operations_of(served, ["a man", "a dog", "a dog"])
     mixed = [*"abcde", "word " * 200]
-    assert "NextIteration" in operations_of(exported, mixed)
+    assert "NextIteration" in operations_of(served, mixed)
 
 
 def test_a_text_has_the_same_embedding_in_any_company(functions):
@@ -275,32 +288,27 @@ def mistake(monkeypatch, capsys):
     return run
 
 
-@pytest.mark.slow
-def test_the_command_line_exports_and_checks(tiny_preset, tmp_path, mistake, capsys):
-    out = str(tmp_path / "base")
-    arguments = ["--model", str(tiny_preset), "--output", out, "--max-length"]
-    more = ["5", "--truncate-dims", "4,8"]
-    done = run_command("simcse_tf.export", *arguments, *more, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"version {out}/1\n"
-    traced = "serving_default, similarity, ready, serving_tokens, serving_4, serving_8"
-    assert f"export: tracing {traced}" in done.stderr
-    serve = tf.saved_model.load(f"{out}/1").signatures["serving_default"]
-    long, short = serve(text=tf.constant(["a b c d e f", "a b c"]))["embedding"]
+def test_the_command_line_exports(command, functions):
+    *_, output = command.args[: command.args.index("--max-length")]
+    assert command.stdout == f"version {output}/1\n"
+    assert os.listdir(output) == ["1"]
+    traced = "serving_default, similarity, ready, serving_tokens, serving_5"
+    assert f"export: tracing {traced}" in command.stderr
+    long, short = functions["serving_default"](
+        text=tf.constant(["a " * 40, "a " * 30])
+    )["embedding"]
     np.testing.assert_allclose(long, short, atol=1e-6)
 
-    main(["--check", out])
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"{out}/1: sound\n")
-    names = "ready, serving_4, serving_8, serving_default, serving_tokens, similarity"
-    assert names in printed
 
+def test_the_command_line_tells_what_is_wrong(tiny_preset, copied, mistake):
+    out = copied.parents[1] / "other"
+    arguments = ["--model", str(tiny_preset), "--output", str(out), "--max-length"]
     assert "max_length must be between 2 and 64" in mistake(*arguments, "65")
-    assert os.listdir(out) == ["1"]
-    with Path(out, "1", WARMUP_FILE).open("ab") as file:
+    assert not out.exists()
+    with (copied / WARMUP_FILE).open("ab") as file:
         file.write(b"x")
-    assert mistake("--check", out) == (
-        f"error: {out}/1: {WARMUP_FILE} is not as it was written (SHA-256)"
+    assert mistake("--check", str(copied.parent)) == (
+        f"error: {copied}: {WARMUP_FILE} is not as it was written (SHA-256)"
     )
 
 
@@ -349,16 +357,21 @@ def _accept_files(directory):
     manifest.write_manifest(directory, old.model, old.training, old.signatures)
 
 
-def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied):
+def test_an_older_export_with_its_manifest_under_the_old_name_is_sound(copied, capsys):
     """Version 0.1.0 wrote the same JSON, in the same order, as `simcse.json`."""
     written = json.loads((copied / "manifest.json").read_text("utf-8"))
     (copied / "manifest.json").unlink()
     keys = ("created", "model", "training", "signatures", "versions", "content_hash")
     old = {key: written[key] for key in (*keys, "files")}
     (copied / "simcse.json").write_text(json.dumps(old, indent=2) + "\n", "utf-8")
-    sound = check(copied)
-    assert sound.manifest == manifest.Manifest.model_validate(old)
-    assert "no hash says whether it was edited" in summary(copied, sound)
+    main(["--check", str(copied.parent)])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{copied}: sound\n")
+    names = "ready, serving_5, serving_binary, serving_default, serving_int8"
+    assert names in printed
+    assert "no hash says whether it was edited" in printed
+    received = manifest.read_manifest(copied)
+    assert received == manifest.Manifest.model_validate(old)
     _cut(copied / "simcse.json")
     with pytest.raises(UserError, match="simcse.json is not valid JSON"):
         check(copied)

@@ -59,9 +59,14 @@ def exported(model, index, tmp_path_factory):
         return export(model, str(tmp_path_factory.mktemp("export")), index=index)
 
 
+@pytest.fixture(scope="module")
+def sound(exported):
+    return check(exported)
+
+
 @pytest.mark.slow
-def test_an_export_has_a_signature_for_each_side(model, exported, tiny_preset):
-    assert check(exported).records == 36  # 4 batches to 9 signatures
+def test_an_export_has_a_signature_for_each_side(model, exported, sound, tiny_preset):
+    assert sound.records == 36  # 4 batches to 9 signatures
     served = tf.saved_model.load(str(exported)).signatures
     texts = tf.constant(SENTENCES)
     plain = SimCSE.from_preset(str(tiny_preset), max_length=16)
@@ -95,7 +100,7 @@ def test_an_index_inside_is_searched_behind_the_prompt_for_queries(
 
 
 @pytest.mark.slow
-def test_the_manifest_says_which_index_and_which_model(model, index, exported):
+def test_the_manifest_says_which_index_and_which_model(model, index, exported, sound):
     manifest = read_manifest(exported)
     fingerprint = model_fingerprint(model)
     assert manifest.model.fingerprint == index.manifest.fingerprint == fingerprint
@@ -108,7 +113,7 @@ def test_the_manifest_says_which_index_and_which_model(model, index, exported):
         vectors="int8",
         has_metadata=False,
     )
-    assert f"{index.directory}, 24 rows" in summary(exported, check(exported))
+    assert f"{index.directory}, 24 rows" in summary(exported, sound)
 
 
 def test_another_models_index_is_refused_before_anything_is_written(

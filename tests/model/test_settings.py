@@ -49,6 +49,8 @@ def assert_same(received, expected):
 # === Prompts ===
 
 
+# As test_prompts.py exports them.
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_a_prompt_stands_before_every_text(tiny_preset):
     plain, prompted = load(tiny_preset), load(tiny_preset, prompt=PROMPT)
@@ -85,6 +87,8 @@ def test_a_prompt_that_is_set_later_counts_from_then_on(tiny_preset):
 # === Heads ===
 
 
+# As test_exported_families.py exports them.
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_dense_layers_are_the_head_wherever_embeddings_are_made(tiny_preset, tmp_path):
     model = load(tiny_preset, pooling="avg", dense=DENSE, head_init="random")
@@ -107,6 +111,7 @@ def test_dense_layers_are_the_head_wherever_embeddings_are_made(tiny_preset, tmp
     assert_same(all_ways(loaded), expected)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_dense_layers_are_trained(tiny_preset):
     model = load(tiny_preset, pooling="avg", dense=DENSE, head_init="random")
@@ -195,6 +200,7 @@ def test_a_combination_concatenates_in_the_order_of_its_names(small_preset):
 # === Settings on disk ===
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.slow
 def test_all_settings_come_back_from_a_preset_and_from_a_config(tiny_preset, tmp_path):
     settings = {

@@ -70,10 +70,23 @@ def workspace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(workspace):
+def whole(whole_and_refused):
     """A run that nothing interrupts."""
-    assert ended(start(workspace, "whole")) == 0
-    return workspace / "whole"
+    return whole_and_refused[0]
+
+
+@pytest.fixture(scope="module")
+def whole_and_refused(workspace):
+    """That run, and what two others said that were to be the same one meanwhile."""
+    run, refused = workspace / "whole", []
+    first = start(workspace, run.name)
+    wait_for_step(first, run, 1)
+    for flags in ([], ["--resume"]):
+        assert ended(start(workspace, run.name, *flags)) == 2
+        refused.append((workspace / "stderr").read_text().splitlines()[-1])
+    assert ended(first) == 0
+    holder = f"(process {first.pid} on "
+    return run, holder, refused
 
 
 def nothing():
@@ -324,16 +337,13 @@ def fill_disk_after_a_checkpoint():
     sys.addaudithook(watch)
 
 
-def test_two_processes_do_not_share_a_run(workspace, whole):
-    first = start(workspace, "shared")
-    wait_for_step(first, workspace / "shared", 1)
-    for flags in ([], ["--resume"]):
-        assert ended(start(workspace, "shared", *flags)) == 2
-        line = (workspace / "stderr").read_text().splitlines()[-1]
+def test_two_processes_do_not_share_a_run(whole_and_refused):
+    """The others of these tests go on to the end of the one that was not disturbed."""
+    run, holder, refused = whole_and_refused
+    for line in refused:
         assert "another process trains there: wait for its end, or" in line
-        assert f"(process {first.pid} on " in line
-    assert ended(first) == 0
-    assert_same_run(workspace / "shared", whole)
+        assert holder in line
+    assert len(metrics(run)) == 18
 
 
 def cut_data_after_a_checkpoint():
