@@ -4,7 +4,8 @@
 
 The same weights (MiniLM) embed the same sentences, each contestant in its own process,
 in turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. At int8
-ours and ONNX Runtime are there in int8 and float32, PyTorch in float32. The last lines
+ours and ONNX Runtime are there in int8 and float32, OpenVINO in int8, PyTorch in
+float32. The last lines
 say how near to the float32 embeddings of PyTorch each is, and what share of the
 machine's matrix-product limit those reach that compute at the precision.
 """
@@ -71,7 +72,7 @@ def contestants(python: str, source: Path, precision: str) -> list[tuple]:
     peers = {"torch": "torch", "onnx": "onnx:float32"}
     ours = {OURS: precision}
     if precision == INT8:
-        peers["onnx int8"] = "onnx:int8"
+        peers |= {"onnx int8": "onnx:int8", "openvino int8": "openvino:int8"}
         ours[f"{OURS} float32"] = "float32"
     else:
         peers["openvino " + precision] = f"openvino:{precision}"

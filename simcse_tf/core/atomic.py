@@ -62,9 +62,9 @@ def atomic_directory(
         temporary.mkdir()
         yield temporary
         _sync_tree(temporary)
-        if not (replace and _exchange(temporary, final)):
-            if replace:
-                _step_aside(final, place)
+        if replace:
+            _replace(temporary, final, place)
+        else:
             _move_to(temporary, final)
         sync(final.parent)
 
@@ -297,6 +297,18 @@ def _remove(place: Path) -> None:
             path.unlink()
     (place / _LOCK).unlink(missing_ok=True)
     place.rmdir()
+
+
+def _replace(directory: Path, final: Path, place: Path) -> None:
+    if _exchange(directory, final):
+        return
+    _step_aside(final, place)
+    try:
+        _move_to(directory, final)
+    except FileExistsError:
+        # Nothing was there, and another writer came first.
+        if not _exchange(directory, final):
+            raise
 
 
 def _exchange(one: Path, other: Path) -> bool:

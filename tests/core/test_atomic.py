@@ -111,6 +111,18 @@ def test_any_name_that_a_file_may_have_can_be_written(tmp_path):
     assert len(os.listdir(tmp_path)) == 5
 
 
+def test_what_another_writer_puts_there_first_is_replaced(tmp_path, monkeypatch):
+    def another_comes_first(final, place):
+        final.mkdir()
+        (final / "theirs").touch()
+
+    monkeypatch.setattr(atomic, "_step_aside", another_comes_first)
+    with atomic_directory(tmp_path / "best") as directory:
+        (directory / "ours").touch()
+    assert os.listdir(tmp_path) == ["best"]
+    assert os.listdir(tmp_path / "best") == ["ours"]
+
+
 @pytest.mark.parametrize("replace", [True, False])
 def test_of_many_writers_at_once_each_is_whole_or_refused(tmp_path, replace):
     def write(number):
