@@ -27,7 +27,7 @@ def load(backend: str, weights: str, texts: list[str]) -> SentenceTransformer:
     kind, _, precision = backend.partition(":")
     if kind == "torch":
         return SentenceTransformer(weights, device="cpu")
-    # Exported once, beside a copy of the weights for each: it loads what it finds there.
+    # Exported once, beside a copy of its own: it loads whatever it finds there.
     copy = HERE / ".models" / backend.replace(":", "-")
     if not copy.exists():
         shutil.copytree(weights, copy)
