@@ -7,6 +7,7 @@ alone) or int8.
 import shutil
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,11 @@ def quantized_openvino(copy: Path, texts: list[str]) -> str:
             return {each: tokens[each] for each in inputs}
 
         kind = nncf.ModelType.TRANSFORMER
-        quantized = nncf.quantize(
-            model, nncf.Dataset(texts[:300], features), model_type=kind
-        )
+        # Its progress bars are no answer.
+        with redirect_stdout(sys.stderr):
+            quantized = nncf.quantize(
+                model, nncf.Dataset(texts[:300], features), model_type=kind
+            )
         path.parent.mkdir(exist_ok=True)
         openvino.save_model(quantized, path)
     return name
