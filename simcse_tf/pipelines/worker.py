@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import Any
 
+from simcse_tf.encoding.process import one_core_an_operation
+
 # Linux' prctl(2).
 _PR_SET_PDEATHSIG = 1
 
@@ -26,7 +28,7 @@ def work(threads: int) -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    one_core_an_operation()
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(threads))
     # What goes wrong is in the answer to Beam's runner as well.
     logging.disable(logging.CRITICAL)
