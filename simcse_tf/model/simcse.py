@@ -162,8 +162,8 @@ class SimCSE(SentenceEncoder):
         if self.variable_dtype != "float32":
             raise UserError(
                 "compile: expected weights in float32 (dtype float32, mixed_bfloat16 "
-                f"or mixed_float16), received {self.dtype_policy.name}: Adam's steps "
-                "vanish in it, and no weight would move"
+                f"or mixed_float16), received {self.dtype_policy.name}: it has too few "
+                "digits for an optimizer's steps, and Adam moves no weight in bfloat16"
             )
         for prompt in column_prompts or ():
             self._check_prompt(prompt)
