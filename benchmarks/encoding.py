@@ -5,9 +5,9 @@
 The same weights (MiniLM) embed the same sentences, each contestant in its own process,
 in turn. At bfloat16 ours and OpenVINO compute in it, the others in float32. At int8
 ours and ONNX Runtime are there in int8 and float32, OpenVINO in int8, PyTorch in
-float32. The last lines
-say how near to the float32 embeddings of PyTorch each is, and what share of the
-machine's matrix-product limit those reach that compute at the precision.
+float32. The last lines say how near to the float32 embeddings of PyTorch each is, and
+what share of the machine's matrix-product limit those reach that compute at the
+precision.
 """
 
 import argparse

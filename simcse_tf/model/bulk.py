@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import islice
@@ -52,7 +51,7 @@ def encode(
     normalize: bool = True,
     jit_compile: bool | None = None,
 ) -> np.ndarray:
-    """Embeds sentences faster than `predict`.
+    """Embeds sentences.
 
     Batches hold sentences of similar length, so that little is padding; a sentence
     that occurs more than once among some thousands is computed once; batches run side
@@ -87,24 +86,52 @@ def encode(
     encode(model, ["A man plays.", "A dog runs."])  # float32, (2, 768)
     ```
     """
+    with progress_bar(len(sentences), progress) as bar:
+        return encode_array(
+            model,
+            sentences,
+            batch_size,
+            bar.update,
+            max_length,
+            out,
+            normalize,
+            jit_compile,
+        )
+
+
+def encode_array(
+    model: KerasMethods,
+    sentences: Texts,
+    batch_size: int | None,
+    advance: Callable[[int], Any],
+    max_length: int | None = None,
+    out: np.ndarray | None = None,
+    normalize: bool = True,
+    jit_compile: bool | None = None,
+) -> np.ndarray:
+    """`encode`, with any progress bar.
+
+    Args:
+        advance: Called with the number of sentences done since it was last called.
+            For the other arguments, the result and errors see `encode`.
+
+    Example:
+
+    ```python
+    encode_array(model, ["A man plays."], None, bar.add)  # float32, (1, 768)
+    ```
+    """
     if out is None:
         out = np.empty((len(sentences), model.embedding_dim), np.float32)
     if jit_compile is None:
         jit_compile = pays_to_compile(model, len(sentences))
     starts = range(0, len(sentences), BLOCK)
     blocks = (sentences[start : start + BLOCK] for start in starts)
-    with progress_bar(len(sentences), progress) as bar:
-        embedded = encode_blocks(
-            model,
-            blocks,
-            batch_size,
-            max_length,
-            normalize,
-            bar.update,
-            jit_compile,
-        )
-        for start, rows in zip(starts, embedded, strict=True):
-            out[start : start + len(rows)] = rows
+    embedded = encode_blocks(
+        model, blocks, batch_size, max_length, normalize, advance, jit_compile
+    )
+    for start, rows in zip(starts, embedded, strict=True):
+        out[start : start + len(rows)] = rows
     return out
 
 
@@ -301,13 +328,11 @@ def _one_ahead(
     pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]
 ) -> Iterator[_Result]:
     """`map` that computes the next result while the caller uses the last one."""
-    results: deque[_Result] = deque()
+    items = iter(items)
+    # There is nothing yet to do beside the first one: no other thread is asked.
+    done = [function(item) for item in islice(items, 1)]
     for item in items:
-        if not results:
-            # Nobody waits for less if a thread does it.
-            results.append(function(item))
-            continue
         ahead = pool.submit(function, item)
-        yield results.popleft()
-        results.append(ahead.result())
-    yield from results
+        yield done.pop()
+        done.append(ahead.result())
+    yield from done

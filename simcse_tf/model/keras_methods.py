@@ -10,7 +10,7 @@ import tensorflow as tf
 from simcse_tf.core.vectors import check_finite
 from simcse_tf.encoders.embedder import Embedder
 from simcse_tf.model.batches import check_limit
-from simcse_tf.model.bulk import blocks_of, encode_blocks, pays_to_compile
+from simcse_tf.model.bulk import encode_array
 from simcse_tf.model.inference import Embed
 from simcse_tf.model.keras_arguments import (
     BATCH_SIZE,
@@ -218,22 +218,22 @@ class KerasMethods(TextModel):
         """
         if batch_size is not None:
             check_limit(batch_size)
-        if not is_batched_source(x):
+        problems: Problems = []
+        if is_batched_source(x):
+            if not has_tokens(getattr(x, "element_spec", None)):
+                x = text_batches(x, batch_size or BATCH_SIZE, problems).map(
+                    self.preprocess, tf.data.AUTOTUNE
+                )
+        else:
             # Before what costs time: strings that are none are a mistake.
             texts = encoded_texts(x)
             if not texts:
                 return np.zeros((0, self.embedding_dim), np.float32)
             if steps is None and not callbacks and self._predicts_as_is():
                 return self._encoded(texts, batch_size, verbose)
-        problems: Problems = []
-        batch_size = batch_size or BATCH_SIZE
-        if not is_batched_source(x):
-            tokens = self._traced_tokens(string_tensor(texts), self.max_length)
-            x = tf.data.Dataset.from_tensor_slices(tokens).batch(batch_size)
-            x = x.map(self.pad, tf.data.AUTOTUNE)
-        elif not has_tokens(getattr(x, "element_spec", None)):
-            x = text_batches(x, batch_size, problems)
-            x = x.map(self.preprocess, tf.data.AUTOTUNE)
+            tokens = self._traced_tokens(tf.constant(texts), self.max_length)
+            x = tf.data.Dataset.from_tensor_slices(tokens)
+            x = x.batch(batch_size or BATCH_SIZE).map(self.pad, tf.data.AUTOTUNE)
         with problems_raised(problems):
             embeddings = super().predict(
                 x, verbose=verbose, steps=steps, callbacks=callbacks
@@ -258,14 +258,7 @@ class KerasMethods(TextModel):
         """`encode`, with Keras' progress bar: Keras' loop takes longer than MiniLM."""
         verbose = 1 if verbose == "auto" else verbose
         bar = keras.utils.Progbar(len(texts), verbose=verbose, unit_name="sentence")
-        rows = encode_blocks(
-            self,
-            blocks_of(texts),
-            batch_size,
-            advance=bar.add,
-            jit_compile=pays_to_compile(self, len(texts)),
-        )
-        return np.concatenate(list(rows))
+        return encode_array(self, texts, batch_size, bar.add)
 
     def train_on_batch(
         self,

@@ -154,7 +154,7 @@ class SentenceEncoder(KerasMethods):
         jit_compile: bool = False,
         device: str | None = None,
     ) -> Embed:
-        """`call` without dropout, traced once: faster than `predict`.
+        """`call` without dropout, traced once: what `encode` runs.
 
         Args:
             normalize: bool. See `Inference.now`. Defaults to `True`.
